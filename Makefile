@@ -1,0 +1,54 @@
+# Everything a newcomer needs is `make run` and `make test`; `make help` lists the rest.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install run test lint format bench lock clean dev
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed ## Set up .venv with the heliometer command
+
+dev: $(VENV)/.dev ## Set up .venv with what tests and linters need too
+
+run: install ## Run the service with its data in ./var
+	@$(BIN)/heliometer serve
+
+test: dev ## Run the tests (needs nothing but Python)
+	$(BIN)/python -m pytest
+
+lint: dev ## Check style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev ## Put the code into the project's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## Measure speed and size; prints a table (about 15 minutes)
+	$(BIN)/python -m benchmarks
+
+lock: ## Renew the lock files from pyproject.toml (needs uv)
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o requirements.lock pyproject.toml
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean: ## Remove the environment and caches, never data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "heliometer needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "setting up $(VENV) (once) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
+	@echo "setting up what tests need (once) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements-dev.lock
+	@touch $@

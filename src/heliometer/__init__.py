@@ -1,0 +1,3 @@
+"""Heliometer: monitoring as a service that you run yourself."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,391 @@
+"""Settings: defaults, then a TOML file, then the environment, then flags; validated before use.
+
+Every setting has a default, a key ``[section] key`` in the TOML file and an environment variable
+``HELIOMETER_SECTION_KEY``. The descriptions below are the reference in ``docs/settings.md``.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+PREFIX = "HELIOMETER_"
+BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"  # noqa: S105 (a variable's name)
+DEFAULT_PORT = 8779
+
+Seconds = Annotated[int, Meta(ge=0)]
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    listen: Annotated[str, Meta(description="Address and port of the HTTP listener.")] = (
+        f"127.0.0.1:{DEFAULT_PORT}"
+    )
+    data_dir: Annotated[str, Meta(description="Folder of the embedded data.")] = "./var"
+    public_url: Annotated[
+        str,
+        Meta(
+            description="URL that clients reach the service at, for links and the service "
+            "catalog; empty: what the request's Host header says."
+        ),
+    ] = ""
+    tls_cert: Annotated[str, Meta(description="PEM file of the certificate chain; enables TLS.")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key.")] = ""
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severity logged.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description="Form of the log; auto is text on a terminal and JSON elsewhere."),
+    ] = "auto"
+    access: Annotated[
+        Literal["all", "problems", "off"],
+        Meta(description="Requests that are logged; problems are faults and slow requests."),
+    ] = "problems"
+
+
+class EmailSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[
+        str,
+        Meta(description="Where e-mail goes. Reserved: used from the version that notifies."),
+    ] = "maildir:"
+    sender: Annotated[str, Meta(description="Sender of e-mail. Reserved, as above.")] = (
+        "heliometer@localhost"
+    )
+
+
+class SmsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[
+        str, Meta(description="Where SMS go. Reserved: used from the version that notifies.")
+    ] = "folder:"
+
+
+class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    backend: Annotated[
+        Literal["builtin"],
+        Meta(description="What serves the feed. Reserved: used from the version that streams."),
+    ] = "builtin"
+    listen: Annotated[str, Meta(description="Address of the feed. Reserved, as above.")] = (
+        "127.0.0.1:5672"
+    )
+    url: Annotated[str, Meta(description="URL of the broker. Reserved, as above.")] = ""
+    management_url: Annotated[str, Meta(description="Its management API. Reserved, as above.")] = ""
+
+
+class ResourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[
+        str,
+        Meta(
+            description="Database of projects, users and the like; empty: resources.sqlite in the "
+            "data directory.",
+            pattern="^($|sqlite)",
+        ),
+    ] = ""
+
+
+class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[
+        str,
+        Meta(
+            description="Store of the measurements; empty: DuckDB in the data directory.",
+            pattern="^$",
+        ),
+    ] = ""
+    retention_days: Annotated[
+        int, Meta(ge=15, le=36500, description="Days that measurements are kept.")
+    ] = 45
+    seal_rows: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            description="Measurements of one day that are kept in arrival order before they are "
+            "sealed into a sorted partition without waiting for the day to end.",
+        ),
+    ] = 20_000_000
+    seal_after: Annotated[
+        Seconds, Meta(description="Seconds after a day's end at which it is sealed.")
+    ] = 900
+    memory_bytes: Annotated[
+        int, Meta(ge=64 << 20, description="Memory that the embedded store may use, in bytes.")
+    ] = 1 << 30
+    min_free_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Free space on the data directory's disk below which writes are refused "
+            "(503), in bytes.",
+        ),
+    ] = 256 << 20
+
+
+class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[
+        str,
+        Meta(
+            description="Hand-over between roles; only in process yet.",
+            pattern="^(|inproc:)$",
+        ),
+    ] = ""
+
+
+class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    backend: Annotated[
+        Literal["builtin"], Meta(description="Where users and projects live.")
+    ] = "builtin"
+    region: Annotated[str, Meta(min_length=1, description="Region in the service catalog.")] = (
+        "region-a.geo-1"
+    )
+    token_lifetime: Annotated[
+        int, Meta(ge=60, le=30 * 86400, description="Seconds that a token is valid.")
+    ] = 86_400
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    body_bytes: Annotated[
+        int, Meta(ge=1024, description="Largest request body, inflated, in bytes (413).")
+    ] = 16 << 20
+    requests_per_second: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Requests a second of one project, with a burst of twice as many (429); "
+            "0: no limit.",
+        ),
+    ] = 20_000.0
+    series_per_project: Annotated[
+        int, Meta(ge=1, description="Series that one project may have (429 for more).")
+    ] = 250_000
+    series_per_query: Annotated[
+        int, Meta(ge=1, description="Series that one query may return (400).")
+    ] = 5_000
+    datapoints_per_query: Annotated[
+        int, Meta(ge=1, description="Datapoints that one query may return (400).")
+    ] = 1_000_000
+    pending_measurements: Annotated[
+        int,
+        Meta(
+            ge=1000, description="Measurements that may wait to be stored before posts get a 503."
+        ),
+    ] = 2_000_000
+    sign_in_failures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Wrong passwords in a row for one user from one address before further "
+            "tries are slowed (429).",
+        ),
+    ] = 5
+
+
+class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    enabled: Annotated[
+        bool, Meta(description="Whether the collector role reports this machine.")
+    ] = True
+    project: Annotated[
+        str, Meta(description="Project, by name, that this machine is reported to.")
+    ] = "demo"
+    interval: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Seconds between two collections; 0: as the project's monitoring level "
+            "says (300 or 60).",
+        ),
+    ] = 0
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings, as one immutable value."""
+
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    email: EmailSettings = EmailSettings()
+    sms: SmsSettings = SmsSettings()
+    amqp: AmqpSettings = AmqpSettings()
+    resources: ResourceSettings = ResourceSettings()
+    metrics: MetricSettings = MetricSettings()
+    bus: BusSettings = BusSettings()
+    identity: IdentitySettings = IdentitySettings()
+    limits: LimitSettings = LimitSettings()
+    collector: CollectorSettings = CollectorSettings()
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the embedded data."""
+        return Path(self.server.data_dir).expanduser()
+
+    @property
+    def resources_url(self) -> str:
+        """SQLAlchemy's URL of the resource database."""
+        return self.resources.url or f"sqlite+aiosqlite:///{self.data_dir / 'resources.sqlite'}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        return parse_address(self.server.listen)
+
+    @property
+    def scheme(self) -> str:
+        """``https`` where a certificate is set."""
+        return "https" if self.server.tls_cert else "http"
+
+
+class WrongSetting(Exception):
+    """A setting cannot be used. The message is one line: which, why, and what is allowed."""
+
+
+def load(
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Settings:
+    """Build the settings; later sources win over earlier ones.
+
+    ``flags`` maps ``section.key`` to text as given on the command line. Raises WrongSetting.
+    """
+    environment = os.environ if environment is None else environment
+    layers: dict[str, dict[str, Any]] = {}
+    origin: dict[str, str] = {}
+    if config is not None:
+        for name, value in _from_file(config):
+            _put(layers, origin, name, value, f"in {config}")
+    for name, variable, value in _from_environment(environment):
+        _put(layers, origin, name, value, f"from {variable}")
+    for name, value in (flags or {}).items():
+        _put(layers, origin, name, value, "from the command line")
+    settings = _convert(layers, origin)
+    _check_together(settings, origin)
+    return settings
+
+
+def entries() -> Iterator[tuple[str, str, Any, str, str]]:
+    """Every setting as (section, key, default, what is allowed, description)."""
+    for section in Settings.__struct_fields__:
+        kind = get_type_hints(Settings)[section]
+        hints = get_type_hints(kind, include_extras=True)
+        for key in kind.__struct_fields__:
+            hint = hints[key]
+            metas = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Meta)]
+            description = next((m.description for m in metas if m.description), "")
+            default = getattr(getattr(Settings(), section), key)
+            yield section, key, default, _allowed(hint), description
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` as a pair; raise ValueError otherwise."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.port is None or parts.path or parts.username:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return parts.hostname, parts.port
+
+
+def _put(
+    layers: dict[str, dict[str, Any]], origin: dict[str, str], name: str, value: Any, where: str
+) -> None:
+    section, _, key = name.partition(".")
+    known = [f"{s}.{k}" for s, k, *_ in entries()]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1, 0.6)
+        hint = f"did you mean {close[0]}?" if close else f"sections are {', '.join(_sections())}"
+        raise WrongSetting(f"{name} ({where}) is not a setting; {hint}")
+    layers.setdefault(section, {})[key] = value
+    origin[name] = where
+
+
+def _from_file(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WrongSetting(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongSetting(f"{path} is not valid TOML: {error}") from error
+    for section, table in document.items():
+        if not isinstance(table, dict):
+            raise WrongSetting(
+                f"{section} (in {path}) stands outside a section; "
+                f"sections are {', '.join(_sections())}"
+            )
+        for key, value in table.items():
+            yield f"{section}.{key}", value
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for variable in sorted(environment):
+        match = re.fullmatch(rf"{PREFIX}({'|'.join(_sections()).upper()})_(\w+)", variable)
+        if match:
+            name = f"{match[1].lower()}.{match[2].lower()}"
+            yield name, variable, environment[variable]
+
+
+def _convert(layers: dict[str, dict[str, Any]], origin: dict[str, str]) -> Settings:
+    # Text comes from the environment and the command line; strict=False reads numbers out of it.
+    try:
+        return msgspec.convert(layers, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        name = path.rstrip("`")
+        section, _, key = name.partition(".")
+        value = layers.get(section, {}).get(key)
+        allowed = next((a for s, k, _, a, _ in entries() if f"{s}.{k}" == name), "")
+        raise WrongSetting(
+            f"{name} ({origin.get(name, '')}): {value!r} is not allowed: "
+            f"{reason[:1].lower()}{reason[1:].replace('`', '')}; allowed: {allowed}"
+        ) from error
+
+
+def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
+    def wrong(name: str, value: str, why: str) -> WrongSetting:
+        where = origin.get(name, "default")
+        return WrongSetting(f"{name} ({where}): {value!r} is not allowed: {why}")
+
+    try:
+        parse_address(settings.server.listen)
+    except ValueError as error:
+        raise wrong(
+            "server.listen", settings.server.listen, "allowed: HOST:PORT, such as 127.0.0.1:8779"
+        ) from error
+    url = settings.server.public_url
+    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc):
+        raise wrong("server.public_url", url, "allowed: an http:// or https:// URL")
+    for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        path = getattr(settings.server, key)
+        if path and not getattr(settings.server, other):
+            raise wrong(f"server.{key}", path, f"server.{other} must be set with it")
+        if path and not Path(path).is_file():
+            raise wrong(f"server.{key}", path, "there is no such file")
+
+
+def _sections() -> tuple[str, ...]:
+    return Settings.__struct_fields__
+
+
+def _allowed(hint: Any) -> str:
+    """What a setting may be, in words."""
+    base, metas = hint, []
+    while get_origin(base) is Annotated:
+        metas += [m for m in base.__metadata__ if isinstance(m, Meta)]
+        base = get_args(base)[0]
+    if get_origin(base) is Literal:
+        return " or ".join(get_args(base))
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[base]
+    least = next((m.ge for m in metas if m.ge is not None), None)
+    most = next((m.le for m in metas if m.le is not None), None)
+    pattern = next((m.pattern for m in metas if m.pattern), None)
+    if least is not None:
+        words += f" from {least}"
+    if most is not None:
+        words += f" to {most}"
+    if pattern:
+        words = {"^$": "empty", "^(|inproc:)$": "empty or inproc:"}.get(
+            pattern, "empty or a sqlite URL"
+        )
+    return words

@@ -1,0 +1,1 @@
+"""What every dialect shares of HTTP: operations, reading bodies, request ids, OpenAPI."""

@@ -1,0 +1,146 @@
+"""A dialect is data: operations with their documents, and a way to render faults."""
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from heliometer.model.errors import Code, HeliometerError, Malformed
+from heliometer.model.identity import Caller, Permission
+
+STATUS: dict[Code, int] = {
+    Code.MALFORMED: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.FORBIDDEN: 403,
+    Code.NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.NOT_ACCEPTABLE: 406,
+    Code.CONFLICT: 409,
+    Code.TOO_LARGE: 413,
+    Code.UNSUPPORTED_MEDIA_TYPE: 415,
+    Code.INVALID: 422,
+    Code.RATE_LIMITED: 429,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way to its operation."""
+
+    request: Request
+    request_id: str
+    path_params: Mapping[str, str]
+    base_url: str
+    """``scheme://host:port`` that the client reaches the service at, without a final slash."""
+    body_limit: int
+    _caller: Caller | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls. Only operations with a permission have one."""
+        if self._caller is None:
+            raise LookupError("an open operation has no caller")
+        return self._caller
+
+    async def body(self) -> bytes:
+        """The whole body, inflated where Content-Encoding says gzip.
+
+        Raises TOO_LARGE as soon as it is clear that the body is over the limit, without reading
+        on, and UNSUPPORTED_MEDIA_TYPE for any other encoding.
+        """
+        headers = self.request.headers
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", ""):
+            raise HeliometerError(
+                Code.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Encoding {encoding[:40]!r} is not supported.",
+                details="Send the body as it is, or compressed with gzip.",
+            )
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self.body_limit:
+            raise self._too_large()
+        inflate = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for received in self.request.stream():
+                chunk = received
+                if inflate is not None:
+                    chunk = inflate.decompress(received, self.body_limit - size + 1)
+                size += len(chunk)
+                if size > self.body_limit:
+                    raise self._too_large()
+                if chunk:
+                    chunks.append(chunk)
+        except zlib.error as error:
+            raise Malformed("The body is not valid gzip.") from error
+        except ClientDisconnect as error:
+            raise Malformed("The connection closed before the whole body arrived.") from error
+        if inflate is not None and (not inflate.eof or inflate.unused_data):
+            raise Malformed("The gzip body is not complete, or bytes follow it.")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _too_large(self) -> HeliometerError:
+        return HeliometerError(
+            Code.TOO_LARGE,
+            f"The body is larger than {self.body_limit} bytes.",
+            details="Send fewer measurements in one request.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter or request header, for the OpenAPI description."""
+
+    name: str
+    description: str
+    required: bool = False
+    where: str = "query"
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path of a dialect."""
+
+    method: str
+    path: str
+    """Below the dialect's prefix, without a final slash; ``{name}`` holds a place."""
+    summary: str
+    source: str
+    """Document and section that the behaviour comes from."""
+    handler: Callable[[Call], Awaitable[Response]]
+    permission: Permission | None = None
+    """What the caller's role must allow; ``None``: open to everyone."""
+    success: int = 200
+    faults: tuple[int, ...] = ()
+    """Documented fault statuses beyond those that every operation may give."""
+    parameters: tuple[Parameter, ...] = ()
+    body: Any = None
+    """Type of the JSON body, for the OpenAPI description."""
+    reply: Any = None
+    """Type of the JSON reply, for the OpenAPI description."""
+    example: Any = None
+    """A body that works, for the OpenAPI description and the docs page."""
+
+
+FaultRenderer = Callable[[HeliometerError, str], Response]
+"""Renders an error, with the request's id, in a dialect's form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A published API: where it is mounted, what it can do and how it says no."""
+
+    name: str
+    title: str
+    prefix: str
+    """Such as ``/v1.1``; empty for the root."""
+    operations: tuple[Operation, ...]
+    render_fault: FaultRenderer

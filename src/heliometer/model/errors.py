@@ -1,0 +1,54 @@
+"""Errors of the domain. Each edge translates the code into its own fault format."""
+
+from enum import Enum
+
+
+class Code(Enum):
+    """What kind of thing went wrong, whatever the dialect calls it."""
+
+    MALFORMED = "malformed"
+    """The request cannot be read at all, or a parameter has a wrong value."""
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    INVALID = "invalid"
+    """The request can be read, but what it says breaks a rule."""
+    RATE_LIMITED = "rate_limited"
+    INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
+    """Nothing is wrong with the request; the same one may succeed later."""
+
+
+class HeliometerError(Exception):
+    """A refusal with a message that is safe and useful to show to the caller.
+
+    ``details`` says what to do about it; ``retry_after`` is in seconds.
+    """
+
+    def __init__(
+        self, code: Code, message: str, *, details: str = "", retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.retry_after = retry_after
+
+
+class Malformed(HeliometerError):
+    """Shorthand for the commonest refusal of all."""
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(Code.MALFORMED, message, details=details)
+
+
+class Invalid(HeliometerError):
+    """What was asked can be read but breaks a rule. The message starts with the path of the item."""
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(Code.INVALID, message, details=details)

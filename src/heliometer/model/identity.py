@@ -1,0 +1,64 @@
+"""Who calls, for which project, and what they may do there."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from heliometer.model.errors import Code, HeliometerError
+
+
+class Permission(Enum):
+    """One thing that a role may allow."""
+
+    READ = "read what belongs to the project"
+    POST_METRICS = "post measurements"
+    POST_RESERVED = "post measurements in reserved namespaces, for any project"
+    MANAGE = "create, change and delete what belongs to the project"
+    ADMINISTER = "administer the service"
+
+
+ROLES: dict[str, frozenset[Permission]] = {
+    "reader": frozenset({Permission.READ}),
+    "member": frozenset({Permission.READ, Permission.POST_METRICS, Permission.MANAGE}),
+    "agent": frozenset({Permission.READ, Permission.POST_METRICS, Permission.POST_RESERVED}),
+    "admin": frozenset(Permission),
+}
+"""What each role allows. A user holds one role in each project that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user behind a valid token, in the project that the token is scoped to.
+
+    ``project_id`` is empty for an unscoped token.
+    """
+
+    user_id: str
+    user_name: str
+    project_id: str
+    project_name: str
+    permissions: frozenset[Permission]
+
+    def require(self, permission: Permission) -> None:
+        """Raise FORBIDDEN unless the caller's role allows ``permission``."""
+        if permission not in self.permissions:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                f"Your role in project {self.project_name} does not allow you to "
+                f"{permission.value}.",
+                details=f"Roles that do: {', '.join(roles_with(permission))}.",
+            )
+
+
+def roles_with(permission: Permission) -> list[str]:
+    """The names of the roles that allow ``permission``."""
+    return [name for name, permissions in ROLES.items() if permission in permissions]
+
+
+class Authenticator(Protocol):
+    """Tells who a token belongs to."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller; raise UNAUTHENTICATED for a token that is unknown, expired or
+        revoked, and UNAVAILABLE when that cannot be found out (never let anyone in then)."""
+        ...

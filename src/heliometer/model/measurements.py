@@ -1,0 +1,198 @@
+"""Series and their measurements: the names and ranges that are allowed, and the store's port."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliometer.model.errors import Code, HeliometerError, Invalid
+
+Int64s = NDArray[np.int64]
+Float64s = NDArray[np.float64]
+Dimensions = tuple[tuple[str, str], ...]
+"""Key and value pairs, sorted by key."""
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""Namespaces and dimension keys (v1.1 §2.4)."""
+NAMESPACE_LENGTH = 64
+KEY_LENGTH = 50
+VALUE_LENGTH = 300
+RESERVED_PREFIX = "hpcs."
+
+PAST_MS = 14 * 86_400_000
+FUTURE_MS = 120_000
+"""How far from now a timestamp may lie, in milliseconds (v1.1 §4.4.7.1)."""
+SMALLEST = 8.515920e-109
+LARGEST = 1.174271e108
+"""The magnitudes that a value other than zero may have (v1.1 §4.4.7.1), either sign."""
+
+
+class Series(NamedTuple):
+    """One stream of measurements: a project's namespace and the full set of its dimensions."""
+
+    id: int
+    project_id: str
+    namespace: str
+    dimensions: Dimensions
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Measurements as three arrays of one length: columnar from the moment they are decoded."""
+
+    series: Int64s
+    timestamp: Int64s
+    """Milliseconds since the epoch."""
+    value: Float64s
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @staticmethod
+    def concatenate(batches: Sequence["Batch"]) -> "Batch":
+        """One batch with the rows of all, in their order."""
+        if len(batches) == 1:
+            return batches[0]
+        return Batch(
+            np.concatenate([b.series for b in batches]),
+            np.concatenate([b.timestamp for b in batches]),
+            np.concatenate([b.value for b in batches]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Remembers that a request was taken, so that its retry is answered and not stored again."""
+
+    project_id: str
+    key: str
+    fingerprint: bytes
+    """Digest of the request's body: a key belongs to one body."""
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """Statistics of some series over [start, end), one number a period and statistic."""
+
+    series: Sequence[int]
+    start_ms: int
+    end_ms: int
+    period_ms: int
+    statistics: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Datapoints:
+    """The answer to an aggregation: rows sorted by series, then period. Empty periods are absent."""
+
+    series: Int64s
+    timestamp: Int64s
+    """Start of the period in milliseconds; a multiple of the period since the epoch."""
+    columns: Mapping[str, NDArray[np.generic]]
+    """For each statistic that was asked for, an array of the same length."""
+
+
+class MeasurementStore(Protocol):
+    """Keeps measurements. What ``append`` returned from is on stable storage."""
+
+    async def append(
+        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+    ) -> None:
+        """Store the measurements, the series new to the store and the receipts: all or nothing.
+
+        Raises UNAVAILABLE when it cannot; nothing is stored then.
+        """
+        ...
+
+    async def aggregate(self, aggregation: Aggregation) -> Datapoints:
+        """Compute statistics over what is stored, readable from the moment ``append`` returned."""
+        ...
+
+    async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
+        """The stored measurements of [start, end), sorted by series, then timestamp."""
+        ...
+
+    async def load_series(self) -> list[Series]:
+        """Every series that the store knows."""
+        ...
+
+    async def load_receipts(self, since_ms: int) -> list[Receipt]:
+        """The receipts of requests taken since then."""
+        ...
+
+    async def delete_before(self, timestamp_ms: int) -> None:
+        """Retention: forget whole partitions that end at or before then."""
+        ...
+
+    async def ping(self) -> None:
+        """Read and write for real; raise when that fails."""
+        ...
+
+
+def check_namespace(namespace: str, path: str = "namespace") -> None:
+    """Raise INVALID unless ``namespace`` is a legal name (v1.1 §2.4)."""
+    _check_name(namespace, NAMESPACE_LENGTH, path, "a namespace")
+
+
+def check_dimension(key: str, value: str, path: str = "dimensions") -> None:
+    """Raise INVALID unless the pair is legal (v1.1 §2.4; values may be any printable text)."""
+    _check_name(key, KEY_LENGTH, f"{path}.{_shown(key)}", "a dimension key")
+    if not 1 <= len(value) <= VALUE_LENGTH:
+        raise Invalid(
+            f"{path}.{key}: a dimension value must have 1 to {VALUE_LENGTH} characters, "
+            f"not {len(value)}."
+        )
+    if not value.isprintable():
+        raise Invalid(
+            f"{path}.{key}: a dimension value may only have printable characters; "
+            f"character {next(i for i, c in enumerate(value, 1) if not c.isprintable())} is not."
+        )
+
+
+def check_not_reserved(namespace: str, path: str = "namespace") -> None:
+    """Raise CONFLICT for a namespace that only agents may post to (v1.1 §2.3.1)."""
+    if namespace.startswith(RESERVED_PREFIX):
+        raise HeliometerError(
+            Code.CONFLICT,
+            f"{path}: {_shown(namespace)} is reserved: namespaces that start with "
+            f"{RESERVED_PREFIX} hold what the service itself captures.",
+            details="Choose another namespace, or post with a user that has the agent role.",
+        )
+
+
+def check_timestamp(timestamp_ms: int, now_ms: int, path: str = "timestamp") -> None:
+    """Raise INVALID unless the timestamp lies from two weeks past to two minutes future."""
+    if not now_ms - PAST_MS <= timestamp_ms <= now_ms + FUTURE_MS:
+        raise Invalid(
+            f"{path}: {timestamp_ms / 1000:.15g} is not within two weeks past and two minutes "
+            f"future of now ({now_ms / 1000:.15g}).",
+            details="Timestamps are Unix time in seconds.",
+        )
+
+
+def check_value(value: float, path: str = "value") -> None:
+    """Raise INVALID unless the value is zero or its magnitude lies in the documented range."""
+    if value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+        raise Invalid(
+            f"{path}: {value!r} is out of range: a value must be zero, or between {SMALLEST:e} "
+            f"and {LARGEST:e} in magnitude."
+        )
+
+
+def _check_name(name: str, length: int, path: str, what: str) -> None:
+    if not 1 <= len(name) <= length:
+        raise Invalid(f"{path}: {what} must have 1 to {length} characters, not {len(name)}.")
+    if not NAME.fullmatch(name):
+        raise Invalid(
+            f"{path}: {_shown(name)} is not {what}: only a-z A-Z 0-9 . - _ are allowed.",
+        )
+
+
+def _shown(name: str) -> str:
+    """A name as it may stand in a message: short, on one line, encodable."""
+    text = ascii(name) if not name.isprintable() else name
+    return text if len(text) <= KEY_LENGTH else text[:KEY_LENGTH] + "…"
