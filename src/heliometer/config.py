@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX = "HELIOMETER_"
-BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"  # noqa: S105 (a variable's name)
+BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"
 DEFAULT_PORT = 8779
 
 Seconds = Annotated[int, Meta(ge=0)]
@@ -35,7 +35,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "catalog; empty: what the request's Host header says."
         ),
     ] = ""
-    tls_cert: Annotated[str, Meta(description="PEM file of the certificate chain; enables TLS.")] = ""
+    tls_cert: Annotated[
+        str, Meta(description="PEM file of the certificate chain; enables TLS.")
+    ] = ""
     tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key.")] = ""
 
 
@@ -138,9 +140,9 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    backend: Annotated[
-        Literal["builtin"], Meta(description="Where users and projects live.")
-    ] = "builtin"
+    backend: Annotated[Literal["builtin"], Meta(description="Where users and projects live.")] = (
+        "builtin"
+    )
     region: Annotated[str, Meta(min_length=1, description="Region in the service catalog.")] = (
         "region-a.geo-1"
     )

@@ -1,1 +1,99 @@
-def main() -> None: ...
+"""The ``heliometer`` command: a file per command group, imported only when it is called."""
+
+import io
+import os
+import sys
+
+import click
+
+from heliometer import __version__
+from heliometer.cli.lazy import LazyGroup
+
+PROGRAM = "heliometer"
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell reports for a program that SIGINT or SIGPIPE ended."""
+
+
+@click.group(
+    name=PROGRAM,
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    lazy={
+        "serve": ("serve:serve", "Run the service."),
+        "project": ("project:project", "Create and list projects (on the data directory)."),
+        "user": ("user:user", "Create and manage users (on the data directory)."),
+        "token": ("token:token", "Issue, show and revoke tokens."),
+        "metrics": ("metrics:metrics", "Push, list and query measurements."),
+        "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
+        "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
+        "restore": ("restore:restore", "Put a backup into a data directory."),
+        "completion": ("completion:completion", "Print the completion script of a shell."),
+    },
+)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Monitoring as a service that you run yourself.
+
+    \b
+    Examples:
+      heliometer serve
+      heliometer token issue --username demo --project demo
+      heliometer metrics query hpcs.compute -d metric_name=cpu_percent --start 1h --plot
+
+    Every setting has a default, a key in the file given with --config and an environment variable
+    HELIOMETER_SECTION_KEY.
+    """
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit code.
+
+    0: done, 1: failed, 2: wrong usage or settings. Errors are one line on standard error; with
+    HELIOMETER_TRACEBACK=1 an error that nobody foresaw shows where it came from.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is shown as ?, and stops nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _broken_pipe()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line with ``arguments`` and return the exit code."""
+    try:
+        result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _broken_pipe()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except Exception as error:
+        return _report(error)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    from heliometer.cli.errors import explain
+
+    message, code = explain(error)
+    click.echo(f"{PROGRAM}: {message}", err=True)
+    if os.environ.get("HELIOMETER_TRACEBACK") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    return code
+
+
+def _broken_pipe() -> int:
+    # Whoever read our output went away. Nothing can be written any more, nor need it be; the
+    # interpreter would still try to flush at exit and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -1,5 +1,6 @@
 """A dialect is data: operations with their documents, and a way to render faults."""
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ from starlette.responses import Response
 
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
+
+BODY_TIMEOUT_S = 30
+"""A body that takes longer to arrive is given up."""
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
@@ -23,6 +27,7 @@ STATUS: dict[Code, int] = {
     Code.UNSUPPORTED_MEDIA_TYPE: 415,
     Code.INVALID: 422,
     Code.RATE_LIMITED: 429,
+    Code.HEADERS_TOO_LARGE: 431,
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
 }
@@ -68,15 +73,18 @@ class Call:
         chunks: list[bytes] = []
         size = 0
         try:
-            async for received in self.request.stream():
-                chunk = received
-                if inflate is not None:
-                    chunk = inflate.decompress(received, self.body_limit - size + 1)
-                size += len(chunk)
-                if size > self.body_limit:
-                    raise self._too_large()
-                if chunk:
-                    chunks.append(chunk)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for received in self.request.stream():
+                    chunk = received
+                    if inflate is not None:
+                        chunk = inflate.decompress(received, self.body_limit - size + 1)
+                    size += len(chunk)
+                    if size > self.body_limit:
+                        raise self._too_large()
+                    if chunk:
+                        chunks.append(chunk)
+        except TimeoutError as error:
+            raise Malformed(f"The body did not arrive within {BODY_TIMEOUT_S} seconds.") from error
         except zlib.error as error:
             raise Malformed("The body is not valid gzip.") from error
         except ClientDisconnect as error:
@@ -126,6 +134,8 @@ class Operation:
     """Type of the JSON body, for the OpenAPI description."""
     reply: Any = None
     """Type of the JSON reply, for the OpenAPI description."""
+    media_type: str = "application/json"
+    """What a success answers with."""
     example: Any = None
     """A body that works, for the OpenAPI description and the docs page."""
 

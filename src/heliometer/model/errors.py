@@ -19,6 +19,7 @@ class Code(Enum):
     INVALID = "invalid"
     """The request can be read, but what it says breaks a rule."""
     RATE_LIMITED = "rate_limited"
+    HEADERS_TOO_LARGE = "headers_too_large"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
     """Nothing is wrong with the request; the same one may succeed later."""
@@ -48,7 +49,7 @@ class Malformed(HeliometerError):
 
 
 class Invalid(HeliometerError):
-    """What was asked can be read but breaks a rule. The message starts with the path of the item."""
+    """What was asked can be read but breaks a rule. The message starts with the item's path."""
 
     def __init__(self, message: str, *, details: str = "") -> None:
         super().__init__(Code.INVALID, message, details=details)

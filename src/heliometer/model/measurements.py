@@ -87,7 +87,7 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class Datapoints:
-    """The answer to an aggregation: rows sorted by series, then period. Empty periods are absent."""
+    """The answer to an aggregation: rows by series, then period. Empty periods are absent."""
 
     series: Int64s
     timestamp: Int64s

@@ -1,0 +1,301 @@
+"""Wiring: builds everything in a straight line, and takes it apart in reverse.
+
+This module alone knows everybody. Each thing registers its teardown as soon as it exists.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import shutil
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heliometer import collect, control
+from heliometer.collect.loop import run as run_collector
+from heliometer.config import BOOTSTRAP_PASSWORD, Settings, WrongSetting
+from heliometer.dialects import identity as identity_dialect
+from heliometer.dialects import service as service_dialect
+from heliometer.dialects.hp import v1_0, v1_1
+from heliometer.http.app import HttpApp
+from heliometer.http.limits import RateLimit
+from heliometer.http.server import Server
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.ingest.receipts import LIFE_MS, Receipts
+from heliometer.ingest.registry import Registry
+from heliometer.ingest.writer import Writer
+from heliometer.model.projects import LEVEL_INTERVAL_S
+from heliometer.observe.figures import Figures
+from heliometer.observe.logs import logging_to_stderr
+from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.migrate import UnusableDatabase
+from heliometer.stores.resources.projects import SqlProjectStore
+from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.usecases.backup import back_up
+from heliometer.usecases.metering import Metering
+from heliometer.usecases.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+DAY_MS = 86_400_000
+UPKEEP_S = 60
+"""Seconds between two looks at what is to be sealed, removed or forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that others work with."""
+
+    settings: Settings
+    identity: BuiltinIdentity
+    store: DuckDBStore
+    resources: Database
+    metrics: Metrics
+    http: HttpApp
+    control: Any
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, roles: frozenset[str], clock: Callable[[], float] = time.time
+) -> AsyncIterator[Service]:
+    """The whole service without its listeners, from the stores up.
+
+    Raises WrongSetting, StoreUnusable or UnusableDatabase when it cannot start.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise WrongSetting(
+                f"server.data_dir: {settings.server.data_dir!r} cannot be made: {error.strerror}"
+            ) from error
+        figures = Figures()
+
+        resources = await Database.open(settings)
+        stack.push_async_callback(resources.close)
+        store = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
+        await asyncio.to_thread(store.open)
+        stack.push_async_callback(store.close)
+        now_ms = int(clock() * 1000)
+        await asyncio.to_thread(store.forget_idle_series, now_ms)
+
+        projects = SqlProjectStore(resources)
+        accounts = SqlAccountStore(resources)
+        identity = BuiltinIdentity(accounts, SqlTokenStore(resources), settings, clock=clock)
+        stack.callback(identity.close)
+        await _bootstrap(identity)
+
+        registry = Registry(await store.load_series(), settings.limits.series_per_project)
+        receipts = Receipts(await store.load_receipts(now_ms - LIFE_MS))
+        writer = Writer(
+            store,
+            registry,
+            limit=settings.limits.pending_measurements,
+            committed=figures.committed,
+        )
+        stack.push_async_callback(writer.drain)
+        metrics = Metrics(store, registry, writer, receipts, projects, settings.limits, clock)
+
+        _watch(figures, settings, registry, writer, store)
+        dialects = [
+            service_dialect.dialect(figures, lambda: http.dialects),
+            v1_1.dialect(metrics, Metering(projects)),
+            v1_0.dialect(),
+            *identity_dialect.dialects(identity, settings),
+        ]
+        http = HttpApp(
+            dialects,
+            identity,
+            body_limit=settings.limits.body_bytes,
+            rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
+            figures=figures,
+            public_url=settings.server.public_url,
+            access=settings.log.access,
+        )
+
+        async def upkeep() -> None:
+            now_ms = int(clock() * 1000)
+            await store.maintain(now_ms)
+            await store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
+            receipts.forget(now_ms)
+            await identity.purge_expired()
+
+        async def order_seal(_: dict[str, Any]) -> dict[str, Any]:
+            await store.maintain(int(clock() * 1000), seal_all=True)
+            return {"partitions": len(store.sources.partitions)}
+
+        async def order_backup(arguments: dict[str, Any]) -> dict[str, Any]:
+            target = Path(str(arguments["path"]))
+            return (await back_up(store, resources, target)).to_dict()
+
+        orders = {"seal": order_seal, "backup": order_backup}
+        _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
+        if "collector" in roles and settings.collector.enabled:
+            _background(
+                stack, _collect(settings, accounts, projects, metrics, figures, clock), "collector"
+            )
+        yield Service(
+            settings, identity, store, resources, metrics, http, control.control_app(orders)
+        )
+
+
+def serve(settings: Settings, roles: frozenset[str]) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit status."""
+    with logging_to_stderr(settings.log):
+        try:
+            return asyncio.run(_serve(settings, roles))
+        except (WrongSetting, StoreUnusable, UnusableDatabase) as error:
+            print(f"heliometer: {error}", file=sys.stderr)
+            return 2
+
+
+async def backup(settings: Settings, target: Path) -> Mapping[str, int]:
+    """Back up the embedded data of a server that does not run."""
+    store = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
+    async with AsyncExitStack() as stack:
+        resources = await Database.open(settings)
+        stack.push_async_callback(resources.close)
+        await asyncio.to_thread(store.open)
+        stack.push_async_callback(store.close)
+        return (await back_up(store, resources, target)).to_dict()
+
+
+async def _serve(settings: Settings, roles: frozenset[str]) -> int:
+    _raise_file_limit()
+    listener = _listen(settings)
+    with listener:
+        async with running(settings, roles) as service:
+            server = Server(service.http, settings)
+            try:
+                unix = control.open_socket(settings.data_dir)
+            except control.UnreachableSocket as error:
+                log.warning("backup while serving is not possible: %s", error)
+                return await server.run(listener)
+            with unix:
+                orders = Server(service.control, None)
+                task = asyncio.create_task(orders.run(unix))
+                try:
+                    return await server.run(listener)
+                finally:
+                    orders.stop()
+                    await task
+                    (settings.data_dir / control.SOCKET).unlink(missing_ok=True)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.address
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise WrongSetting(
+            f"server.listen: cannot listen on {settings.server.listen}: "
+            f"{error.strerror or error}; is a server running there already? "
+            "choose another with --listen HOST:PORT"
+        ) from error
+
+
+async def _bootstrap(identity: BuiltinIdentity) -> None:
+    """On the first start make project and user ``demo``, and tell the password once."""
+    given = os.environ.get(BOOTSTRAP_PASSWORD) or None
+    made = await identity.bootstrap(given)
+    if made is not None and made.generated_password is not None:
+        print(
+            "first start: made project demo and user demo with the password "
+            f"{made.generated_password}\n"
+            "  (shown this once; change it with: heliometer user password demo)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+async def _collect(
+    settings: Settings,
+    accounts: SqlAccountStore,
+    projects: SqlProjectStore,
+    metrics: Metrics,
+    figures: Figures,
+    clock: Callable[[], float],
+) -> None:
+    """Report this machine to the project that the settings name."""
+    project = await accounts.find_project(settings.collector.project)
+    if project is None:
+        log.warning(
+            "this machine is not reported: there is no project %s (setting collector.project)",
+            settings.collector.project,
+        )
+        return
+
+    async def interval() -> int:
+        if settings.collector.interval:
+            return settings.collector.interval
+        return LEVEL_INTERVAL_S[await projects.monitoring_level(project.id)]
+
+    async def deliver(measurements: list[collect.Measurement]) -> None:
+        await metrics.post_collected(project.id, measurements)
+        figures.collections.labels("host", "ok").inc()
+
+    collector = await asyncio.to_thread(collect.load_collector, "host")
+    await run_collector(collector, deliver, interval, clock, counts=Counter())
+
+
+def _watch(
+    figures: Figures, settings: Settings, registry: Registry, writer: Writer, store: DuckDBStore
+) -> None:
+    figures.watch("series", "Series known.", lambda: len(registry))
+    figures.watch(
+        "pending_measurements", "Measurements that wait to be stored.", lambda: writer.pending
+    )
+    figures.watch(
+        "recent_tables", "Days with measurements not sealed.", lambda: len(store.sources.tables)
+    )
+    figures.watch("partitions", "Sealed partitions.", lambda: len(store.sources.partitions))
+    figures.watch(
+        "partition_bytes",
+        "Size of the sealed partitions.",
+        lambda: sum(p.bytes for p in store.sources.partitions),
+    )
+    figures.watch(
+        "disk_free_bytes",
+        "Free space on the data directory's disk.",
+        lambda: shutil.disk_usage(settings.data_dir).free,
+    )
+
+
+def _background(stack: AsyncExitStack, work: Any, name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+
+    async def stop() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+
+
+async def _repeat(work: Callable[[], Any], seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            log.exception("upkeep failed; it is tried again in %s s", seconds)
+
+
+def _raise_file_limit() -> None:
+    """Each connection takes a file descriptor: use as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 16), hard))

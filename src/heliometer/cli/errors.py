@@ -1,0 +1,49 @@
+"""What went wrong, as the one line that the user sees."""
+
+import os
+
+import click
+
+FAILED = 1
+USAGE = 2
+
+
+class CommandError(click.ClickException):
+    """A command cannot do what it was asked. The message says why and what to do."""
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The line to show for ``error`` and the exit code."""
+    from heliometer.config import WrongSetting
+    from heliometer.model.errors import HeliometerError
+
+    code = FAILED
+    if isinstance(error, click.ClickException):
+        message, code = error.format_message(), error.exit_code
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            message = f"{_sentence(message)} See '{error.ctx.command_path} --help'."
+    elif isinstance(error, WrongSetting):
+        message, code = str(error), USAGE
+    elif isinstance(error, HeliometerError):
+        message = f"{error.message} {error.details}".strip()
+    elif isinstance(error, OSError) and error.strerror:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        message = f"{where}: {error.strerror}" if where else error.strerror
+    else:
+        message = _unforeseen(error)
+    return " ".join(message.split()), code
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _unforeseen(error: Exception) -> str:
+    from heliometer.stores.resources.migrate import UnusableDatabase
+
+    if isinstance(error, UnusableDatabase):
+        return str(error)
+    return (
+        f"unexpected {type(error).__name__}: {error}; "
+        "HELIOMETER_TRACEBACK=1 shows where it came from"
+    )

@@ -1,0 +1,1 @@
+"""Reports this machine as an instance in ``hpcs.compute`` and its disks in ``hpcs.volume``."""

@@ -1,0 +1,48 @@
+"""The host collector: keeps the last snapshot and compares the next one with it."""
+
+import time
+from collections.abc import Callable
+
+from heliometer.collect import Measurement
+from heliometer.collect.host.instance import instance_id
+from heliometer.collect.host.measure import COMPUTE, measure, utilization
+from heliometer.collect.host.reader import Reader
+from heliometer.collect.host.snapshot import Snapshot
+
+FIRST_LOOK_S = 0.5
+"""How long the first round looks at the processor, so that it has a utilization to report."""
+
+
+class HostCollector:
+    """Reports this machine; see ``docs/collectors.md`` for the metrics."""
+
+    def __init__(
+        self,
+        read: Callable[[float], Snapshot] | None = None,
+        instance: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.instance = instance or instance_id()
+        self._read = read or Reader().read
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._last: Snapshot | None = None
+
+    def collect(self, timestamp_ms: int) -> list[Measurement]:
+        """Counters, and deltas since the last round; the first round has counters and the
+        utilization only. Raises OSError when nothing can be read."""
+        first = self._last is None
+        before = self._last or self._read(self._monotonic())
+        if first:
+            self._sleep(FIRST_LOOK_S)
+        after = self._read(self._monotonic())
+        self._last = after
+        if not first:
+            return measure(before, after, self.instance, timestamp_ms)
+        found = measure(None, after, self.instance, timestamp_ms)
+        percent = utilization(before.cpu, after.cpu) if before.cpu and after.cpu else None
+        if percent is not None:
+            dimensions = {"instance_id": self.instance, "metric_name": "cpu_total_utilization"}
+            found.append(Measurement(COMPUTE, dimensions, timestamp_ms, round(percent, 3)))
+        return found

@@ -1,0 +1,1 @@
+"""The published APIs: each parses its requests into the model, and renders the model back."""

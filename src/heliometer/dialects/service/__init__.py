@@ -1,0 +1,50 @@
+"""What the service says of itself at its root: versions, documentation, figures."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from starlette.responses import Response
+
+from heliometer.dialects.hp import versions
+from heliometer.dialects.hp.faults import render_fault
+from heliometer.dialects.service.docs_page import render
+from heliometer.http.openapi import describe
+from heliometer.http.operation import Call, Dialect, Operation
+from heliometer.observe.figures import CONTENT_TYPE, Figures
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def dialect(figures: Figures, dialects: Callable[[], Sequence[Dialect]]) -> Dialect:
+    """The root. ``dialects`` gives everything that is served, once all of it is known."""
+
+    async def openapi(call: Call) -> Response:
+        document = {**describe(dialects()), "servers": [{"url": call.base_url}]}
+        return Response(msgspec.json.encode(document), media_type="application/json")
+
+    async def docs(call: Call) -> Response:
+        page = render(dialects(), call.base_url)
+        return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
+    async def metrics(_: Call) -> Response:
+        return Response(figures.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return Dialect(
+        "service",
+        "The service itself",
+        "",
+        (
+            versions.LIST,
+            Operation("GET", "/docs", "Documentation to read", "beyond the documents", docs,
+                      media_type="text/html"),
+            Operation("GET", "/openapi.json", "OpenAPI description", "beyond the documents",
+                      openapi),
+            Operation("GET", "/metrics", "Figures of the service, in Prometheus' text form",
+                      "beyond the documents", metrics, media_type="text/plain"),
+        ),
+        render_fault,
+    )  # fmt: skip

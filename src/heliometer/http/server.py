@@ -1,0 +1,122 @@
+"""The HTTP listener: uvicorn, started and stopped by us."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from heliometer.config import Settings
+
+DRAIN_S = 8
+"""Requests under way when the service is told to stop get this long to finish."""
+KEEP_ALIVE_S = 75
+HEADERS_S = 30
+"""A connection that has sent no whole request head by then is closed."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes connections that do not get around to asking: slow or silent ones would stay."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEADERS_S, transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._cancel()
+        super().on_headers_complete()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Server:
+    """Serves an application on a bound socket until it is stopped.
+
+    With settings it is the service's listener: it prints the ready line and obeys signals.
+    Without, it serves quietly until ``stop``.
+    """
+
+    def __init__(self, app: Any, settings: Settings | None) -> None:
+        self._settings = settings
+        tls: dict[str, Any] = {}
+        if settings is not None and settings.server.tls_cert:
+            tls = {
+                "ssl_certfile": settings.server.tls_cert,
+                "ssl_keyfile": settings.server.tls_key,
+            }
+        self._server = _Uvicorn(
+            self._say_ready if settings is not None else lambda _: None,
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=2048,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=DRAIN_S,
+                **tls,
+            ),
+        )
+
+    async def run(self, listener: socket.socket) -> int:
+        """Serve until stopped; return the exit status."""
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            if self._settings is not None:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(number, self.stop)
+                    stack.callback(loop.remove_signal_handler, number)
+            await self._server.serve(sockets=[listener])
+        return 0
+
+    def stop(self) -> None:
+        """Take no more requests, finish those under way, then return from ``run``."""
+        if self._server.should_exit:
+            self._server.force_exit = True
+        self._server.should_exit = True
+
+    def _say_ready(self, listener: socket.socket) -> None:
+        assert self._settings is not None
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"heliometer ready on {self._settings.scheme}://{shown}:{port}", flush=True)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn raises the signals it caught again after it has drained, so that the exit status
+    would not be 0; our own handlers replace its."""
+
+    def __init__(self, ready: Callable[[socket.socket], None], settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._ready(sockets[0])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

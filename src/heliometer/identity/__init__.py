@@ -1,0 +1,1 @@
+"""Who calls: where users, projects and tokens come from."""

@@ -1,0 +1,376 @@
+"""The built-in identity: users, projects and tokens in the resource database."""
+
+import asyncio
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from heliometer.config import Settings
+from heliometer.identity.cache import Known, TokenCache
+from heliometer.identity.passwords import Passwords
+from heliometer.identity.throttle import Attempt, Throttle
+from heliometer.model.accounts import (
+    NAME_LENGTH,
+    AccountStore,
+    Membership,
+    Project,
+    Token,
+    TokenOwner,
+    TokenStore,
+    User,
+    check_password,
+    check_role,
+    checked_name,
+    normalized,
+)
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.identity import ROLES, Caller
+
+log = logging.getLogger(__name__)
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What ``secrets.token_urlsafe(32)`` gives; anything else is no token of ours."""
+DEMO = "demo"
+PURGE_ROWS = 5_000
+"""Expired tokens that one transaction removes, so that others need not wait long."""
+LOOKUP_S = 10.0
+
+
+class Issued(NamedTuple):
+    """A new token, and what it stands for. The token itself is kept nowhere."""
+
+    secret: str
+    owner: TokenOwner
+
+
+class Bootstrap(NamedTuple):
+    """What the first start made."""
+
+    project_id: str
+    user_name: str
+    generated_password: str | None
+    """To be printed, once; ``None`` when the operator gave one."""
+
+
+class BuiltinIdentity:
+    """Implements ``model.identity.Authenticator``, signs users in and manages them.
+
+    ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds. Users and
+    projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.
+    """
+
+    def __init__(
+        self,
+        accounts: AccountStore,
+        tokens: TokenStore,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        passwords: Passwords | None = None,
+    ) -> None:
+        self._accounts = accounts
+        self._tokens = tokens
+        self._lifetime_ms = settings.identity.token_lifetime * 1000
+        self._clock = clock
+        self._passwords = passwords or Passwords()
+        self._throttle = Throttle(settings.limits.sign_in_failures, monotonic)
+        self._settled = asyncio.Condition()
+        self._cache = TokenCache(monotonic)
+        self._lookups: dict[bytes, asyncio.Task[Known]] = {}
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._passwords.close()
+
+    # Tokens
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller; raise UNAUTHENTICATED or UNAVAILABLE. The answer may be 30 s old."""
+        digest = _digest(token)
+        if digest is None:
+            raise unauthenticated()
+        known = self._cache.get(digest) or await self._look_up(digest)
+        if known.caller is None or self._clock() >= known.expires_at:
+            raise unauthenticated()
+        return known.caller
+
+    async def validate(self, token: str) -> TokenOwner:
+        """What a token stands for, fresh from the store; raise UNAUTHENTICATED if nothing."""
+        digest = _digest(token)
+        owner = None if digest is None else await self._tokens.find(digest)
+        if owner is None or self._now_ms() >= owner.token.expires_at:
+            raise unauthenticated()
+        return owner
+
+    async def authenticate_password(
+        self, user: str, password: str, address: str | None, project: str | None = None
+    ) -> Issued:
+        """Sign in; without a project the token is unscoped.
+
+        Raises UNAUTHENTICATED for a wrong name or password, or a project that the user does not
+        belong to, RATE_LIMITED after too many failures, and INVALID for impossible passwords.
+        """
+        check_password(password)
+        found = await self._accounts.find_user(normalized(user))
+        # By id, so that guessing by name and by id draw on one budget.
+        subject = found.id if found else f"?{user[:NAME_LENGTH]}"
+        async with self._admitted(subject, address or "") as attempt:
+            right = await self._passwords.verify(found and found.password_hash, password)
+            if found is None or not right or not found.enabled:
+                log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
+                raise unauthenticated()
+            attempt.succeeded()
+        membership = await self._membership(found, project)
+        return await self._issue(found, membership, ("password",), password_hash=True)
+
+    async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
+        """Exchange a token for one of another scope, which ends no later than the first.
+
+        Raises UNAUTHENTICATED as ``authenticate_password`` does.
+        """
+        owner = await self.validate(token)
+        membership = await self._membership(owner.user, project)
+        methods = tuple(dict.fromkeys((*owner.token.methods, "token")))
+        return await self._issue(owner.user, membership, methods, parent=owner.token)
+
+    async def revoke(self, token: str) -> None:
+        """End a token: at once in this process, within 60 s in others."""
+        digest = _digest(token)
+        if digest is not None:
+            await self._tokens.remove(digest)
+            self._cache.revoke(digest)
+
+    async def purge_expired(self) -> int:
+        """Remove expired tokens from the store; say how many."""
+        total = 0
+        while gone := await self._tokens.remove_expired(self._now_ms(), PURGE_ROWS):
+            total += gone
+        return total
+
+    # Users and projects
+
+    async def bootstrap(self, password: str | None = None) -> Bootstrap | None:
+        """Make project and user ``demo`` if there is nobody yet; ``None`` if there is.
+
+        Without a password a random one is made.
+        """
+        if await self._accounts.list_users() or await self._accounts.list_projects():
+            return None
+        given = password or secrets.token_urlsafe(12)
+        project = Project(_new_id(), DEMO)
+        user = await self._new_user(DEMO, given)
+        if not await self._accounts.add_first(project, user, "admin", self._now_ms()):
+            return None
+        return Bootstrap(project.id, user.name, None if password else given)
+
+    async def create_project(self, name: str, *, by: str = "operator") -> str:
+        """Add a project and return its id; raise INVALID or CONFLICT for its name."""
+        project = Project(_new_id(), checked_name(name, "project"))
+        await self._accounts.add_project(project, self._now_ms(), by)
+        return project.id
+
+    async def list_projects(self) -> list[Project]:
+        """Every project, by name."""
+        return await self._accounts.list_projects()
+
+    async def list_memberships(self, user: str) -> list[Membership]:
+        """The enabled projects that a user belongs to, by name."""
+        return await self._accounts.list_memberships((await self._user(user)).id)
+
+    async def create_user(
+        self, name: str, password: str, project: str, role: str = "member", *, by: str = "operator"
+    ) -> str:
+        """Add a user to a project and return the user's id.
+
+        Raises INVALID for the name, password or role, CONFLICT for the name, NOT_FOUND for the
+        project.
+        """
+        check_role(role)
+        name = checked_name(name, "user")
+        member_of = await self._project(project)
+        user = await self._new_user(name, password)
+        await self._accounts.add_user(user, member_of, role, self._now_ms(), by)
+        return user.id
+
+    async def list_users(self) -> list[User]:
+        """Every user, by name."""
+        return await self._accounts.list_users()
+
+    async def grant(self, user: str, project: str, role: str, *, by: str = "operator") -> None:
+        """Make a user a member of a project, or change its role there. Raises INVALID, NOT_FOUND."""
+        check_role(role)
+        member, member_of = await self._user(user), await self._project(project)
+        await self._accounts.set_role(member, member_of, role, self._now_ms(), by)
+        self._cache.revoke()
+
+    async def set_password(self, user: str, password: str, *, by: str = "operator") -> None:
+        """Change a password and revoke the user's tokens. Raises INVALID, NOT_FOUND."""
+        check_password(password)
+        found = await self._user(user)
+        password_hash = await self._passwords.hash(password)
+        await self._accounts.set_password_hash(found, password_hash, self._now_ms(), by)
+        self._cache.revoke()
+
+    async def enable_user(self, user: str, *, by: str = "operator") -> None:
+        """Let a user sign in again. Raises NOT_FOUND."""
+        found = await self._user(user)
+        await self._accounts.set_user_enabled(found, True, self._now_ms(), by)
+
+    async def disable_user(self, user: str, *, by: str = "operator") -> None:
+        """Keep a user out and revoke its tokens. Raises NOT_FOUND."""
+        found = await self._user(user)
+        await self._accounts.set_user_enabled(found, False, self._now_ms(), by)
+        self._cache.revoke()
+
+    # Inside
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    async def _look_up(self, digest: bytes) -> Known:
+        """Ask the store, once for all who want to know the same."""
+        task = self._lookups.get(digest)
+        if task is None:
+            task = self._lookups[digest] = asyncio.create_task(self._read(digest))
+            task.add_done_callback(lambda done: self._looked_up(digest, done))
+        # One caller that goes away must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    def _looked_up(self, digest: bytes, task: asyncio.Task[Known]) -> None:
+        del self._lookups[digest]
+        if not task.cancelled():
+            task.exception()  # Seen, though everyone who waited may have gone.
+
+    async def _read(self, digest: bytes) -> Known:
+        while True:
+            generation, asked_at = self._cache.generation, self._cache.now()
+            try:
+                async with asyncio.timeout(LOOKUP_S):
+                    owner = await self._tokens.find(digest)
+            except TimeoutError as error:
+                raise HeliometerError(
+                    Code.UNAVAILABLE, "Tokens cannot be checked now.", retry_after=5
+                ) from error
+            if generation == self._cache.generation:
+                break
+            # Something was revoked meanwhile: what was read may be what is void now.
+        known = Known(None, 0.0) if owner is None else _known(owner)
+        self._cache.put(digest, asked_at, known)
+        return known
+
+    @asynccontextmanager
+    async def _admitted(self, user: str, address: str) -> AsyncIterator[Attempt]:
+        async with self._settled:
+            while (attempt := self._throttle.begin(user, address)) is None:
+                await self._settled.wait()
+        try:
+            yield attempt
+        except HeliometerError as error:
+            if error.code is Code.UNAVAILABLE:
+                attempt.withdrawn()
+            raise
+        finally:
+            attempt.failed()  # Unless it was settled before.
+            async with self._settled:
+                self._settled.notify_all()
+
+    async def _issue(
+        self,
+        user: User,
+        membership: Membership | None,
+        methods: tuple[str, ...],
+        *,
+        password_hash: bool = False,
+        parent: Token | None = None,
+    ) -> Issued:
+        secret = secrets.token_urlsafe(32)
+        now = self._now_ms()
+        token = Token(
+            digest=_sha256(secret),
+            user_id=user.id,
+            project_id=membership.project.id if membership else None,
+            methods=methods,
+            issued_at=now,
+            expires_at=parent.expires_at if parent else now + self._lifetime_ms,
+            audit_ids=(secrets.token_urlsafe(16), *(parent.audit_ids[-1:] if parent else ())),
+        )
+        added = await self._tokens.add(
+            token,
+            password_hash=user.password_hash if password_hash else None,
+            parent=parent.digest if parent else None,
+        )
+        if not added:
+            raise unauthenticated()
+        return Issued(secret, TokenOwner(token, user, membership))
+
+    async def _membership(self, user: User, project: str | None) -> Membership | None:
+        if project is None:
+            return None
+        project = normalized(project)
+        for membership in await self._accounts.list_memberships(user.id):
+            if project in (membership.project.id, membership.project.name):
+                return membership
+        raise unauthenticated(
+            f"User {user.name} does not belong to a project {project[:NAME_LENGTH]!r}."
+        )
+
+    async def _new_user(self, name: str, password: str) -> User:
+        check_password(password)
+        return User(_new_id(), name, await self._passwords.hash(password))
+
+    async def _user(self, reference: str) -> User:
+        found = await self._accounts.find_user(normalized(reference))
+        if found is None:
+            raise _missing("user", reference)
+        return found
+
+    async def _project(self, reference: str) -> Project:
+        found = await self._accounts.find_project(normalized(reference))
+        if found is None:
+            raise _missing("project", reference)
+        return found
+
+
+def unauthenticated(message: str = "") -> HeliometerError:
+    """The refusal of a token or password, which does not tell what was wrong with it."""
+    return HeliometerError(
+        Code.UNAUTHENTICATED,
+        message or "The request you have made requires authentication.",
+    )
+
+
+def _missing(what: str, reference: str) -> HeliometerError:
+    return HeliometerError(
+        Code.NOT_FOUND, f"There is no {what} with the name or id {reference[:NAME_LENGTH]!r}."
+    )
+
+
+def _known(owner: TokenOwner) -> Known:
+    membership = owner.membership
+    caller = Caller(
+        user_id=owner.user.id,
+        user_name=owner.user.name,
+        project_id=membership.project.id if membership else "",
+        project_name=membership.project.name if membership else "",
+        permissions=ROLES.get(membership.role, frozenset()) if membership else frozenset(),
+    )
+    return Known(caller, owner.token.expires_at / 1000)
+
+
+def _digest(token: str) -> bytes | None:
+    """The token's digest; ``None`` for what cannot be a token."""
+    return _sha256(token) if TOKEN.fullmatch(token) else None
+
+
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)

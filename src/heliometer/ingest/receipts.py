@@ -1,0 +1,74 @@
+"""Idempotency keys: a retry of a post that was taken is answered, and not stored again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from heliometer.model.errors import Code, HeliometerError, Malformed
+from heliometer.model.measurements import Receipt
+
+LIFE_MS = 86_400_000
+"""How long a key is remembered, in milliseconds."""
+KEY_LENGTH = 255
+
+
+@dataclass(slots=True)
+class _Taken:
+    fingerprint: bytes
+    at_ms: int
+    under_way: asyncio.Future[None] | None = None
+
+
+class Receipts:
+    """The keys of the last 24 hours."""
+
+    def __init__(self, receipts: Iterable[Receipt]) -> None:
+        self._taken = {(r.project_id, r.key): _Taken(r.fingerprint, r.at_ms) for r in receipts}
+
+    async def once(self, receipt: Receipt, store: Callable[[Receipt], Awaitable[None]]) -> None:
+        """Call ``store`` unless the receipt's key was taken before.
+
+        A second request with the key of one that is still under way shares its outcome. Raises
+        INVALID when the key was used with another body, MALFORMED when it is no key, and what
+        ``store`` raises; the key is free again then.
+        """
+        if not 1 <= len(receipt.key) <= KEY_LENGTH or not receipt.key.isprintable():
+            raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
+        name = (receipt.project_id, receipt.key)
+        before = self._taken.get(name)
+        while before is not None and receipt.at_ms - before.at_ms < LIFE_MS:
+            if before.fingerprint != receipt.fingerprint:
+                raise HeliometerError(
+                    Code.INVALID,
+                    "Idempotency-Key: this key was used in the last 24 hours with another body.",
+                    details="Use a new key for each request; repeat one only to retry.",
+                )
+            if before.under_way is None:
+                return
+            await asyncio.wait({before.under_way})
+            before = self._taken.get(name)
+        under_way = asyncio.get_running_loop().create_future()
+        taken = self._taken[name] = _Taken(receipt.fingerprint, receipt.at_ms, under_way)
+
+        async def run() -> None:
+            try:
+                await store(receipt)
+                taken.under_way = None
+            except BaseException:
+                del self._taken[name]
+                raise
+            finally:
+                under_way.set_result(None)
+
+        # Whoever asked may go away; whether the receipt was stored must be known all the same.
+        await asyncio.shield(asyncio.create_task(run()))
+
+    def forget(self, now_ms: int) -> None:
+        """Drop keys that are older than 24 hours."""
+        old = [
+            name
+            for name, taken in self._taken.items()
+            if taken.under_way is None and now_ms - taken.at_ms >= LIFE_MS
+        ]
+        for name in old:
+            del self._taken[name]

@@ -1,0 +1,146 @@
+"""Every series that is known, in memory: what is worked out once a series, never a measurement."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import Dimensions, Series
+
+ALIASES = 500_000
+"""Spellings remembered for one project; beyond them all are forgotten and learnt anew."""
+
+
+class Name(NamedTuple):
+    """What identifies a series within its project."""
+
+    namespace: str
+    dimensions: Dimensions
+
+
+class ProjectSeries:
+    """The series of one project.
+
+    ``aliases`` maps any spelling of a series that a dialect met, such as the bytes that stood in
+    a request, to the series' id, so that a dialect need not decode them again. A spelling is
+    entered only after it was validated.
+    """
+
+    def __init__(self, project_id: str) -> None:
+        self.project_id = project_id
+        self.aliases: dict[object, int] = {}
+        self._by_name: dict[Name, int] = {}
+        self._by_namespace: dict[str, list[int]] = {}
+        self._by_pair: dict[tuple[str, str, str], list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: Name) -> int | None:
+        """The id of a series; ``None``: there is none."""
+        return self._by_name.get(name)
+
+    def learn(self, spelling: object, series_id: int) -> None:
+        """Remember a validated spelling of a series."""
+        if len(self.aliases) >= ALIASES:
+            self.aliases.clear()
+        self.aliases[spelling] = series_id
+
+    def add(self, series: Series) -> None:
+        """Take in a series that is not known yet."""
+        self._by_name[Name(series.namespace, series.dimensions)] = series.id
+        self._by_namespace.setdefault(series.namespace, []).append(series.id)
+        for key, value in series.dimensions:
+            self._by_pair.setdefault((series.namespace, key, value), []).append(series.id)
+
+    def namespaces(self) -> Iterator[str]:
+        """The namespaces that have a series, in order."""
+        return iter(sorted(self._by_namespace))
+
+    def candidates(self, namespace: str, dimensions: Mapping[str, str]) -> Sequence[int]:
+        """The shortest list of ids that holds all series of the namespace with those pairs."""
+        lists = [self._by_pair.get((namespace, k, v), []) for k, v in dimensions.items()]
+        return min(lists, key=len, default=self._by_namespace.get(namespace, []))
+
+
+class Registry:
+    """All series of all projects. Ids rise as series appear, so that neighbours stay together.
+
+    A series that ``intern`` made exists in the store only with the first batch that was committed
+    after it: ``unsaved`` names those still to be written.
+    """
+
+    def __init__(self, series: Iterable[Series], limit: int) -> None:
+        self._limit = limit
+        self._series: dict[int, Series] = {}
+        self._projects: dict[str, ProjectSeries] = {}
+        self._unsaved: dict[int, Series] = {}
+        for each in series:
+            self._add(each)
+        self._next = max(self._series, default=0) + 1
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __getitem__(self, series_id: int) -> Series:
+        return self._series[series_id]
+
+    def project(self, project_id: str) -> ProjectSeries:
+        """The series of a project, which may be none."""
+        found = self._projects.get(project_id)
+        if found is None:
+            found = self._projects[project_id] = ProjectSeries(project_id)
+        return found
+
+    def intern(self, project_id: str, names: Iterable[Name]) -> dict[Name, int]:
+        """Ids for series, making those that are new.
+
+        Raises RATE_LIMITED, and makes none, when the project would have more than it may.
+        """
+        project = self.project(project_id)
+        ids: dict[Name, int] = {}
+        new: list[Name] = []
+        for name in dict.fromkeys(names):
+            known = project.get(name)
+            if known is None:
+                new.append(name)
+            else:
+                ids[name] = known
+        if len(project) + len(new) > self._limit:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                f"The project has {len(project)} series and may have {self._limit}; "
+                f"this request would add {len(new)}.",
+                details="Use dimension values that do not change with every post; what is already "
+                "there goes on being accepted.",
+                retry_after=3600,
+            )
+        for name in new:
+            series = Series(self._next, project_id, name.namespace, name.dimensions)
+            self._next += 1
+            self._add(series)
+            self._unsaved[series.id] = series
+            ids[name] = series.id
+        return ids
+
+    def select(
+        self, project_id: str, namespace: str, dimensions: Mapping[str, str]
+    ) -> list[Series]:
+        """The project's series in a namespace that have at least the given dimensions, ordered by
+        dimensions."""
+        wanted = set(dimensions.items())
+        candidates = self.project(project_id).candidates(namespace, dimensions)
+        found = (self._series[i] for i in candidates)
+        return sorted((s for s in found if wanted <= set(s.dimensions)), key=lambda s: s.dimensions)
+
+    def unsaved(self) -> list[Series]:
+        """The series that the store does not have yet, by id."""
+        return list(self._unsaved.values())
+
+    def saved(self, series: Iterable[Series]) -> None:
+        """The store has these now."""
+        for each in series:
+            self._unsaved.pop(each.id, None)
+
+    def _add(self, series: Series) -> None:
+        self._series[series.id] = series
+        self.project(series.project_id).add(series)

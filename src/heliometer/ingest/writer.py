@@ -1,0 +1,116 @@
+"""Group commit: while one commit is under way, the posts that arrive gather for the next."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from heliometer.ingest.registry import Registry
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import Batch, MeasurementStore, Receipt
+
+LARGEST_GROUP = 500_000
+"""Measurements in one commit; more wait for the next."""
+
+Committed = Callable[[int, float], None]
+"""Told of each commit: measurements in it, and seconds that it took."""
+
+
+class Writer:
+    """Brings batches into a store, many at a time, each acknowledged only when it is durable."""
+
+    def __init__(
+        self,
+        store: MeasurementStore,
+        registry: Registry,
+        *,
+        limit: int,
+        committed: Committed = lambda *_: None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._limit = limit
+        self._committed = committed
+        self._waiting: list[tuple[Batch, Receipt | None, asyncio.Future[None]]] = []
+        self._pending = 0
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """Measurements that wait or are being stored."""
+        return self._pending
+
+    async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
+        """Return when the batch, and its receipt, are on stable storage.
+
+        Raises UNAVAILABLE when they could not be stored, or too many are waiting already;
+        nothing of the batch is stored then.
+        """
+        if self._pending + len(batch) > self._limit and self._pending:
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "More measurements arrive than can be stored; this request was not taken.",
+                details="Send it again a little later.",
+                retry_after=1,
+            )
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((batch, receipt, done))
+        self._pending += len(batch)
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="group commit")
+        # A client that hangs up does not take its neighbours' commit with it.
+        await asyncio.shield(done)
+
+    async def drain(self) -> None:
+        """Return when nothing waits any more."""
+        while self._running is not None:
+            await asyncio.wait({self._running})
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit(self._take())
+        finally:
+            self._running = None
+
+    def _take(self) -> list[tuple[Batch, Receipt | None, asyncio.Future[None]]]:
+        size = count = 0
+        for batch, _, _ in self._waiting:
+            if count and size + len(batch) > LARGEST_GROUP:
+                break
+            size += len(batch)
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    async def _commit(
+        self, group: list[tuple[Batch, Receipt | None, asyncio.Future[None]]]
+    ) -> None:
+        batch = Batch.concatenate([b for b, _, _ in group])
+        receipts = [r for _, r, _ in group if r is not None]
+        series = self._registry.unsaved()
+        started = time.perf_counter()
+        try:
+            await self._store.append(batch, series, receipts)
+        except Exception as error:
+            for _, _, done in group:
+                if not done.done():
+                    done.set_exception(_for_each(error))
+                    done.exception()  # whoever waited may be gone: that is not an error of ours
+        else:
+            self._registry.saved(series)
+            self._committed(len(batch), time.perf_counter() - started)
+            for _, _, done in group:
+                if not done.done():
+                    done.set_result(None)
+        finally:
+            self._pending -= len(batch)
+
+
+def _for_each(error: Exception) -> Exception:
+    """An exception of its own for each waiter: raising one object in many tasks would grow its
+    traceback with each."""
+    if isinstance(error, HeliometerError):
+        return HeliometerError(
+            error.code, error.message, details=error.details, retry_after=error.retry_after
+        )
+    return error

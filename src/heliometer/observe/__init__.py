@@ -1,0 +1,1 @@
+"""How the service tells of itself: logs and figures."""

@@ -1,0 +1,1 @@
+"""Stores of measurements: implementations of ``model.measurements.MeasurementStore``."""

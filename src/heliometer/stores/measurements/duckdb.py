@@ -1,0 +1,309 @@
+"""Measurements in DuckDB: the embedded store.
+
+One thread writes, so that every append is one transaction in order; a few threads read, each
+with a cursor of its own; one thread maintains (seals, merges, removes, copies). The append that
+returned is on stable storage: DuckDB syncs its write-ahead log at each commit.
+"""
+
+import asyncio
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import numpy as np
+
+from heliometer.config import MetricSettings
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import (
+    Aggregation,
+    Batch,
+    Datapoints,
+    Receipt,
+    Series,
+)
+from heliometer.stores.measurements import catalog, sql
+from heliometer.stores.measurements.catalog import DAY_MS, Sources, WrongFormat
+from heliometer.stores.measurements.maintenance import Maintenance, Snapshot
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+READERS = 4
+_RETRIES = 5
+
+
+class StoreUnusable(Exception):
+    """The store cannot be opened. The message says why and what to do."""
+
+
+class DuckDBStore:
+    """Embedded :class:`~heliometer.model.measurements.MeasurementStore` in one folder."""
+
+    def __init__(self, folder: Path, settings: MetricSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._writer = ThreadPoolExecutor(1, "measurements-write")
+        self._readers = ThreadPoolExecutor(READERS, "measurements-read")
+        self._maintainer = ThreadPoolExecutor(1, "measurements-maintain")
+        self._local = threading.local()
+        self._sources = Sources()
+        self._generation = 0
+        """Counts reopenings, so that readers drop cursors of a connection that is gone."""
+        self._maintenance = Maintenance(folder, settings, self)
+
+    # -- opening and closing ------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the folder, making it if need be. Raises StoreUnusable."""
+        try:
+            self._maintenance.partitions.mkdir(parents=True, exist_ok=True)
+            opened = catalog.open_database(
+                self._folder / "recent.duckdb", self._settings.memory_bytes
+            )
+        except WrongFormat as error:
+            raise StoreUnusable(str(error)) from error
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            if "lock" in reason.lower():
+                reason = "another process has it open; is a server already running on this folder?"
+            raise StoreUnusable(
+                f"cannot open {self._folder / 'recent.duckdb'}: {reason}"
+            ) from error
+        except OSError as error:
+            raise StoreUnusable(f"cannot use {self._folder}: {error.strerror}") from error
+        self._connection = opened.connection
+        self._generation += 1
+        self._sources = self._maintenance.check_files(opened.sources)
+
+    def forget_idle_series(self, now_ms: int) -> int:
+        """Drop the series of which retention left nothing; before anybody else uses the store."""
+        day = now_ms // DAY_MS - self._settings.retention_days
+        return catalog.forget_idle_series(self._connection, self._sources, day)
+
+    async def close(self) -> None:
+        """Finish what is under way, fold the log into the database, and let go of the files."""
+        for executor in (self._maintainer, self._readers, self._writer):
+            await asyncio.to_thread(executor.shutdown)
+        await asyncio.to_thread(self._connection.close)
+
+    # -- the port -----------------------------------------------------------------------------
+
+    async def append(
+        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+    ) -> None:
+        await self._in(self._writer, lambda: self._append(batch, series, receipts))
+
+    async def aggregate(self, aggregation: Aggregation) -> Datapoints:
+        a = aggregation
+
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Datapoints:
+            text = sql.aggregate(a, sources.within(a.start_ms, a.end_ms), self._partition_path)
+            columns = cursor.execute(text).fetchnumpy()
+            return Datapoints(
+                columns.pop("series"), columns.pop("ts"), {s: columns[s] for s in a.statistics}
+            )
+
+        return await self._in(self._readers, lambda: self._read(query))
+
+    async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
+            text = sql.read(
+                series, start_ms, end_ms, sources.within(start_ms, end_ms), self._partition_path
+            )
+            columns = cursor.execute(text).fetchnumpy()
+            return Batch(columns["series"], columns["ts"], columns["value"])
+
+        return await self._in(self._readers, lambda: self._read(query))
+
+    async def load_series(self) -> list[Series]:
+        return await self._in(
+            self._readers, lambda: self._read(lambda cursor, _: catalog.read_series(cursor))
+        )
+
+    async def load_receipts(self, since_ms: int) -> list[Receipt]:
+        return await self._in(
+            self._readers,
+            lambda: self._read(lambda cursor, _: catalog.read_receipts(cursor, since_ms)),
+        )
+
+    async def delete_before(self, timestamp_ms: int) -> None:
+        await self._in(self._maintainer, lambda: self._maintenance.delete_before(timestamp_ms))
+
+    async def ping(self) -> None:
+        def probe() -> None:
+            self.refuse_when_full()
+            now = int(time.time() * 1000)
+
+            def write(connection: duckdb.DuckDBPyConnection) -> None:
+                connection.execute("DELETE FROM probe")
+                connection.execute("INSERT INTO probe VALUES ($1)", [now])
+
+            self.transaction(write)
+            if self._connection.execute("SELECT at_ms FROM probe").fetchall() != [(now,)]:
+                raise HeliometerError(Code.UNAVAILABLE, "The probe that was written is not there.")
+
+        await self._in(self._writer, probe)
+        await self._in(
+            self._readers,
+            lambda: self._read(lambda cursor, _: cursor.execute("SELECT count(*) FROM format")),
+        )
+
+    # -- upkeep -------------------------------------------------------------------------------
+
+    async def maintain(self, now_ms: int, *, seal_all: bool = False) -> None:
+        """Seal what is due, merge, and forget old receipts. ``seal_all``: every table, now."""
+        await self._in(self._maintainer, lambda: self._maintenance.run(now_ms, seal_all=seal_all))
+
+    async def backup(self, use: Callable[[Snapshot], T]) -> T:
+        """Call ``use`` with a consistent copy of the database and the partitions that it names.
+
+        Nothing is sealed or removed meanwhile; appends and queries go on.
+        """
+        return await self._in(self._maintainer, lambda: self._maintenance.with_snapshot(use))
+
+    async def verify(self) -> list[str]:
+        """Read every partition whole and say what is wrong with which; empty when all is well."""
+        return await self._in(self._maintainer, self._maintenance.verify)
+
+    @property
+    def sources(self) -> Sources:
+        """What holds measurements now."""
+        return self._sources
+
+    # -- for maintenance ----------------------------------------------------------------------
+
+    def write(
+        self, work: Callable[[duckdb.DuckDBPyConnection], None], then: Callable[[Sources], Sources]
+    ) -> None:
+        """From another thread: run ``work`` as a transaction between appends; when it has
+        committed, ``then`` makes the new sources out of the present ones."""
+
+        def run() -> None:
+            self.transaction(work)
+            self._sources = then(self._sources)
+
+        self._writer.submit(run).result()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor for the calling thread."""
+        if getattr(self._local, "generation", None) != self._generation:
+            self._local.cursor = self._connection.cursor()
+            self._local.generation = self._generation
+        cursor: duckdb.DuckDBPyConnection = self._local.cursor
+        return cursor
+
+    def free_bytes(self) -> int:
+        """Free space on the folder's disk."""
+        return shutil.disk_usage(self._folder).free
+
+    def refuse_when_full(self) -> None:
+        """Raise UNAVAILABLE while less space is free than must stay free."""
+        free = self.free_bytes()
+        if free < self._settings.min_free_bytes:
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "The service's disk is almost full; nothing can be stored until its operator "
+                "makes room.",
+                details=f"{free >> 20} MiB are free, {self._settings.min_free_bytes >> 20} MiB "
+                "must stay free (metrics.min_free_bytes).",
+                retry_after=30,
+            )
+
+    def transaction(self, work: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+        """Run ``work`` whole or not at all. Only in the writing thread. Raises UNAVAILABLE."""
+        try:
+            self._connection.begin()
+            try:
+                work(self._connection)
+                self._connection.commit()
+            except BaseException:
+                self._roll_back()
+                raise
+        except duckdb.Error as error:
+            log.error("measurements could not be stored: %s", error)
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._reopen()
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "The measurements could not be stored; none of this request was.",
+                details="Send the request again.",
+                retry_after=5,
+            ) from error
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+    def _append(self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]) -> None:
+        self.refuse_when_full()
+        day = batch.timestamp // DAY_MS
+        days = [int(day[0])] if len(day) and day[0] == day.min() == day.max() else None
+        if days is None:
+            days = [int(d) for d in np.unique(day)]
+        target = {d: self._sources.open_table(d) or self._sources.next_table(d) for d in days}
+        new = [table for table in target.values() if table not in self._sources.tables]
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
+            if series:
+                catalog.insert_series(connection, series)
+            if receipts:
+                catalog.insert_receipts(connection, receipts)
+            for table in new:
+                sql.create_table(connection, table.name)
+            for d in days:
+                rows = slice(None) if len(days) == 1 else day == d
+                arrays = {
+                    "series": batch.series[rows],
+                    "ts": batch.timestamp[rows],
+                    "value": batch.value[rows],
+                }
+                sql.insert(connection, target[d].name, arrays)
+
+        self.transaction(work)
+        if new:
+            self._sources = self._sources.with_tables(new)
+
+    def _read(self, query: Callable[[duckdb.DuckDBPyConnection, Sources], T]) -> T:
+        # A table or file may be swapped for another between choosing and opening the sources:
+        # that shows as an error, and the sources to choose from are new then.
+        for attempt in range(_RETRIES):
+            sources = self._sources
+            try:
+                return query(self.cursor(), sources)
+            except duckdb.Error as error:
+                if sources is not self._sources and attempt < _RETRIES - 1:
+                    continue
+                log.error("measurements could not be read: %s", error)
+                raise HeliometerError(
+                    Code.UNAVAILABLE,
+                    "The measurements could not be read.",
+                    details="Send the request again; if it goes on, tell the operator.",
+                    retry_after=5,
+                ) from error
+        raise AssertionError("unreachable")
+
+    def _partition_path(self, file: str) -> str:
+        return str(self._maintenance.partitions / file)
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.rollback()
+        except duckdb.Error as error:
+            log.warning("rolling back failed: %s", error)
+
+    def _reopen(self) -> None:
+        """DuckDB refuses everything after a fatal error such as a failed sync: start over from
+        what is on the disk."""
+        try:
+            self._connection.close()
+            self.open()
+            log.warning("the store of the measurements was opened again after a fatal error")
+        except (duckdb.Error, StoreUnusable) as error:
+            log.critical("the store of the measurements cannot be opened again: %s", error)

@@ -1,0 +1,87 @@
+"""The SQL of the measurement tables. All names and numbers in it are our own."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from heliometer.model.measurements import Aggregation
+from heliometer.model.statistics import STATISTICS
+from heliometer.stores.measurements.catalog import Sources
+
+# Names, ids and numbers below come from this program alone, never from a request.
+# ruff: noqa: S608
+
+PathOf = Callable[[str], str]
+
+
+def create_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """A table of recent measurements."""
+    connection.execute(f"CREATE TABLE {name} (series BIGINT, ts BIGINT, value DOUBLE)")
+
+
+def insert(
+    connection: duckdb.DuckDBPyConnection, table: str, arrays: Mapping[str, NDArray[np.generic]]
+) -> None:
+    """Append rows, handed over as arrays."""
+    rows = dict(arrays)
+    connection.execute(f"INSERT INTO {table} SELECT series, ts, value FROM rows")
+    del rows  # DuckDB finds it by its name above; linters do not know that
+
+
+def aggregate(aggregation: Aggregation, sources: Sources, path_of: PathOf) -> str:
+    """Statistics by series and period, in that order."""
+    a = aggregation
+    statistics = ", ".join(f"{STATISTICS[s].name}(value) AS {s}" for s in a.statistics)
+    rows = _rows(a.series, a.start_ms, a.end_ms, sources, path_of)
+    return (
+        f"SELECT series, ts - ts % {a.period_ms} AS ts, {statistics} "
+        f"FROM ({rows}) AS m GROUP BY m.series, m.ts - m.ts % {a.period_ms} ORDER BY 1, 2"
+    )
+
+
+def read(
+    series: Sequence[int], start_ms: int, end_ms: int, sources: Sources, path_of: PathOf
+) -> str:
+    """Measurements by series and time, in that order."""
+    return f"{_rows(series, start_ms, end_ms, sources, path_of)} ORDER BY series, ts"
+
+
+def sorted_copy(sources: Sources, path_of: PathOf, target: str) -> str:
+    """Write everything in the sources to one Parquet file, sorted by (series, timestamp).
+
+    Row groups half DuckDB's default: a query of one series decodes half as much, for 5 % more
+    bytes. Format V2 brings delta coding of timestamps and dictionaries or byte streams of values.
+    """
+    return (
+        f"COPY ({_union(sources, path_of, 'true')} ORDER BY series, ts) TO {quoted(target)} "
+        "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE 61440)"
+    )
+
+
+def _rows(
+    series: Sequence[int], start_ms: int, end_ms: int, sources: Sources, path_of: PathOf
+) -> str:
+    if not series:
+        return _union(Sources(), path_of, "true")
+    low, high = min(series), max(series)
+    # The range lets DuckDB skip row groups; where the ids have no gap it says it all.
+    condition = f"series BETWEEN {low} AND {high} AND ts >= {start_ms} AND ts < {end_ms}"
+    if high - low + 1 != len(set(series)):
+        condition += f" AND series IN ({', '.join(map(str, series))})"
+    return _union(sources, path_of, condition)
+
+
+def _union(sources: Sources, path_of: PathOf, condition: str) -> str:
+    parts = [f"SELECT series, ts, value FROM {t.name} WHERE {condition}" for t in sources.tables]
+    if sources.partitions:
+        files = ", ".join(quoted(path_of(p.file)) for p in sources.partitions)
+        parts.append(f"SELECT series, ts, value FROM read_parquet([{files}]) WHERE {condition}")
+    if not parts:
+        return "SELECT 0::BIGINT AS series, 0::BIGINT AS ts, 0.0::DOUBLE AS value WHERE false"
+    return " UNION ALL ".join(parts)
+
+
+def quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,1 @@
+"""Projects, users and what is set for them, in a SQL database."""

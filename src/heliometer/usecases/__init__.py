@@ -1,0 +1,1 @@
+"""What the service can do, whatever the dialect: one module a noun."""

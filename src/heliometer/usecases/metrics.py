@@ -1,0 +1,245 @@
+"""Metrics: post measurements, query statistics, list series."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from heliometer.config import LimitSettings
+from heliometer.ingest.receipts import Receipts
+from heliometer.ingest.registry import Name, ProjectSeries, Registry
+from heliometer.ingest.writer import Writer
+from heliometer.model.errors import Code, HeliometerError, Malformed
+from heliometer.model.identity import Caller, Permission
+from heliometer.model.measurements import (
+    Aggregation,
+    Batch,
+    Float64s,
+    Int64s,
+    MeasurementStore,
+    Receipt,
+    Series,
+)
+from heliometer.model.projects import ProjectStore
+from heliometer.model.statistics import STATISTICS
+
+MAX_PERIOD_S = 366 * 86_400
+
+
+@dataclass(slots=True)
+class Columns:
+    """A decoded and validated request, column by column.
+
+    ``series`` holds, for each metric of the request, the id of its series, or ``None`` where the
+    spelling was not known; ``names`` says by position what those are, and which spelling of theirs
+    to remember. ``repeats`` tells how many
+    measurements each metric has, where any has more than one.
+    """
+
+    series: list[int | None]
+    names: dict[int, tuple[Name, object | None]]
+    repeats: list[int] | None
+    timestamp: Int64s
+    value: Float64s
+
+
+class Measured(Protocol):
+    """One value that a collector read."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def dimensions(self) -> Mapping[str, str]: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def value(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStatistics:
+    """Statistics of one series."""
+
+    series: Series
+    timestamps_s: list[int]
+    statistics: Mapping[str, list[float] | list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to compute, over [start, end), by periods aligned to multiples since the epoch."""
+
+    namespace: str
+    dimensions: Mapping[str, str]
+    statistics: Sequence[str]
+    start_ms: int
+    end_ms: int
+    period_s: int
+
+
+class Metrics:
+    """The use cases around measurements, each within the caller's project."""
+
+    def __init__(
+        self,
+        store: MeasurementStore,
+        registry: Registry,
+        writer: Writer,
+        receipts: Receipts,
+        projects: ProjectStore,
+        limits: LimitSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._writer = writer
+        self._receipts = receipts
+        self._projects = projects
+        self._limits = limits
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    async def target(self, caller: Caller, named: str | None) -> ProjectSeries:
+        """The series of the project that the caller posts to: its own, or for an agent the one
+        that it names. Raises FORBIDDEN or NOT_FOUND."""
+        if named is None or named == caller.project_id:
+            return self._registry.project(caller.project_id)
+        caller.require(Permission.POST_RESERVED)
+        if not await self._projects.project_exists(named):
+            raise HeliometerError(
+                Code.NOT_FOUND,
+                "X-Tenant-Id: there is no such project.",
+                details="Give the project's id, 32 hexadecimal digits.",
+            )
+        return self._registry.project(named)
+
+    async def post(
+        self, project: ProjectSeries, columns: Columns, receipt: Receipt | None = None
+    ) -> None:
+        """Store the measurements; return when they are durable."""
+        if not len(columns.value):
+            return
+        if receipt is not None:
+            await self._receipts.once(receipt, lambda r: self._post(project, columns, r))
+        else:
+            await self._post(project, columns, None)
+
+    async def post_collected(self, project_id: str, measured: Sequence[Measured]) -> None:
+        """Store what a collector read; return when it is durable."""
+        names = [Name(m.namespace, tuple(sorted(m.dimensions.items()))) for m in measured]
+        ids = self._registry.intern(project_id, names)
+        batch = Batch(
+            np.array([ids[name] for name in names], dtype=np.int64),
+            np.array([m.timestamp_ms for m in measured], dtype=np.int64),
+            np.array([m.value for m in measured], dtype=np.float64),
+        )
+        await self._writer.write(batch)
+
+    async def _post(
+        self, project: ProjectSeries, columns: Columns, receipt: Receipt | None
+    ) -> None:
+        if columns.names:
+            ids = self._registry.intern(
+                project.project_id, [name for name, _ in columns.names.values()]
+            )
+            for position, (name, spelling) in columns.names.items():
+                columns.series[position] = ids[name]
+                if spelling is not None:
+                    project.learn(spelling, ids[name])
+        series = np.array(columns.series, dtype=np.int64)
+        if columns.repeats is not None:
+            series = np.repeat(series, columns.repeats)
+        await self._writer.write(Batch(series, columns.timestamp, columns.value), receipt)
+
+    async def query(self, caller: Caller, query: Query) -> list[SeriesStatistics]:
+        """One result for each series that has data, ordered by dimensions.
+
+        Raises MALFORMED for a request that makes no sense or whose answer would be too large.
+        """
+        self._check(query)
+        series = self._registry.select(caller.project_id, query.namespace, query.dimensions)
+        self._check_size(query, len(series))
+        if not series:
+            return []
+        found = await self._store.aggregate(
+            Aggregation(
+                [s.id for s in series],
+                query.start_ms,
+                query.end_ms,
+                query.period_s * 1000,
+                query.statistics,
+            )
+        )
+        ids, starts = np.unique(found.series, return_index=True)
+        ends = [*starts[1:].tolist(), len(found.series)]
+        rows = dict(zip(ids.tolist(), map(slice, starts.tolist(), ends), strict=True))
+        seconds = found.timestamp // 1000
+        return [
+            SeriesStatistics(
+                each,
+                seconds[rows[each.id]].tolist(),
+                {name: found.columns[name][rows[each.id]].tolist() for name in query.statistics},
+            )
+            for each in series
+            if each.id in rows
+        ]
+
+    def list_series(
+        self,
+        caller: Caller,
+        namespace: str | None,
+        dimensions: Mapping[str, str],
+        after: tuple[str, tuple[tuple[str, str], ...]] | None,
+        limit: int,
+    ) -> list[Series]:
+        """The project's series after a place in the order of namespace and dimensions."""
+        project = self._registry.project(caller.project_id)
+        found: list[Series] = []
+        for each in [namespace] if namespace is not None else project.namespaces():
+            if after is not None and each < after[0]:
+                continue
+            series = self._registry.select(caller.project_id, each, dimensions)
+            found += [s for s in series if after is None or (s.namespace, s.dimensions) > after]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _check(self, query: Query) -> None:
+        for statistic in query.statistics:
+            if statistic not in STATISTICS:
+                raise Malformed(
+                    f"statistics: {statistic[:40]!r} is not a statistic.",
+                    details=f"Statistics are {', '.join(STATISTICS)}.",
+                )
+        if not query.statistics:
+            raise Malformed(
+                "statistics: at least one must be named.",
+                details=f"Statistics are {', '.join(STATISTICS)}.",
+            )
+        if not 1 <= query.period_s <= MAX_PERIOD_S:
+            raise Malformed(f"period: must be 1 to {MAX_PERIOD_S} seconds.")
+        if query.start_ms >= query.end_ms:
+            raise Malformed("start_time: must be before end_time.")
+
+    def _check_size(self, query: Query, series: int) -> None:
+        if series > self._limits.series_per_query:
+            raise Malformed(
+                f"The query selects {series} series; one query may return "
+                f"{self._limits.series_per_query}.",
+                details="Name more dimensions.",
+            )
+        # Nothing lies before 1970 or in the far future, whatever range was asked for.
+        start, end = max(query.start_ms, 0), min(query.end_ms, self.now_ms() + 86_400_000)
+        periods = max(0, -(-(end - start) // (query.period_s * 1000)))
+        if periods * series > self._limits.datapoints_per_query:
+            longest = -(-(end - start) * series // (self._limits.datapoints_per_query * 1000))
+            raise Malformed(
+                f"The answer would have up to {periods * series} datapoints; one query may "
+                f"return {self._limits.datapoints_per_query}.",
+                details=f"Ask for a shorter time, more dimensions, or a period of at least "
+                f"{longest} seconds.",
+            )
