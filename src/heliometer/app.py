@@ -4,6 +4,7 @@ This module alone knows everybody. Each thing registers its teardown as soon as 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -172,24 +173,25 @@ async def backup(settings: Settings, target: Path) -> Mapping[str, int]:
 
 async def _serve(settings: Settings, roles: frozenset[str]) -> int:
     _raise_file_limit()
-    listener = _listen(settings)
-    with listener:
-        async with running(settings, roles) as service:
-            server = Server(service.http, settings)
-            try:
-                unix = control.open_socket(settings.data_dir)
-            except control.UnreachableSocket as error:
-                log.warning("backup while serving is not possible: %s", error)
-                return await server.run(listener)
-            with unix:
-                orders = Server(service.control, None)
-                task = asyncio.create_task(orders.run(unix))
-                try:
-                    return await server.run(listener)
-                finally:
-                    orders.stop()
-                    await task
-                    (settings.data_dir / control.SOCKET).unlink(missing_ok=True)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        service = await stack.enter_async_context(running(settings, roles))
+        # What was made to start with stays: looking through it again and again would hold up
+        # every request for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        server = Server(service.http, settings)
+        try:
+            unix = stack.enter_context(control.open_socket(settings.data_dir))
+        except control.UnreachableSocket as error:
+            log.warning("backup while serving is not possible: %s", error)
+        else:
+            orders = Server(service.control, None)
+            task = asyncio.create_task(orders.run(unix), name="control")
+            stack.callback((settings.data_dir / control.SOCKET).unlink, missing_ok=True)
+            stack.push_async_callback(orders.finish, task)
+        return await server.run(listener)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -209,10 +211,10 @@ async def _bootstrap(identity: BuiltinIdentity) -> None:
     """On the first start make project and user ``demo``, and tell the password once."""
     given = os.environ.get(BOOTSTRAP_PASSWORD) or None
     made = await identity.bootstrap(given)
-    if made is not None and made.generated_password is not None:
+    if made is not None and given is None:
         print(
             "first start: made project demo and user demo with the password "
-            f"{made.generated_password}\n"
+            f"{made}\n"
             "  (shown this once; change it with: heliometer user password demo)",
             file=sys.stderr,
             flush=True,

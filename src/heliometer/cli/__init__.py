@@ -27,7 +27,7 @@ BROKEN_PIPE = 141
         "metrics": ("metrics:metrics", "Push, list and query measurements."),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
-        "restore": ("restore:restore", "Put a backup into a data directory."),
+        "restore": ("backup:restore", "Put a backup into a data directory."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },
 )

@@ -86,9 +86,8 @@ def draw(
         **bounds,
     )
     head = f"{namespace}  {label(shared)}".rstrip()
-    span = (
-        f"{show(min(times))} to {show(max(times) + period)}, a datapoint every {_duration(period)}"
-    )
+    begin, end = (show(t, seconds=period % 60 > 0) for t in (min(times), max(times) + period))
+    span = f"{begin} to {end}, one datapoint per {_duration(period)}"
     foot = _legend(labels, plain=plain, color=color)
     if left_out > 0:
         foot.append(f"{left_out} more lines are not drawn; say more dimensions or --csv")
@@ -141,7 +140,7 @@ def scaled(
     bounds = {}
     if least == most:
         middle = most * factor
-        room = abs(middle) / 10 or 1.0
+        room = 1.0 if abs(middle) >= 2 or not middle else abs(middle) / 10
         bounds = {"y_min": middle - room, "y_max": middle + room}
     return [[value * factor for value in line] for line in ys], unit, bounds
 

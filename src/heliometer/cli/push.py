@@ -1,5 +1,6 @@
 """Sending surveyed files in aggregate posts (v1.1 §4.4.7.2)."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def _post(
 @contextmanager
 def progress_bar(label: str, size: int) -> Iterator[Progress]:
     """A bar by bytes on a terminal's standard error; elsewhere nothing."""
-    stream = click.get_text_stream("stderr")
+    stream = sys.stderr
     with click.progressbar(
         length=max(size, 1), label=label, file=stream, hidden=not stream.isatty()
     ) as bar:

@@ -55,6 +55,6 @@ def serve(
       heliometer serve --config /etc/heliometer.toml --roles api,evaluator
     """
     settings = load_settings(config, data_dir, server_listen=listen)
-    from heliometer import app
+    from heliometer.app import serve as run
 
-    return app.serve(settings, roles)
+    return run(settings, roles)

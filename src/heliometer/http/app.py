@@ -1,5 +1,6 @@
 """The ASGI application: finds the operation, lets the caller in, answers, and keeps count."""
 
+import itertools
 import logging
 import re
 import secrets
@@ -27,6 +28,11 @@ TOKEN_LENGTH = 4096
 HEADER_BYTES = 65_536
 UNREAD_BODY_BYTES = 65_536
 """After a refusal, an unread body larger than this is not waited for: the connection closes."""
+
+
+_PROCESS = secrets.token_hex(6)
+_NUMBERS = itertools.count(1)
+"""Together they name a request; random numbers for each would cost a system call."""
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class HttpApp:
         if scope["type"] != "http":
             raise ValueError(f"unexpected {scope['type']} connection")
         started = time.perf_counter()
-        request_id = f"req-{secrets.token_hex(12)}"
+        request_id = f"req-{_PROCESS}-{next(_NUMBERS):x}"
         request = Request(scope, receive)
         path: str = scope["path"].rstrip("/")
         route, params = self._find(path)

@@ -18,10 +18,10 @@ SHOWN = 40
 T = TypeVar("T")
 
 _ZEROS = bytes(ord("0") if chr(c).isdigit() and c < 128 else c for c in range(256))
-_MANY_DIGITS = b"0" * NUMBER_LENGTH
+_MANY_DIGITS = b"0" * (NUMBER_LENGTH // 3)
+"""A longer number has as many digits before its point, behind it or in its exponent."""
 _LARGEST = int(1.7976931348623157e308)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_PIECE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
 def strict_loads(body: bytes) -> Any:
@@ -48,7 +48,12 @@ def strict_loads(body: bytes) -> Any:
         raise Malformed(_too_deep("")) from error
     except ValueError as error:  # One of the hooks, or an integer that Python does not convert.
         raise _Inspection(text).fault() from error
-    if _is_suspect(document) or _SURROGATE.search(body) or _MANY_DIGITS in body.translate(_ZEROS):
+    # So far, so fast; what is slow only runs when there is something to find.
+    if (
+        _is_suspect(document)
+        or (b"\\u" in body and _has_surrogates(document))
+        or _MANY_DIGITS in body.translate(_ZEROS)
+    ):
         fault = _Inspection(text).find()
         if fault is not None:
             raise fault
@@ -77,31 +82,38 @@ def _constant(name: str) -> NoReturn:
 
 
 def _is_suspect(document: Any) -> bool:
-    """Whether the document is too deep or has a number out of range: quick, and by level."""
-    level = [document]
-    for _ in range(DEPTH + 2):
+    """Whether the document is too deep or has a number out of range."""
+    level, depth = [document], 0
+    while level:
+        depth += 1
         below: list[Any] = []
         for item in level:
             kind = type(item)
-            if kind is dict:
-                below.extend(item.values())
-            elif kind is list:
-                below.extend(item)
+            if kind is dict or kind is list:
+                if depth > DEPTH:
+                    return True
+                below.extend(item.values() if kind is dict else item)
             elif (kind is int and not -_LARGEST <= item <= _LARGEST) or (
                 kind is float and math.isinf(item)
             ):
                 return True
-        if not below:
-            return False
         level = below
-    return True
+    return False
+
+
+def _has_surrogates(document: Any) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class _Inspection:
-    """Goes through well-formed JSON token by token, only to say where the fault is."""
+    """Goes through well-formed JSON piece by piece, only to say where the fault is."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = _TOKEN.finditer(text)
+        self._pieces = _PIECE.finditer(text)
         self._path: list[str | int] = []
         self._keys: list[set[str] | None] = []
         """For each open object its keys so far; ``None`` for each open array."""
@@ -113,35 +125,35 @@ class _Inspection:
     def find(self) -> Malformed | None:
         """The first fault, if any."""
         expects_key = False
-        for match in self._tokens:
-            token = match[0]
-            if token in "{[":
-                self._keys.append(set() if token == "{" else None)
-                self._path.append("" if token == "{" else 0)
-                expects_key = token == "{"
+        for match in self._pieces:
+            piece = match[0]
+            if piece in "{[":
+                self._keys.append(set() if piece == "{" else None)
+                self._path.append("" if piece == "{" else 0)
+                expects_key = piece == "{"
                 if len(self._keys) > DEPTH:
                     return Malformed(_too_deep(self._place()))
-            elif token in "}]":
+            elif piece in "}]":
                 self._keys.pop()
                 self._path.pop()
                 expects_key = False
-            elif token == ",":
+            elif piece == ",":
                 expects_key = self._keys[-1] is not None
                 if not expects_key:
                     self._path[-1] += 1  # type: ignore[operator]
-            elif token == ":":
+            elif piece == ":":
                 expects_key = False
             else:
-                reason = self._key(token) if expects_key else _scalar(token)
+                reason = self._key(piece) if expects_key else _scalar(piece)
                 if reason:
                     return Malformed(f"{self._place() or 'body'}: {reason}")
         return None
 
-    def _key(self, token: str) -> str:
-        key = json.loads(token)
+    def _key(self, piece: str) -> str:
+        key = json.loads(piece)
         keys = self._keys[-1]
         assert keys is not None
-        reason = _scalar(token)
+        reason = _scalar(piece)
         if not reason and key in keys:
             self._path[-1] = ""
             reason = f"the key {_shown(key)} occurs twice."
@@ -157,25 +169,25 @@ class _Inspection:
                 place += f"[{step}]"
             elif step:
                 place += f".{_shown(step)}"
-        return place.lstrip(".")
+        return _shown(place.lstrip("."), 3 * SHOWN)
 
 
-def _scalar(token: str) -> str:
+def _scalar(piece: str) -> str:
     """What is wrong with a string, number or word; empty if nothing."""
-    if token.startswith('"'):
+    if piece.startswith('"'):
         try:
-            json.loads(token).encode("utf-8")
+            json.loads(piece).encode("utf-8")
         except UnicodeEncodeError:
             return "the text has half a surrogate pair (\\ud800 to \\udfff)."
         return ""
-    if token in ("true", "false", "null"):
+    if piece in ("true", "false", "null"):
         return ""
-    if token in ("NaN", "Infinity", "-Infinity"):
-        return f"{token} is not a number in JSON."
-    if len(token) > NUMBER_LENGTH:
-        return f"the number has {len(token)} characters; {NUMBER_LENGTH} are allowed."
-    if math.isinf(float(token)):
-        return f"the number {_shown(token)} is out of range."
+    if piece in ("NaN", "Infinity", "-Infinity"):
+        return f"{piece} is not a number in JSON."
+    if len(piece) > NUMBER_LENGTH:
+        return f"the number has {len(piece)} characters; {NUMBER_LENGTH} are allowed."
+    if math.isinf(float(piece)):
+        return f"the number {_shown(piece)} is out of range."
     return ""
 
 
@@ -184,6 +196,6 @@ def _too_deep(place: str) -> str:
     return f"{where}the body is nested deeper than {DEPTH} levels."
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, length: int = SHOWN) -> str:
     plain = text if text.isprintable() else ascii(text)[1:-1]
-    return plain if len(plain) <= SHOWN else plain[:SHOWN] + "…"
+    return plain if len(plain) <= length else plain[:length] + "…"

@@ -1,6 +1,5 @@
 """A dialect is data: operations with their documents, and a way to render faults."""
 
-import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,6 @@ from starlette.responses import Response
 
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
-
-BODY_TIMEOUT_S = 30
-"""A body that takes longer to arrive is given up."""
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
@@ -73,18 +69,15 @@ class Call:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                async for received in self.request.stream():
-                    chunk = received
-                    if inflate is not None:
-                        chunk = inflate.decompress(received, self.body_limit - size + 1)
-                    size += len(chunk)
-                    if size > self.body_limit:
-                        raise self._too_large()
-                    if chunk:
-                        chunks.append(chunk)
-        except TimeoutError as error:
-            raise Malformed(f"The body did not arrive within {BODY_TIMEOUT_S} seconds.") from error
+            async for received in self.request.stream():
+                chunk = received
+                if inflate is not None:
+                    chunk = inflate.decompress(received, self.body_limit - size + 1)
+                size += len(chunk)
+                if size > self.body_limit:
+                    raise self._too_large()
+                if chunk:
+                    chunks.append(chunk)
         except zlib.error as error:
             raise Malformed("The body is not valid gzip.") from error
         except ClientDisconnect as error:

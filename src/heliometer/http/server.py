@@ -15,36 +15,44 @@ from heliometer.config import Settings
 DRAIN_S = 8
 """Requests under way when the service is told to stop get this long to finish."""
 KEEP_ALIVE_S = 75
-HEADERS_S = 30
-"""A connection that has sent no whole request head by then is closed."""
+REQUEST_S = 60
+"""A request that has not arrived whole by then is given up, and its connection closed."""
+SWEEP_S = 10
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes connections that do not get around to asking: slow or silent ones would stay."""
+    """Closes connections that are slow to ask, or silent: they would stay for ever.
 
-    _deadline: asyncio.TimerHandle | None = None
+    One timer a connection looks at a time stamp, because a timer for each request costs more.
+    """
+
+    _waiting_since: float | None = None
+    _sweep: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEADERS_S, transport.close)
-
-    def on_headers_complete(self) -> None:
-        self._cancel()
-        super().on_headers_complete()
+        self._waiting_since = self.loop.time()
+        self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)
 
     def on_message_begin(self) -> None:
+        self._waiting_since = self.loop.time()
         super().on_message_begin()
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def on_message_complete(self) -> None:
+        self._waiting_since = None
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel()
+        if self._sweep is not None:
+            self._sweep.cancel()
         super().connection_lost(exc)
 
-    def _cancel(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _close_if_slow(self) -> None:
+        since = self._waiting_since
+        if since is not None and self.loop.time() - since > REQUEST_S:
+            self.transport.close()
+        else:
+            self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)
 
 
 class Server:
@@ -96,6 +104,11 @@ class Server:
         if self._server.should_exit:
             self._server.force_exit = True
         self._server.should_exit = True
+
+    async def finish(self, running: asyncio.Task[int]) -> None:
+        """Stop, and wait until the task that runs this has ended."""
+        self.stop()
+        await running
 
     def _say_ready(self, listener: socket.socket) -> None:
         assert self._settings is not None

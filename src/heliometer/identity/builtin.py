@@ -12,20 +12,18 @@ from typing import NamedTuple
 
 from heliometer.config import Settings
 from heliometer.identity.cache import Known, TokenCache
+from heliometer.identity.directory import Directory
 from heliometer.identity.passwords import Passwords
 from heliometer.identity.throttle import Attempt, Throttle
 from heliometer.model.accounts import (
     NAME_LENGTH,
     AccountStore,
     Membership,
-    Project,
     Token,
     TokenOwner,
     TokenStore,
     User,
     check_password,
-    check_role,
-    checked_name,
     normalized,
 )
 from heliometer.model.errors import Code, HeliometerError
@@ -35,7 +33,6 @@ log = logging.getLogger(__name__)
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 """What ``secrets.token_urlsafe(32)`` gives; anything else is no token of ours."""
-DEMO = "demo"
 PURGE_ROWS = 5_000
 """Expired tokens that one transaction removes, so that others need not wait long."""
 LOOKUP_S = 10.0
@@ -48,17 +45,8 @@ class Issued(NamedTuple):
     owner: TokenOwner
 
 
-class Bootstrap(NamedTuple):
-    """What the first start made."""
-
-    project_id: str
-    user_name: str
-    generated_password: str | None
-    """To be printed, once; ``None`` when the operator gave one."""
-
-
-class BuiltinIdentity:
-    """Implements ``model.identity.Authenticator``, signs users in and manages them.
+class BuiltinIdentity(Directory):
+    """A directory that signs its users in; implements ``model.identity.Authenticator``.
 
     ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds. Users and
     projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.
@@ -69,26 +57,22 @@ class BuiltinIdentity:
         accounts: AccountStore,
         tokens: TokenStore,
         settings: Settings,
-        *,
         clock: Callable[[], float] = time.time,
+        *,
         monotonic: Callable[[], float] = time.monotonic,
         passwords: Passwords | None = None,
     ) -> None:
-        self._accounts = accounts
+        super().__init__(accounts, passwords or Passwords(), clock)
         self._tokens = tokens
         self._lifetime_ms = settings.identity.token_lifetime * 1000
-        self._clock = clock
-        self._passwords = passwords or Passwords()
         self._throttle = Throttle(settings.limits.sign_in_failures, monotonic)
-        self._settled = asyncio.Condition()
+        self._settled = asyncio.Event()
         self._cache = TokenCache(monotonic)
         self._lookups: dict[bytes, asyncio.Task[Known]] = {}
 
     def close(self) -> None:
         """Let go of the threads."""
         self._passwords.close()
-
-    # Tokens
 
     async def authenticate(self, token: str) -> Caller:
         """Return the caller; raise UNAUTHENTICATED or UNAVAILABLE. The answer may be 30 s old."""
@@ -121,7 +105,7 @@ class BuiltinIdentity:
         # By id, so that guessing by name and by id draw on one budget.
         subject = found.id if found else f"?{user[:NAME_LENGTH]}"
         async with self._admitted(subject, address or "") as attempt:
-            right = await self._passwords.verify(found and found.password_hash, password)
+            right = await self._passwords.verify(found.password_hash if found else None, password)
             if found is None or not right or not found.enabled:
                 log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
                 raise unauthenticated()
@@ -143,8 +127,10 @@ class BuiltinIdentity:
         """End a token: at once in this process, within 60 s in others."""
         digest = _digest(token)
         if digest is not None:
-            await self._tokens.remove(digest)
-            self._cache.revoke(digest)
+            try:
+                await self._tokens.remove(digest)
+            finally:
+                self._cache.revoke(digest)  # Even when nobody waits any more to hear of it.
 
     async def purge_expired(self) -> int:
         """Remove expired tokens from the store; say how many."""
@@ -153,85 +139,8 @@ class BuiltinIdentity:
             total += gone
         return total
 
-    # Users and projects
-
-    async def bootstrap(self, password: str | None = None) -> Bootstrap | None:
-        """Make project and user ``demo`` if there is nobody yet; ``None`` if there is.
-
-        Without a password a random one is made.
-        """
-        if await self._accounts.list_users() or await self._accounts.list_projects():
-            return None
-        given = password or secrets.token_urlsafe(12)
-        project = Project(_new_id(), DEMO)
-        user = await self._new_user(DEMO, given)
-        if not await self._accounts.add_first(project, user, "admin", self._now_ms()):
-            return None
-        return Bootstrap(project.id, user.name, None if password else given)
-
-    async def create_project(self, name: str, *, by: str = "operator") -> str:
-        """Add a project and return its id; raise INVALID or CONFLICT for its name."""
-        project = Project(_new_id(), checked_name(name, "project"))
-        await self._accounts.add_project(project, self._now_ms(), by)
-        return project.id
-
-    async def list_projects(self) -> list[Project]:
-        """Every project, by name."""
-        return await self._accounts.list_projects()
-
-    async def list_memberships(self, user: str) -> list[Membership]:
-        """The enabled projects that a user belongs to, by name."""
-        return await self._accounts.list_memberships((await self._user(user)).id)
-
-    async def create_user(
-        self, name: str, password: str, project: str, role: str = "member", *, by: str = "operator"
-    ) -> str:
-        """Add a user to a project and return the user's id.
-
-        Raises INVALID for the name, password or role, CONFLICT for the name, NOT_FOUND for the
-        project.
-        """
-        check_role(role)
-        name = checked_name(name, "user")
-        member_of = await self._project(project)
-        user = await self._new_user(name, password)
-        await self._accounts.add_user(user, member_of, role, self._now_ms(), by)
-        return user.id
-
-    async def list_users(self) -> list[User]:
-        """Every user, by name."""
-        return await self._accounts.list_users()
-
-    async def grant(self, user: str, project: str, role: str, *, by: str = "operator") -> None:
-        """Make a user a member of a project, or change its role there. Raises INVALID, NOT_FOUND."""
-        check_role(role)
-        member, member_of = await self._user(user), await self._project(project)
-        await self._accounts.set_role(member, member_of, role, self._now_ms(), by)
+    def _revoked(self) -> None:
         self._cache.revoke()
-
-    async def set_password(self, user: str, password: str, *, by: str = "operator") -> None:
-        """Change a password and revoke the user's tokens. Raises INVALID, NOT_FOUND."""
-        check_password(password)
-        found = await self._user(user)
-        password_hash = await self._passwords.hash(password)
-        await self._accounts.set_password_hash(found, password_hash, self._now_ms(), by)
-        self._cache.revoke()
-
-    async def enable_user(self, user: str, *, by: str = "operator") -> None:
-        """Let a user sign in again. Raises NOT_FOUND."""
-        found = await self._user(user)
-        await self._accounts.set_user_enabled(found, True, self._now_ms(), by)
-
-    async def disable_user(self, user: str, *, by: str = "operator") -> None:
-        """Keep a user out and revoke its tokens. Raises NOT_FOUND."""
-        found = await self._user(user)
-        await self._accounts.set_user_enabled(found, False, self._now_ms(), by)
-        self._cache.revoke()
-
-    # Inside
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
 
     async def _look_up(self, digest: bytes) -> Known:
         """Ask the store, once for all who want to know the same."""
@@ -266,9 +175,8 @@ class BuiltinIdentity:
 
     @asynccontextmanager
     async def _admitted(self, user: str, address: str) -> AsyncIterator[Attempt]:
-        async with self._settled:
-            while (attempt := self._throttle.begin(user, address)) is None:
-                await self._settled.wait()
+        while (attempt := self._throttle.begin(user, address)) is None:
+            await self._settled.wait()
         try:
             yield attempt
         except HeliometerError as error:
@@ -277,8 +185,8 @@ class BuiltinIdentity:
             raise
         finally:
             attempt.failed()  # Unless it was settled before.
-            async with self._settled:
-                self._settled.notify_all()
+            self._settled.set()  # Whoever waits looks again; the next wait for the next event.
+            self._settled = asyncio.Event()
 
     async def _issue(
         self,
@@ -320,34 +228,12 @@ class BuiltinIdentity:
             f"User {user.name} does not belong to a project {project[:NAME_LENGTH]!r}."
         )
 
-    async def _new_user(self, name: str, password: str) -> User:
-        check_password(password)
-        return User(_new_id(), name, await self._passwords.hash(password))
-
-    async def _user(self, reference: str) -> User:
-        found = await self._accounts.find_user(normalized(reference))
-        if found is None:
-            raise _missing("user", reference)
-        return found
-
-    async def _project(self, reference: str) -> Project:
-        found = await self._accounts.find_project(normalized(reference))
-        if found is None:
-            raise _missing("project", reference)
-        return found
-
 
 def unauthenticated(message: str = "") -> HeliometerError:
     """The refusal of a token or password, which does not tell what was wrong with it."""
     return HeliometerError(
         Code.UNAUTHENTICATED,
         message or "The request you have made requires authentication.",
-    )
-
-
-def _missing(what: str, reference: str) -> HeliometerError:
-    return HeliometerError(
-        Code.NOT_FOUND, f"There is no {what} with the name or id {reference[:NAME_LENGTH]!r}."
     )
 
 
@@ -370,7 +256,3 @@ def _digest(token: str) -> bytes | None:
 
 def _sha256(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
-
-
-def _new_id() -> str:
-    return secrets.token_hex(16)

@@ -57,6 +57,7 @@ class TokenCache:
         self.generation += 1
         if digest is None:
             self._good.clear()
+            self._bad.clear()
         else:
             self._good.pop(digest, None)
 

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 _RETRIES = 5
+_LOOK_S = 0.2
+"""How long a look at the free space is good for."""
 
 
 class StoreUnusable(Exception):
@@ -53,6 +55,7 @@ class DuckDBStore:
         self._maintainer = ThreadPoolExecutor(1, "measurements-maintain")
         self._local = threading.local()
         self._sources = Sources()
+        self._free, self._looked_at = 0, float("-inf")
         self._generation = 0
         """Counts reopenings, so that readers drop cursors of a connection that is gone."""
         self._maintenance = Maintenance(folder, settings, self)
@@ -204,7 +207,9 @@ class DuckDBStore:
 
     def refuse_when_full(self) -> None:
         """Raise UNAVAILABLE while less space is free than must stay free."""
-        free = self.free_bytes()
+        if time.monotonic() - self._looked_at > _LOOK_S:
+            self._free, self._looked_at = self.free_bytes(), time.monotonic()
+        free = self._free
         if free < self._settings.min_free_bytes:
             raise HeliometerError(
                 Code.UNAVAILABLE,

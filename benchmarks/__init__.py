@@ -1,0 +1,15 @@
+"""Speed and size, measured against the real server.
+
+``python -m benchmarks`` runs everything; ``python -m benchmarks ingest query --quick`` a part of
+it, shorter. Each benchmark is one module with ``run(options)`` that returns figures.
+"""
+
+BENCHMARKS: dict[str, str] = {
+    "ingest": "benchmarks.ingest",
+    "single": "benchmarks.single",
+    "query": "benchmarks.query",
+    "size": "benchmarks.size",
+    "start": "benchmarks.start",
+    "crash": "benchmarks.crash",
+}
+"""Name of each benchmark → its module, imported only when it is run."""

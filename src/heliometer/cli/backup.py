@@ -1,0 +1,125 @@
+"""``heliometer backup`` and ``restore``: the embedded data as one file."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heliometer.cli.errors import CommandError
+from heliometer.cli.finding import size
+from heliometer.cli.options import load_settings, settings_options
+
+
+@click.command(short_help="Write the embedded data to one file, also while serving.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@settings_options
+def backup(file: Path, data_dir: str | None, config: Path | None) -> None:
+    """Write all embedded data, as it is at one moment, to FILE, a new tar archive.
+
+    Works while the server runs on the data directory; it goes on serving. The file has the
+    projects, users, series and measurements; keep it as safe as the data directory.
+
+    \b
+    Examples:
+      heliometer backup heliometer.tar
+      heliometer backup "/backup/$(date +%F).tar" --data-dir /var/lib/heliometer
+    """
+    target = file.expanduser().absolute()
+    if target.exists():
+        raise CommandError(f"{file} exists; choose another name")
+    if not target.parent.is_dir():
+        raise CommandError(f"there is no folder {target.parent}")
+    settings = load_settings(config, data_dir)
+    if not settings.data_dir.is_dir():
+        raise CommandError(f"there is no data in {settings.data_dir}; say --data-dir or --config")
+    started = time.monotonic()
+    with _waiting("backing up"):
+        report = _back_up(settings, target)
+    click.echo(
+        f"backed up {report['measurements']} measurements of {report['series']} series to {file}: "
+        f"{size(int(report['bytes']))} in {time.monotonic() - started:.1f} s"
+    )
+
+
+@click.command(short_help="Put a backup into a data directory.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--data-dir",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Data directory to make.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Move a data directory that is not empty aside instead of refusing.",
+)
+def restore(file: Path, data_dir: Path, force: bool) -> None:
+    """Make a data directory out of FILE, a backup.
+
+    Everything is unpacked beside the directory and checked against the backup's checksums before
+    it takes its place. No server may run on the directory.
+
+    \b
+    Examples:
+      heliometer restore heliometer.tar --data-dir ./restored
+      heliometer restore heliometer.tar --data-dir /var/lib/heliometer --force
+    """
+    from heliometer.cli.restore import restore_to
+
+    report = restore_to(file.expanduser(), data_dir.expanduser().absolute(), force=force)
+    if report.aside is not None:
+        click.echo(f"what was there is now in {report.aside}")
+    click.echo(
+        f"restored {report.files} files, {size(report.bytes)}, of the backup of {report.created} "
+        f"to {data_dir}; start the server with: heliometer serve --data-dir {data_dir}"
+    )
+
+
+def _back_up(settings: Any, target: Path) -> Mapping[str, Any]:
+    from heliometer.cli.running import is_running, order
+
+    if is_running(settings.data_dir):
+        return order(settings.data_dir, "backup", {"path": str(target)})
+    import asyncio
+    import logging
+
+    from heliometer.app import backup as back_up
+    from heliometer.stores.measurements.duckdb import StoreUnusable
+
+    # What fails is told once, by the error that ends the command.
+    logging.getLogger("heliometer").addHandler(logging.NullHandler())
+    try:
+        return asyncio.run(back_up(settings, target))
+    except StoreUnusable as error:
+        raise CommandError(str(error)) from error
+
+
+@contextmanager
+def _waiting(label: str) -> Iterator[None]:
+    """Show on a terminal that work goes on, and for how long; nothing elsewhere."""
+    stream = sys.stderr
+    if not stream.isatty():
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=_tick, args=(label, done.wait), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _tick(label: str, wait: Callable[[float], bool]) -> None:
+    seconds = 0
+    while not wait(1.0):
+        seconds += 1
+        click.echo(f"\r{label} … {seconds} s", nl=False, err=True)

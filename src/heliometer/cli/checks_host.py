@@ -1,0 +1,165 @@
+"""Checks of the machine: versions, port, TLS, clock, limits."""
+
+import ctypes
+import platform
+import resource
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from heliometer import __version__
+from heliometer.cli.certificate import CertificateProblem, expiry
+from heliometer.cli.finding import FAIL, OK, WARN, Finding
+from heliometer.cli.server_probe import Probe
+from heliometer.config import Settings
+
+RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
+"""This version is not older: a clock that says so is wrong."""
+SKEW_S = 5
+"""Clock difference to the server's Date header, which has whole seconds."""
+FUTURE_S = 120
+FILES = 4096
+TIME_ERROR = 5
+"""What adjtimex(2) answers while the clock is not synchronized."""
+SOON_DAYS = 14
+
+
+def versions(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """What runs."""
+    import duckdb
+
+    found = (
+        f"heliometer {__version__}, Python {platform.python_version()}, "
+        f"DuckDB {duckdb.__version__}, SQLite {sqlite3.sqlite_version}"
+    )
+    if sys.version_info < (3, 11) or int(duckdb.__version__.split(".")[0]) != 2:
+        yield Finding(
+            "versions", FAIL, found, "install Python 3.11 or newer and DuckDB 2: make install"
+        )
+    else:
+        yield Finding("versions", OK, found)
+
+
+def port(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """Whether the address is free, or served by us."""
+    listen = settings.server.listen
+    if server.ours and not server.controls:
+        yield Finding(
+            "server", FAIL, f"the server at {server.url} works on another data directory",
+            "set server.listen, or name its data directory",
+        )  # fmt: skip
+        return
+    if server.ours:
+        yield Finding("server", OK, f"runs and answers at {server.url}")
+        return
+    host, number = settings.address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, number))
+    except OSError as error:
+        yield Finding(
+            "server", FAIL, f"cannot listen on {listen}: {error.strerror or error}",
+            "end the program that uses the address, or set server.listen",
+        )  # fmt: skip
+    else:
+        yield Finding("server", OK, f"does not run; {listen} is free")
+
+
+def tls(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """Whether certificate and key can be used, and for how long."""
+    certificate, key = settings.server.tls_cert, settings.server.tls_key
+    if not certificate:
+        host, _ = settings.address
+        local = host in ("127.0.0.1", "::1", "localhost")
+        yield Finding(
+            "TLS", OK if local else WARN,
+            "off" if local else f"off, though {settings.server.listen} is not this machine alone",
+            "" if local else "set server.tls_cert and tls_key, or put a TLS proxy in front",
+        )  # fmt: skip
+        return
+    try:
+        ends = expiry(certificate, key)
+    except CertificateProblem as error:
+        yield Finding("TLS", FAIL, str(error), "renew it, or set server.tls_cert and tls_key")
+        return
+    days = (ends - datetime.now(UTC)).days
+    told = f"{certificate} fits its key and is valid until {ends:%Y-%m-%d}"
+    if days < SOON_DAYS:
+        yield Finding("TLS", WARN, f"{told}, {days} days", "renew it")
+    else:
+        yield Finding("TLS", OK, told)
+
+
+def clock(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """Whether the clock can be right. Measurements and alarms depend on it."""
+    now = datetime.now(UTC)
+    advice = "set the clock; let NTP keep it (timedatectl set-ntp true)"
+    if now < RELEASED:
+        yield Finding("clock", FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before this version", advice)
+        return
+    newest = _newest_file(settings)
+    if newest > time.time() + FUTURE_S:
+        yield Finding(
+            "clock", FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before the newest file of the data "
+            f"({datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC)", advice,
+        )  # fmt: skip
+        return
+    if server.date is not None and abs((now - server.date).total_seconds()) > SKEW_S:
+        yield Finding(
+            "clock", WARN, f"the server's clock says {server.date:%H:%M:%S}, "
+            f"this one {now:%H:%M:%S} UTC", advice,
+        )  # fmt: skip
+        return
+    synchronized = _synchronized()
+    if synchronized is False:
+        yield Finding("clock", WARN, "plausible, but not synchronized", advice)
+    else:
+        known = ", synchronized" if synchronized else ""
+        yield Finding("clock", OK, f"{now:%Y-%m-%d %H:%M:%S} UTC is plausible{known}")
+
+
+def file_limit(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """Whether enough connections may be open at once."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < FILES:
+        yield Finding(
+            "limits", WARN, f"{hard} open files, thus fewer connections",
+            f"raise the limit to {FILES} or more (ulimit -n, or LimitNOFILE= of the unit)",
+        )  # fmt: skip
+    else:
+        yield Finding("limits", OK, "enough open files are allowed")
+
+
+def _newest_file(settings: Settings) -> float:
+    folder = settings.data_dir
+    times = [0.0]
+    for path in (*folder.glob("*"), *folder.glob("metrics/*")):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def _synchronized() -> bool | None:
+    """Whether the kernel takes the clock for synchronized; ``None`` when that cannot be told."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            # struct timex, zeroed: modes 0 only reads. It has 208 bytes where it is largest.
+            state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+            if state >= 0:
+                return bool(state != TIME_ERROR)
+    if shutil.which("timedatectl"):
+        with suppress(OSError, subprocess.SubprocessError):
+            answer = subprocess.run(
+                ["timedatectl", "show", "-p", "NTPSynchronized", "--value"],
+                capture_output=True, text=True, timeout=5, check=True,
+            ).stdout.strip()  # fmt: skip
+            return {"yes": True, "no": False}.get(answer)
+    return None

@@ -1,0 +1,47 @@
+"""``heliometer doctor``: is everything as it should be, and what to do where it is not."""
+
+from pathlib import Path
+
+import click
+
+from heliometer.cli.errors import FAILED
+from heliometer.cli.options import load_settings, settings_options
+
+
+@click.command(short_help="Check settings, data, disk and clock; say what to do.")
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(data_dir: str | None, config: Path | None, as_json: bool) -> int:
+    """Check everything that the service needs, also while it runs.
+
+    Each line says ok, warn or FAIL, what was found, and what to do about it. The exit code is 0
+    unless something FAILed.
+
+    \b
+    Examples:
+      heliometer doctor
+      heliometer doctor --config /etc/heliometer.toml --json
+    """
+    import logging
+
+    from heliometer.cli.checks import run_all
+    from heliometer.cli.finding import FAIL, OK, Finding
+    from heliometer.config import WrongSetting
+
+    # What a check finds is told by its line alone.
+    logging.getLogger("heliometer").addHandler(logging.NullHandler())
+    try:
+        settings = load_settings(config, data_dir)
+    except WrongSetting as error:
+        findings = [Finding("settings", FAIL, str(error), "correct the setting")]
+    else:
+        source = f"{config} and the environment" if config else "defaults and the environment"
+        findings = [Finding("settings", OK, f"valid ({source})"), *run_all(settings)]
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    return FAILED if any(finding.level == FAIL for finding in findings) else 0

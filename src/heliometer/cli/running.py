@@ -1,0 +1,72 @@
+"""Finding the server that runs on a data directory, through its control socket."""
+
+import fcntl
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from heliometer.cli.errors import CommandError
+
+SOCKET = "control.sock"
+ORDER_TIMEOUT_S = 6 * 3600.0
+
+
+def is_running(data_dir: Path) -> bool:
+    """Whether a server answers on the directory's control socket.
+
+    Raises CommandError when that cannot be found out, so that nobody takes it for no.
+    """
+    path = data_dir / SOCKET
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False  # none was started, or what was started died and left its socket
+        except TimeoutError:
+            return True
+        except OSError as error:
+            if "too long" in str(error):
+                return False  # a server could not bind it either
+            raise CommandError(
+                f"cannot tell whether a server runs on {data_dir}: {error.strerror or error}; "
+                "run this as the user that runs the server"
+            ) from error
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has locked the file, as DuckDB does with the one that it has open."""
+    try:
+        with path.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def order(data_dir: Path, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Have the running server carry out an order; what it answers. Raises CommandError."""
+    import httpx
+    import msgspec
+
+    transport = httpx.HTTPTransport(uds=str(data_dir / SOCKET))
+    timeout = httpx.Timeout(10.0, read=ORDER_TIMEOUT_S)
+    try:
+        with httpx.Client(transport=transport, timeout=timeout) as client:
+            response = client.post(
+                f"http://heliometer/-/{name}", content=msgspec.json.encode(arguments)
+            )
+            answer = msgspec.json.decode(response.content, type=dict[str, Any])
+    except httpx.TransportError as error:
+        raise CommandError(
+            f"the server broke the {name} off ({error or type(error).__name__}); its log says more"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise CommandError(f"the server answered the {name} with no JSON: {error}") from error
+    if response.status_code != 200:
+        raise CommandError(str(answer.get("error", f"the server refused the {name}")))
+    return answer

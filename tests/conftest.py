@@ -1,0 +1,103 @@
+"""A real server, in a process of its own, that tests talk to over a socket."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class RunningServer:
+    """``heliometer serve`` on a port of its own, with a data directory of its own."""
+
+    data_dir: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    username: str = "demo"
+    password: str = PASSWORD
+    project: str = "demo"
+    url: str = ""
+    process: subprocess.Popen[str] | None = None
+    _token: str = ""
+
+    def start(self) -> "RunningServer":
+        """Start it and wait until it says that it is ready."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
+        environment |= {"HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD, **self.environment}
+        with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "heliometer", "serve", "--listen", "127.0.0.1:0",
+                 "--data-dir", str(self.data_dir)],
+                stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"heliometer ready on (https?://\S+)\n", line)
+        assert match, f"not ready: {line!r}; {self.log()[-2000:]}"
+        self.url = match[1]
+        return self
+
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        return (self.data_dir.parent / f"{self.data_dir.name}.log").read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it and return its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(20)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+    def command(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a ``heliometer`` command against its data directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "heliometer", *arguments, "--data-dir", str(self.data_dir)],
+            input=text, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    def token(self, username: str = "demo", project: str = "demo", password: str = PASSWORD) -> str:
+        """A new token."""
+        credentials = {"username": username, "password": password}
+        reply = httpx.post(
+            f"{self.url}/identity/v2.0/tokens",
+            json={"auth": {"tenantName": project, "passwordCredentials": credentials}},
+        )
+        assert reply.status_code == 200, reply.text
+        token: str = reply.json()["access"]["token"]["id"]
+        return token
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """An HTTP client that sends a token, the demo user's unless given."""
+        if token is None:
+            self._token = token = self._token or self.token()
+        return httpx.Client(base_url=self.url, headers={"X-Auth-Token": token})
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests that do not mind what others stored; use your own namespaces."""
+    running = RunningServer(
+        tmp_path_factory.mktemp("server") / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}
+    ).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server that is not started yet, for one test alone."""
+    running = RunningServer(tmp_path / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"})
+    yield running
+    if running.process is not None:
+        running.stop()
