@@ -24,6 +24,7 @@ from heliometer.collect.loop import run as run_collector
 from heliometer.config import BOOTSTRAP_PASSWORD, Settings, WrongSetting
 from heliometer.dialects import identity as identity_dialect
 from heliometer.dialects import service as service_dialect
+from heliometer.dialects import telemetry_v2
 from heliometer.dialects.hp import v1_0, v1_1
 from heliometer.http.app import HttpApp
 from heliometer.http.limits import RateLimit
@@ -42,6 +43,7 @@ from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.projects import SqlProjectStore
 from heliometer.stores.resources.tokens import SqlTokenStore
 from heliometer.usecases.backup import back_up
+from heliometer.usecases.health import Health
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics
 
@@ -112,6 +114,9 @@ async def running(
             service_dialect.dialect(figures, lambda: http.dialects),
             v1_1.dialect(metrics, Metering(projects)),
             v1_0.dialect(),
+            telemetry_v2.dialect(
+                Health({"resources": resources.ping, "metrics": store.ping}, time.monotonic)
+            ),
             *identity_dialect.dialects(identity, settings),
         ]
         http = HttpApp(
@@ -137,9 +142,9 @@ async def running(
 
         async def order_backup(arguments: dict[str, Any]) -> dict[str, Any]:
             target = Path(str(arguments["path"]))
-            return (await back_up(store, resources, target)).to_dict()
+            return {**(await back_up(store, resources, target)).to_dict()}
 
-        orders = {"seal": order_seal, "backup": order_backup}
+        orders: dict[str, control.Order] = {"seal": order_seal, "backup": order_backup}
         _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
         if "collector" in roles and settings.collector.enabled:
             _background(

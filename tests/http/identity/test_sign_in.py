@@ -2,19 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from identity_server import identity_url as url
+
+__all__ = ["url"]
 
 ADMIN = ("demo", "correct horse battery")
+HTTP = httpx.Client()
 UNAUTHORIZED = "The request you have made requires authentication."
-
-
-@pytest.fixture(scope="module")
-def url(identity_url: str) -> Iterator[str]:
-    return identity_url
 
 
 def v2(username: str = "ann", password: str = "secret", **scope: str) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def by_token(token: str, scope: Any = None) -> dict[str, Any]:
 
 def post(url: str, version: str, body: Any) -> httpx.Response:
     path = {"v2.0": "/identity/v2.0/tokens", "v3": "/identity/v3/auth/tokens"}[version]
-    return httpx.post(url + path, json=body)
+    return HTTP.post(url + path, json=body)
 
 
 def sign_in(url: str, user: str = "ann", password: str = "secret") -> str:
@@ -69,7 +67,7 @@ def fault(reply: httpx.Response, status: int, title: str) -> str:
 
 @pytest.mark.parametrize("path", ["/identity", "/identity/"])
 def test_the_list_of_versions(url: str, path: str) -> None:
-    reply = httpx.get(url + path)
+    reply = HTTP.get(url + path)
     assert reply.status_code == 300
     values = {v["id"]: v for v in reply.json()["versions"]["values"]}
     assert set(values) == {"v3.14", "v2.0"}
@@ -79,7 +77,7 @@ def test_the_list_of_versions(url: str, path: str) -> None:
 @pytest.mark.parametrize("version", ["v3", "v2.0"])
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_version(url: str, version: str, slash: str) -> None:
-    reply = httpx.get(f"{url}/identity/{version}{slash}")
+    reply = HTTP.get(f"{url}/identity/{version}{slash}")
     assert reply.status_code == 200
     assert reply.json()["version"]["id"].startswith(version)
     assert reply.json()["version"]["links"][0]["href"] == f"{url}/identity/{version}/"
@@ -112,7 +110,7 @@ def test_v2_sign_in_as_documented(url: str) -> None:
         "versionList": url,
     }.items() <= endpoint.items()
     assert reply.headers["Vary"] == "X-Auth-Token"
-    assert httpx.get(f"{url}/v1.1/metering", headers={"X-Auth-Token": access["token"]["id"]})
+    assert HTTP.get(f"{url}/v1.1/metering", headers={"X-Auth-Token": access["token"]["id"]})
 
 
 def test_v2_by_project_id_in_either_place_and_unscoped(url: str) -> None:
@@ -127,19 +125,19 @@ def test_v2_by_project_id_in_either_place_and_unscoped(url: str) -> None:
 
 def test_v2_exchange_list_check_and_revoke(url: str) -> None:
     unscoped = post(url, "v2.0", v2()).json()["access"]["token"]
-    listed = httpx.get(f"{url}/identity/v2.0/tenants", headers={"X-Auth-Token": unscoped["id"]})
+    listed = HTTP.get(f"{url}/identity/v2.0/tenants", headers={"X-Auth-Token": unscoped["id"]})
     assert [t["name"] for t in listed.json()["tenants"]] == ["shop", "stock"]
     body = {"auth": {"tenantName": "stock", "token": {"id": unscoped["id"]}}}
     scoped = post(url, "v2.0", body).json()["access"]["token"]
     assert scoped["expires"] == unscoped["expires"]
     path = f"{url}/identity/v2.0/tokens/{scoped['id']}"
     mine = {"X-Auth-Token": scoped["id"]}
-    assert httpx.get(path, headers=mine).json()["access"]["token"]["tenant"]["name"] == "stock"
-    assert httpx.head(path, headers=mine).status_code == 200
-    fault(httpx.get(path, headers={"X-Auth-Token": sign_in(url, "bob")}), 403, "Forbidden")
-    assert httpx.delete(path, headers={"X-Auth-Token": admin(url)}).status_code == 204
-    fault(httpx.get(path, headers=mine), 401, "Unauthorized")
-    fault(httpx.get(path, headers={"X-Auth-Token": unscoped["id"]}), 404, "Not Found")
+    assert HTTP.get(path, headers=mine).json()["access"]["token"]["tenant"]["name"] == "stock"
+    assert HTTP.head(path, headers=mine).status_code == 200
+    fault(HTTP.get(path, headers={"X-Auth-Token": sign_in(url, "bob")}), 403, "Forbidden")
+    assert HTTP.delete(path, headers={"X-Auth-Token": admin(url)}).status_code == 204
+    fault(HTTP.get(path, headers=mine), 401, "Unauthorized")
+    fault(HTTP.get(path, headers={"X-Auth-Token": unscoped["id"]}), 404, "Not Found")
 
 
 # v3
@@ -186,46 +184,46 @@ def test_v3_unscoped(url: str, scope: Any) -> None:
     assert reply.status_code == 201
     assert not {"project", "roles", "catalog"} & set(reply.json()["token"])
     token = reply.headers["X-Subject-Token"]
-    catalog = httpx.get(f"{url}/identity/v3/auth/catalog", headers={"X-Auth-Token": token})
+    catalog = HTTP.get(f"{url}/identity/v3/auth/catalog", headers={"X-Auth-Token": token})
     fault(catalog, 403, "Forbidden")
     # It opens nothing but identity.
-    denied = httpx.get(f"{url}/v1.1/metering", headers={"X-Auth-Token": token})
+    denied = HTTP.get(f"{url}/v1.1/metering", headers={"X-Auth-Token": token})
     assert denied.status_code == 403
 
 
 def test_v3_exchange_validate_and_revoke(url: str) -> None:
     first = post(url, "v3", v3("unscoped"))
     unscoped = first.headers["X-Subject-Token"]
-    second = post(url, "v3", by_token(unscoped, {"project": {"name": "stock",
-                                                             "domain": {"id": "default"}}}))  # fmt: skip
+    stock = {"project": {"name": "stock", "domain": {"id": "default"}}}
+    second = post(url, "v3", by_token(unscoped, stock))
     scoped = second.headers["X-Subject-Token"]
     assert second.json()["token"]["methods"] == ["password", "token"]
     assert second.json()["token"]["expires_at"] == first.json()["token"]["expires_at"]
     path = f"{url}/identity/v3/auth/tokens"
     headers = {"X-Auth-Token": scoped, "X-Subject-Token": scoped}
-    validated = httpx.get(path, headers=headers)
+    validated = HTTP.get(path, headers=headers)
     assert validated.status_code == 200
     assert validated.headers["X-Subject-Token"] == scoped
     assert validated.json() == second.json()
-    assert "catalog" not in httpx.get(f"{path}?nocatalog", headers=headers).json()["token"]
-    assert httpx.head(path, headers=headers).status_code == 200
-    fault(httpx.get(path, headers={**headers, "X-Auth-Token": sign_in(url, "bob")}),
+    assert "catalog" not in HTTP.get(f"{path}?nocatalog", headers=headers).json()["token"]
+    assert HTTP.head(path, headers=headers).status_code == 200
+    fault(HTTP.get(path, headers={**headers, "X-Auth-Token": sign_in(url, "bob")}),
           403, "Forbidden")  # fmt: skip
-    assert httpx.get(path, headers={**headers, "X-Auth-Token": admin(url)}).status_code == 200
-    fault(httpx.get(path, headers={"X-Auth-Token": scoped}), 404, "Not Found")
-    assert httpx.delete(path, headers=headers).status_code == 204
-    fault(httpx.get(path, headers=headers), 401, "Unauthorized")
-    assert httpx.head(path, headers={**headers, "X-Auth-Token": unscoped}).status_code == 404
+    assert HTTP.get(path, headers={**headers, "X-Auth-Token": admin(url)}).status_code == 200
+    fault(HTTP.get(path, headers={"X-Auth-Token": scoped}), 404, "Not Found")
+    assert HTTP.delete(path, headers=headers).status_code == 204
+    fault(HTTP.get(path, headers=headers), 401, "Unauthorized")
+    assert HTTP.head(path, headers={**headers, "X-Auth-Token": unscoped}).status_code == 404
 
 
 def test_v3_lists(url: str) -> None:
     mine = {"X-Auth-Token": sign_in(url)}
-    projects = httpx.get(f"{url}/identity/v3/auth/projects", headers=mine).json()
+    projects = HTTP.get(f"{url}/identity/v3/auth/projects", headers=mine).json()
     assert [p["name"] for p in projects["projects"]] == ["shop", "stock"]
     assert projects["links"]["self"] == f"{url}/identity/v3/auth/projects"
-    catalog = httpx.get(f"{url}/identity/v3/auth/catalog", headers=mine).json()
+    catalog = HTTP.get(f"{url}/identity/v3/auth/catalog", headers=mine).json()
     assert {s["type"] for s in catalog["catalog"]} >= {"metering", "identity"}
-    domains = httpx.get(f"{url}/identity/v3/auth/domains", headers=mine).json()
+    domains = HTTP.get(f"{url}/identity/v3/auth/domains", headers=mine).json()
     assert domains["domains"] == []
 
 
@@ -267,13 +265,22 @@ def test_v3_methods_that_are_not_offered(url: str, method: str) -> None:
     assert method in fault(post(url, "v3", body), 401, "Unauthorized")
 
 
-@pytest.mark.parametrize("path", ["/v3/auth/tokens", "/v3/auth/projects", "/v3/auth/catalog",
-                                  "/v3/auth/domains", "/v2.0/tenants", "/v2.0/tokens/x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v3/auth/tokens",
+        "/v3/auth/projects",
+        "/v3/auth/catalog",
+        "/v3/auth/domains",
+        "/v2.0/tenants",
+        "/v2.0/tokens/x",
+    ],
+)
 @pytest.mark.parametrize("tokens", [[], ["x"], ["x" * 43], ["TOKEN", "TOKEN"], ["TOKEN, TOKEN"]])
 def test_no_good_token(url: str, path: str, tokens: list[str]) -> None:
     good = sign_in(url)
     headers = [("X-Auth-Token", token.replace("TOKEN", good)) for token in tokens]
-    message = fault(httpx.get(f"{url}/identity{path}", headers=headers), 401, "Unauthorized")
+    message = fault(HTTP.get(f"{url}/identity{path}", headers=headers), 401, "Unauthorized")
     assert message == UNAUTHORIZED
 
 
@@ -311,7 +318,7 @@ PASSWORD = "auth.identity.password"
 ])  # fmt: skip
 def test_v3_bodies_that_are_wrong(url: str, body: Any, said: str) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    reply = httpx.post(f"{url}/identity/v3/auth/tokens", content=content)
+    reply = HTTP.post(f"{url}/identity/v3/auth/tokens", content=content)
     assert said in fault(reply, 400, "Bad Request")
 
 
@@ -328,15 +335,15 @@ def test_v3_bodies_that_are_wrong(url: str, body: Any, said: str) -> None:
 ])  # fmt: skip
 def test_v2_bodies_that_are_wrong(url: str, body: Any, said: str) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    reply = httpx.post(f"{url}/identity/v2.0/tokens", content=content)
+    reply = HTTP.post(f"{url}/identity/v2.0/tokens", content=content)
     assert said in fault(reply, 400, "Bad Request")
 
 
 def test_other_methods_paths_and_media_types(url: str) -> None:
     tokens = f"{url}/identity/v3/auth/tokens"
-    fault(httpx.put(tokens, json={}), 405, "Method Not Allowed")
-    fault(httpx.get(f"{url}/identity/v3/users"), 404, "Not Found")
-    fault(httpx.get(f"{url}/identity/v4"), 404, "Not Found")
+    fault(HTTP.put(tokens, json={}), 405, "Method Not Allowed")
+    fault(HTTP.get(f"{url}/identity/v3/users"), 404, "Not Found")
+    fault(HTTP.get(f"{url}/identity/v4"), 404, "Not Found")
     xml = {"Content-Type": "application/xml"}
-    fault(httpx.post(tokens, content=b"<auth/>", headers=xml), 415, "Unsupported Media Type")
-    assert httpx.post(f"{tokens}/", json=v3()).status_code == 201
+    fault(HTTP.post(tokens, content=b"<auth/>", headers=xml), 415, "Unsupported Media Type")
+    assert HTTP.post(f"{tokens}/", json=v3()).status_code == 201

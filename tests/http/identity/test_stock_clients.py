@@ -4,8 +4,11 @@ from typing import Any
 
 import openstack.connection
 import pytest
+from identity_server import identity_url
 from keystoneauth1 import discover, exceptions, session
 from keystoneauth1.identity import generic, v2, v3
+
+__all__ = ["identity_url"]
 
 DEFAULT = {"user_domain_id": "default", "project_domain_name": "Default"}
 WHO = {"username": "ann", "password": "secret"}

@@ -7,7 +7,7 @@ import pytest
 from conftest import RunningServer
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def identity_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server with users ann (in shop and stock) and bob (in shop)."""
     environment = {
