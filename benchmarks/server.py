@@ -45,9 +45,15 @@ class Server:
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self._data_dir = data_dir
         self._log = data_dir.with_name(data_dir.name + ".log")
-        # The collector is off: its measurements would be counted among the benchmark's own.
+        # As a user starts it: with compiled modules kept, and no settings but the benchmark's own.
+        # The collector is off, because its measurements would be counted among them.
+        inherited = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("HELIOMETER_") and k != "PYTHONDONTWRITEBYTECODE"
+        }
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("HELIOMETER_")},
+            **inherited,
             "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
             "HELIOMETER_COLLECTOR_ENABLED": "false",
             **(settings or {}),

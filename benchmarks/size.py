@@ -74,7 +74,8 @@ async def _bytes_a_point(data_dir: Path, values: Floats) -> float:
 def _walks(random: np.random.Generator, number: int) -> Floats:
     steps = random.normal(0, 2, (MINUTES, number))
     start = random.uniform(200, 900, number)
-    return np.round(np.clip(start + np.cumsum(steps, axis=0), 0, 1000), 2)
+    walks: Floats = np.clip(start + np.cumsum(steps, axis=0), 0, 1000)
+    return np.round(walks, 2)
 
 
 def _counters(random: np.random.Generator, number: int) -> Floats:

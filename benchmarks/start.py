@@ -23,8 +23,7 @@ IDLE_S = 10
 
 def run(options: Options) -> list[Figure]:
     """Figures of a service that is started, left alone, and killed."""
-    figures = [*_idle(options), *_with_much_stored(options), *_installed(options)]
-    return figures
+    return [*_idle(options), *_with_much_stored(options), *_installed(options)]
 
 
 def _idle(options: Options) -> list[Figure]:
@@ -44,7 +43,7 @@ def _idle(options: Options) -> list[Figure]:
 def _with_much_stored(options: Options) -> list[Figure]:
     data = options.folder / "much"
     with Server(data) as server:
-        token, project = server.sign_in()
+        _, project = server.sign_in()
     days = 1 if options.quick else DAYS
     command = [sys.executable, "-m", "benchmarks.stored", str(data), "--project", project]
     stored = int(subprocess.check_output([*command, "--days", str(days)], text=True))
@@ -90,9 +89,10 @@ def _installed(options: Options) -> list[Figure]:
     """What ``make install`` puts into site-packages."""
     folder = options.folder / "venv"
     venv.create(folder, with_pip=True)
-    command = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-compile"]
-    command += ["--disable-pip-version-check", "--require-hashes", "-r", "requirements.lock"]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    python = str(folder / "bin" / "python")
+    command = [python, "-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"]
+    command += ["--require-hashes", "-r", "requirements.lock"]
+    if subprocess.run(command, cwd=ROOT, check=False, stderr=subprocess.DEVNULL).returncode:
         print("the packages cannot be installed here: size of the installation left out")
         return []
     (packages,) = folder.glob("lib/python*/site-packages")

@@ -11,8 +11,8 @@ from heliometer.cli.lazy import LazyGroup
 
 PROGRAM = "heliometer"
 INTERRUPTED = 130
-BROKEN_PIPE = 141
-"""What a shell reports for a program that SIGINT or SIGPIPE ended."""
+"""What a shell reports for a program that SIGINT ended."""
+BROKEN_PIPE = 1
 
 
 @click.group(

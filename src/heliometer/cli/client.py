@@ -95,6 +95,10 @@ class Client:
             if response.status_code != 401 or again or not self.access.password:
                 break
             self._session = None
+        if response.status_code == 401 and self.access.token:
+            raise CommandError(
+                "the token is not valid, or not any more; get one with heliometer token issue"
+            )
         return checked(response)
 
     def send(self, method: str, url: str, **request: Any) -> httpx.Response:

@@ -4,7 +4,7 @@ import locale
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from heliometer.cli.table import common_dimensions, label
@@ -30,8 +30,10 @@ UNITS = (
 class Drawable(Protocol):
     """Statistics of one series."""
 
-    dimensions: dict[str, str]
-    datapoints: dict[str, list[float]]
+    @property
+    def dimensions(self) -> Mapping[str, str]: ...
+    @property
+    def datapoints(self) -> Mapping[str, Sequence[float]]: ...
 
 
 def draw(

@@ -23,7 +23,7 @@ class SeriesStatistics(msgspec.Struct):
     """Statistics of one series, as the API answers them."""
 
     dimensions: dict[str, str]
-    datapoints: dict[str, list[float]]
+    datapoints: dict[str, list[int | float]]
 
 
 def query_statistics(

@@ -139,7 +139,8 @@ def _v2_body(access: Access) -> dict[str, Any]:
 def _answer(response: httpx.Response, key: str, what: str) -> Any:
     if response.status_code in (401, 403, 404):
         reason = fault_message(response.content) or "it was refused"
-        raise CommandError(f"cannot {what}: {reason}")
+        hint = "; check user, password and project" if what.startswith("sign") else ""
+        raise CommandError(f"cannot {what}: {reason.rstrip('.')}{hint}")
     document = decode(checked(response))
     if not isinstance(document, dict) or not isinstance(document.get(key), dict):
         raise CommandError(f"cannot {what}: the answer has no {key!r}")

@@ -127,10 +127,10 @@ class Operation:
     """Type of the JSON body, for the OpenAPI description."""
     reply: Any = None
     """Type of the JSON reply, for the OpenAPI description."""
-    media_type: str = "application/json"
-    """What a success answers with."""
     example: Any = None
     """A body that works, for the OpenAPI description and the docs page."""
+    media_type: str = "application/json"
+    """What a success answers with."""
 
 
 FaultRenderer = Callable[[HeliometerError, str], Response]

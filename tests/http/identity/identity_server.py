@@ -1,10 +1,17 @@
 """A server whose users these tests may fail to sign in as without being slowed."""
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from conftest import RunningServer
+from heliometer.config import ServerSettings, Settings
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.tokens import SqlTokenStore
 
 
 @pytest.fixture(scope="module")
@@ -15,14 +22,20 @@ def identity_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "HELIOMETER_LIMITS_SIGN_IN_FAILURES": "100000",
     }
     running = RunningServer(tmp_path_factory.mktemp("identity") / "var", environment).start()
-    for command in (
-        ("project", "create", "shop"),
-        ("project", "create", "stock"),
-        ("user", "create", "ann", "--project", "shop", "--password-stdin"),
-        ("user", "create", "bob", "--project", "shop", "--password-stdin"),
-        ("user", "grant", "ann", "--project", "stock"),
-    ):
-        done = running.command(*command, text="secret")
-        assert done.returncode == 0, done.stderr
+    asyncio.run(_populate(running.data_dir))
     yield running.url
     assert running.stop() == 0
+
+
+async def _populate(data_dir: Path) -> None:
+    """Add the users behind the running server's back, as the operator's commands do."""
+    settings = Settings(server=ServerSettings(data_dir=str(data_dir)))
+    database = await Database.open(settings)
+    identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
+    for project in ("shop", "stock"):
+        await identity.create_project(project)
+    for user in ("ann", "bob"):
+        await identity.create_user(user, "secret", "shop")
+    await identity.grant("ann", "stock", "member")
+    identity.close()
+    await database.close()

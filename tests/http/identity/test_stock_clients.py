@@ -10,9 +10,14 @@ from keystoneauth1.identity import generic, v2, v3
 
 __all__ = ["identity_url"]
 
-DEFAULT = {"user_domain_id": "default", "project_domain_name": "Default"}
-WHO = {"username": "ann", "password": "secret"}
-PATHS = {"hpext:monitoring": "/v1.1", "maas": "/v1.0", "monitoring": "", "metering": ""}
+DEFAULT: dict[str, Any] = {"user_domain_id": "default", "project_domain_name": "Default"}
+WHO: dict[str, Any] = {"username": "ann", "password": "secret"}
+PATHS: dict[str, str] = {
+    "hpext:monitoring": "/v1.1",
+    "maas": "/v1.0",
+    "monitoring": "",
+    "metering": "",
+}
 
 
 def check(url: str, auth: Any, identity: str, project: str = "shop") -> session.Session:
@@ -23,14 +28,15 @@ def check(url: str, auth: Any, identity: str, project: str = "shop") -> session.
     for service_type, path in PATHS.items():
         assert signed_in.get_endpoint(service_type=service_type) == url + path
     assert signed_in.get_endpoint(service_type="identity") == f"{url}/identity/{identity}"
-    region = {"service_type": "metering", "region_name": "region-a.geo-1"}
+    region: dict[str, Any] = {"service_type": "metering", "region_name": "region-a.geo-1"}
     assert signed_in.get_endpoint(**region, interface="internal") == url
     return signed_in
 
 
 def project_id(url: str) -> str:
     auth = v3.Password(f"{url}/identity/v3", **WHO, **DEFAULT, project_name="shop")
-    found: str = session.Session(auth).get_project_id()
+    found = session.Session(auth).get_project_id()
+    assert found
     return found
 
 
@@ -39,6 +45,7 @@ def test_keystoneauth_v2(identity_url: str) -> None:
     check(identity_url, v2.Password(at, **WHO, tenant_name="shop"), "v2.0")
     check(identity_url, v2.Password(at, **WHO, tenant_id=project_id(identity_url)), "v2.0")
     unscoped = session.Session(v2.Password(at, **WHO)).get_token()
+    assert unscoped
     check(identity_url, v2.Token(at, unscoped, tenant_name="stock"), "v2.0", "stock")
 
 
@@ -50,6 +57,7 @@ def test_keystoneauth_v3(identity_url: str) -> None:
     unscoped = session.Session(
         v3.Password(at, **WHO, user_domain_id="default", unscoped=True)
     ).get_token()
+    assert unscoped
     scoped = v3.Token(at, unscoped, project_name="stock", project_domain_id="default")
     check(identity_url, scoped, "v3", "stock")
 

@@ -85,7 +85,7 @@ class Sources:
 
     def with_tables(self, tables: Sequence[Table]) -> "Sources":
         """These and more tables."""
-        every = sorted((*self.tables, *tables), key=lambda t: (t.day, t.number))
+        every = sorted({*self.tables, *tables}, key=lambda t: (t.day, t.number))
         return Sources(tuple(every), self.partitions, self.closed)
 
     def close_tables(self, tables: Sequence[Table]) -> "Sources":

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 _RETRIES = 5
+_COMMITTED = "COMMIT succeeded and is durable"
+"""DuckDB says so when folding the log into the database failed after the commit."""
 _LOOK_S = 0.2
 """How long a look at the free space is good for."""
 
@@ -234,10 +236,12 @@ class DuckDBStore:
             log.error("measurements could not be stored: %s", error)
             if isinstance(error, duckdb.FatalException | duckdb.InternalException):
                 self._reopen()
+            if _COMMITTED in str(error):
+                return
             raise HeliometerError(
                 Code.UNAVAILABLE,
-                "The measurements could not be stored; none of this request was.",
-                details="Send the request again.",
+                "The measurements could not be stored.",
+                details="Send the request again, with the same Idempotency-Key if it had one.",
                 retry_after=5,
             ) from error
 
@@ -301,7 +305,7 @@ class DuckDBStore:
         try:
             self._connection.rollback()
         except duckdb.Error as error:
-            log.warning("rolling back failed: %s", error)
+            log.debug("there was nothing to roll back: %s", error)  # the commit itself failed
 
     def _reopen(self) -> None:
         """DuckDB refuses everything after a fatal error such as a failed sync: start over from

@@ -1,0 +1,38 @@
+"""Appends 0, 1, 2 … to a store, printing each that was acknowledged; or prints what it holds."""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from heliometer.config import MetricSettings
+from heliometer.model.errors import HeliometerError
+from heliometer.model.measurements import Batch, Series
+from heliometer.stores.measurements.duckdb import DuckDBStore
+
+
+async def main(folder: str, appends: int, read: bool) -> None:
+    """See above."""
+    store = DuckDBStore(Path(folder), MetricSettings())
+    store.open()
+    now_ms = int(time.time() * 1000)
+    if read:
+        batch = await store.read([1], 0, now_ms + 1000)
+        print(json.dumps([int(v) for v in batch.value]))
+    series = [Series(1, "p", "n", ())]
+    for i in range(appends):
+        batch = Batch(np.array([1]), np.array([now_ms]), np.array([float(i)]))
+        try:
+            await store.append(batch, series, [])
+        except HeliometerError:
+            continue
+        series = []
+        print(i, flush=True)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), "--read" in sys.argv))

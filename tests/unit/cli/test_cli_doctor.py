@@ -1,0 +1,159 @@
+"""The doctor: what it finds, and that it finds it without a server."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from heliometer.cli import run
+from heliometer.cli.checks_data import directory, disk
+from heliometer.cli.checks_host import clock, port, tls
+from heliometer.cli.finding import FAIL, OK, WARN
+from heliometer.cli.server_probe import Probe, probe
+from heliometer.config import MetricSettings, ServerSettings, Settings
+
+NOBODY = Probe("http://127.0.0.1:1", controls=False)
+
+
+def settings(folder: Path, **changes: str) -> Settings:
+    return Settings(server=ServerSettings(data_dir=str(folder), **changes))
+
+
+@pytest.fixture(autouse=True)
+def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOMETER_SERVER_LISTEN", "127.0.0.1:0")
+
+
+def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    return {each["check"]: each["level"] for each in json.loads(capsys.readouterr().out)}
+
+
+def test_before_the_first_start_all_is_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", "--data-dir", str(tmp_path / "var"), "--json"]) == 0
+    found = findings(capsys)
+    assert set(found) >= {
+        "settings",
+        "data directory",
+        "disk",
+        "resources",
+        "measurements",
+        "clock",
+    }
+    assert "FAIL" not in found.values()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_used_data_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "var"
+    assert run(["project", "create", "shop", "--data-dir", str(data)]) == 0
+    capsys.readouterr()
+    assert run(["doctor", "--data-dir", str(data)]) == 0
+    assert "is whole and up to date" in capsys.readouterr().out
+    with sqlite3.connect(data / "resources.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    assert run(["doctor", "--data-dir", str(data)]) == 1
+    assert "FAIL  resources:" in capsys.readouterr().out
+    (data / "resources.sqlite").write_bytes(b"nonsense" * 1000)
+    assert run(["doctor", "--data-dir", str(data), "--json"]) == 1
+    assert findings(capsys)["resources"] == "FAIL"
+
+
+def test_wrong_settings_are_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HELIOMETER_METRICS_RETENTION_DAYS", "1")
+    assert run(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("FAIL  settings: metrics.retention_days (from HELIOMETER_METRICS_")
+
+
+def test_directory_and_disk(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert [f.level for f in directory(settings(tmp_path), NOBODY)] == [WARN]
+    tmp_path.chmod(0o700)
+    assert [f.level for f in directory(settings(tmp_path), NOBODY)] == [OK]
+    (tmp_path / "file").touch()
+    assert [f.level for f in directory(settings(tmp_path / "file"), NOBODY)] == [FAIL]
+    full = Settings(
+        server=ServerSettings(data_dir=str(tmp_path)),
+        metrics=MetricSettings(min_free_bytes=1 << 60),
+    )
+    assert next(disk(full, NOBODY)).level == FAIL
+
+
+def test_a_clock_that_went_back(tmp_path: Path) -> None:
+    path = tmp_path / "resources.sqlite"
+    path.touch()
+    os.utime(path, (4e9, 4e9))
+    (found,) = clock(settings(tmp_path), NOBODY)
+    assert found.level == FAIL
+    assert "newest file" in found.message
+
+
+def test_a_port_that_another_program_has(tmp_path: Path) -> None:
+    import http.server
+    import threading
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
+    ) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        taken = settings(tmp_path, listen=f"127.0.0.1:{other.server_address[1]}")
+        seen = probe(taken)
+        assert not seen.ours
+        assert [f.level for f in port(taken, seen)] == [FAIL]
+        other.shutdown()
+        thread.join()
+
+
+def test_certificates(tmp_path: Path) -> None:
+    import datetime
+
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "monitoring")])
+
+    def make(days: int, own: str) -> tuple[str, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        built = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=400))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .sign(key, hashes.SHA256())
+        )
+        paths = tmp_path / f"{own}.crt", tmp_path / f"{own}.key"
+        paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return str(paths[0]), str(paths[1])
+
+    def look(certificate: str, key: str) -> tuple[str, str]:
+        (found,) = tls(settings(tmp_path, tls_cert=certificate, tls_key=key), NOBODY)
+        return found.level, found.message
+
+    good, other = make(100, "good"), make(100, "other")
+    assert look(*good)[0] == OK
+    assert look(*make(5, "soon"))[0] == WARN
+    assert look(*make(-5, "old")) == (FAIL, f"{tmp_path}/old.crt: certificate has expired")
+    assert look(good[0], other[1])[1].endswith("key and certificate do not match")
+    assert look(good[0], str(tmp_path / "none"))[1] == (
+        f"cannot read {tmp_path}/none: No such file or directory"
+    )
