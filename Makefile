@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test lint format bench lock clean dev
+.PHONY: help install run test test-engines test-browser lint format bench lock clean dev
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,12 @@ run: install ## Run the service with its data in ./var
 
 test: dev ## Run the tests (needs nothing but Python)
 	$(BIN)/python -m pytest
+
+test-engines: dev ## Run the tests that need other programs (installs them with apt-get)
+	scripts/test-engines
+
+test-browser: dev ## Run the tests that need a browser (installs Chromium with apt-get)
+	scripts/test-browser
 
 lint: dev ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
                 assert first.status_code == 204, first.text
                 taken += 1
                 filler = folder / "filler"
-                filler.write_bytes(b"\0" * (60 * MIB))
+                filler.write_bytes(b"\0" * (70 * MIB))
                 time.sleep(0.3)  # the free space is looked at five times a second
                 refused = post(client, 2.0)
                 assert refused.status_code == 503, refused.text
