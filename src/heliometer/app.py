@@ -107,17 +107,26 @@ async def running(
             committed=figures.committed,
         )
         stack.push_async_callback(writer.drain)
-        metrics = Metrics(store, registry, writer, receipts, projects, settings.limits, clock)
+        metrics = Metrics(
+            store,
+            registry,
+            writer,
+            receipts,
+            projects,
+            settings.limits,
+            settings.metrics.retention_days,
+            clock,
+        )
 
         _watch(figures, settings, registry, writer, store)
         dialects = [
-            service_dialect.dialect(figures, lambda: http.dialects),
             v1_1.dialect(metrics, Metering(projects)),
             v1_0.dialect(),
             telemetry_v2.dialect(
                 Health({"resources": resources.ping, "metrics": store.ping}, time.monotonic)
             ),
             *identity_dialect.dialects(identity, settings),
+            service_dialect.dialect(figures, lambda: http.dialects),
         ]
         http = HttpApp(
             dialects,

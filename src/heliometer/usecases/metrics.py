@@ -13,6 +13,7 @@ from heliometer.ingest.writer import Writer
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import (
+    FUTURE_MS,
     Aggregation,
     Batch,
     Float64s,
@@ -89,6 +90,7 @@ class Metrics:
         receipts: Receipts,
         projects: ProjectStore,
         limits: LimitSettings,
+        retention_days: int,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -97,6 +99,7 @@ class Metrics:
         self._receipts = receipts
         self._projects = projects
         self._limits = limits
+        self._kept_ms = (retention_days + 1) * 86_400_000
         self._clock = clock
 
     def now_ms(self) -> int:
@@ -232,8 +235,9 @@ class Metrics:
                 f"{self._limits.series_per_query}.",
                 details="Name more dimensions.",
             )
-        # Nothing lies before 1970 or in the far future, whatever range was asked for.
-        start, end = max(query.start_ms, 0), min(query.end_ms, self.now_ms() + 86_400_000)
+        # Nothing lies beyond retention or in the future, whatever range was asked for.
+        start = max(query.start_ms, self.now_ms() - self._kept_ms)
+        end = min(query.end_ms, self.now_ms() + FUTURE_MS)
         periods = max(0, -(-(end - start) // (query.period_s * 1000)))
         if periods * series > self._limits.datapoints_per_query:
             longest = -(-(end - start) * series // (self._limits.datapoints_per_query * 1000))
