@@ -1,11 +1,14 @@
 """Statistics over HTTP: one series and a hundred; unsealed, sealed, with a month stored."""
 
+import contextlib
 import random
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.bodies import METRICS_A_HOST, NAMESPACE, Rounds, dimensions, heliometer_body
@@ -26,54 +29,51 @@ NOT_YET = {"HELIOMETER_METRICS_SEAL_AFTER": str(30 * 86_400)}
 """Keeps the server from sealing before it is told to."""
 
 Params = dict[str, str]
+Target = tuple[Server, dict[str, str]]
+"""A server, and the headers that sign in there."""
 
 
 def run(options: Options) -> list[Figure]:
     """Latencies of one client that asks again and again."""
     series = QUICK_SERIES if options.quick else SERIES
     times = 20 if options.quick else 200
-    data = options.folder / "data"
+    days = QUICK_DAYS if options.quick else DAYS
+    one_day, month = options.folder / "one-day", options.folder / "month"
     start_s = int(time.time()) // 60 * 60 - MINUTES * 60
-    with Server(data, NOT_YET) as server:
-        token, project = server.sign_in()
-        headers = {"X-Auth-Token": token}
-        loaded = _load(server, headers, series, start_s)
-        ask = _Asker(server, headers, series, start_s, times)
-        figures = [loaded, *ask.all("unsealed", one_p50=30)]
+    ask = _Asker(series, start_s, times)
+    with Server(one_day, NOT_YET) as server:
+        headers, project = _sign_in(server)
+        figures = [_load(server, headers, series, start_s)]
+        figures += ask.all([(server, headers)], ["unsealed"], one_p50=30)
         began = time.perf_counter()
         server.seal()
         figures.append(Figure("sealing that day", time.perf_counter() - began, "s"))
-        sealed = ask.all("sealed", one_p50=8, hundred_p50=60)
-        figures += sealed
-        memory = server.memory_bytes / 1e6
-        figures.append(Figure("memory after these queries", memory, "MB"))
+        figures += ask.all([(server, headers)], ["sealed"], one_p50=8, hundred_p50=60)
+        figures.append(Figure("memory after these queries", server.memory_bytes / 1e6, "MB"))
 
-    days = (QUICK_DAYS if options.quick else DAYS) - 1
-    command = [sys.executable, "-m", "benchmarks.stored", str(data), "--project", project]
+    shutil.copytree(one_day, month)
     # Two days back: today and yesterday hold the day that was posted.
-    subprocess.run(
-        [*command, "--days", str(days), "--ago", "2", "--series", str(series)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    with Server(data, NOT_YET) as server:
-        token, _ = server.sign_in()
-        ask = _Asker(server, {"X-Auth-Token": token}, series, start_s, times)
-        month = ask.all(f"sealed, {days + 1} days stored")
-        figures += month
-        for name, now, before in zip(
-            ("one series", "100 series"), month[::2], sealed[::2], strict=False
-        ):
-            figures.append(
-                Figure(
-                    f"{name}: {days + 1} days stored, against one",
-                    now.value / before.value,
-                    "×",
-                    at_most=1.2,
-                    note=f"start to ready took {server.seconds_to_ready:.2f} s",
-                )
-            )
+    command = [sys.executable, "-m", "benchmarks.stored", str(month), "--project", project]
+    command += ["--days", str(days - 1), "--ago", "2", "--series", str(series)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with Server(one_day, NOT_YET) as few, Server(month, NOT_YET) as many:
+        # Asked in turn, so that whatever else the machine does slows both.
+        targets = [(few, headers), (many, headers)]
+        names = ["one day stored", f"{days} days stored"]
+        found = ask.all(targets, names)
+        for before, after in zip(found[::4], found[2::4], strict=True):
+            what = before.name.split(",")[0]
+            times_slower = after.value / before.value
+            name = f"{what}: {days} days against one, p50"
+            found.append(Figure(name, times_slower, "×", at_most=1.2))
+        ready = many.seconds_to_ready
+        figures += [*found, Figure(f"start to ready, {days} days stored", ready, "s", at_most=2)]
     return figures
+
+
+def _sign_in(server: Server) -> tuple[dict[str, str], str]:
+    token, project = server.sign_in()
+    return {"X-Auth-Token": token}, project
 
 
 def _load(server: Server, headers: dict[str, str], series: int, start_s: int) -> Figure:
@@ -97,57 +97,67 @@ def _load(server: Server, headers: dict[str, str], series: int, start_s: int) ->
 class _Asker:
     """Asks for five statistics of a day by 5 minutes, and checks that nothing is missing."""
 
-    def __init__(
-        self, server: Server, headers: dict[str, str], series: int, start_s: int, times: int
-    ) -> None:
-        self._server = server
-        self._headers = headers
+    def __init__(self, series: int, start_s: int, times: int) -> None:
         self._series = series
         self._start_s = start_s
         self._times = times
         self._random = random.Random(1)
 
     def all(
-        self, state: str, *, one_p50: float | None = None, hundred_p50: float | None = None
+        self,
+        targets: Sequence[Target],
+        states: Sequence[str],
+        *,
+        one_p50: float | None = None,
+        hundred_p50: float | None = None,
     ) -> list[Figure]:
         """One series; the 100 of a host; one metric of all hosts (100 where all are loaded)."""
-        a_host = {"host": "host-0007"}
-        a_metric = {"metric_name": "metric-017"}
+        hosts = self._series // METRICS_A_HOST
         few = max(5, self._times // 4)
-        return [
-            *self._ask(f"one series, {state}", self._one, 1, self._times, one_p50),
-            *self._ask(
-                f"100 series (a host), {state}", lambda: a_host, METRICS_A_HOST, few, hundred_p50
-            ),
-            *self._ask(
-                f"{self._series // METRICS_A_HOST} series (a metric), {state}",
-                lambda: a_metric,
-                self._series // METRICS_A_HOST,
-                few,
-                None,
-            ),
+        kinds: list[tuple[str, Callable[[], Params], int, int, float | None]] = [
+            ("one series", self._one, 1, self._times, one_p50),
+            ("100 series (a host)", self._host, METRICS_A_HOST, few, hundred_p50),
+            (f"{hosts} series (a metric)", self._metric, hosts, few, None),
         ]
+        figures = []
+        for name, which, number, times, p50 in kinds:
+            taken = self._ask(targets, which, number, times)
+            for state, seconds in zip(states, taken, strict=True):
+                figures += latencies(f"{name}, {state}", seconds, p50_at_most=p50)
+        return figures
 
     def _one(self) -> Params:
         return dimensions(self._random.randrange(self._series))
 
+    def _host(self) -> Params:
+        return {"host": "host-0007"}
+
+    def _metric(self) -> Params:
+        return {"metric_name": "metric-017"}
+
     def _ask(
-        self, name: str, which: Callable[[], Params], series: int, times: int, p50: float | None
-    ) -> list[Figure]:
-        taken = []
-        with Client(self._server.address) as client:
+        self, targets: Sequence[Target], which: Callable[[], Params], series: int, times: int
+    ) -> list[list[float]]:
+        """Seconds that each target took, time after time."""
+        taken: list[list[float]] = [[] for _ in targets]
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Client(server.address)) for server, _ in targets]
             for i in range(times + 3):
-                message = request("GET", self._path(which()), headers=self._headers)
-                began = time.perf_counter()
-                answer = client.send(message)
-                if i >= 3:  # the first ones warm up
-                    taken.append(time.perf_counter() - began)
-                assert answer.status == 200, answer.body[:300]
-            found = answer.json()
+                path = self._path(which())
+                for k, (client, (_, headers)) in enumerate(zip(clients, targets, strict=True)):
+                    began = time.perf_counter()
+                    answer = client.send(request("GET", path, headers=headers))
+                    if i >= 3:  # the first ones warm up
+                        taken[k].append(time.perf_counter() - began)
+                    assert answer.status == 200, answer.body[:300]
+                    if i == 0:
+                        self._check(answer.json(), series)
+        return taken
+
+    def _check(self, found: list[dict[str, Any]], series: int) -> None:
         assert len(found) == series, f"{len(found)} series instead of {series}"
         counted = sum(sum(one["datapoints"]["count"]) for one in found)
-        assert counted == series * MINUTES, f"{counted} measurements instead of {series * MINUTES}"
-        return latencies(name, taken, p50_at_most=p50)
+        assert counted == series * MINUTES, f"{counted} points instead of {series * MINUTES}"
 
     def _path(self, wanted: Params) -> str:
         return "/v1.1/metrics?" + urlencode(
