@@ -46,7 +46,7 @@ def strace(inject: str) -> list[str]:
             "-e", f"inject={calls}:{inject}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("nth", [*range(1, 30), 40, 60, 90])
+@pytest.mark.parametrize("nth", [*range(1, 30), 40, 60, 90, 110])
 def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
     tmp_path: Path, nth: int
 ) -> None:
@@ -67,7 +67,9 @@ def test_a_failed_sync_is_never_acknowledged_and_writing_resumes(tmp_path: Path)
 
 def test_a_full_disk_refuses_writes_serves_reads_and_recovers(tmp_path: Path) -> None:
     script = Path(__file__).with_name("full_disk.py")
-    mount = f"mount -t tmpfs -o size=96m tmpfs {tmp_path} && exec {sys.executable} {script} {tmp_path}"
+    mount = (
+        f"mount -t tmpfs -o size=96m tmpfs {tmp_path} && exec {sys.executable} {script} {tmp_path}"
+    )
     try:
         done = subprocess.run(
             ["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True, timeout=120
@@ -77,5 +79,3 @@ def test_a_full_disk_refuses_writes_serves_reads_and_recovers(tmp_path: Path) ->
     if "unshare failed" in done.stderr or "permission denied" in done.stderr.lower():
         pytest.skip("mounting is not allowed here")
     assert done.returncode == 0, done.stdout + done.stderr
-
-

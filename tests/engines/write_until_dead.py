@@ -1,4 +1,5 @@
-"""Appends 0, 1, 2 … to a store, printing each that was acknowledged; or prints what it holds."""
+"""Appends 0, 1, 2 … to a store, reading and sealing in between, and prints each number that was
+acknowledged; or prints what it holds."""
 
 import asyncio
 import json
@@ -31,6 +32,10 @@ async def main(folder: str, appends: int, read: bool) -> None:
             continue
         series = []
         print(i, flush=True)
+        if i % 5 == 0:  # readers are there when it happens
+            await store.read([1], now_ms, now_ms + 1)
+        if i % 20 == 19:
+            await store.maintain(now_ms, seal_all=True)
     await store.close()
 
 

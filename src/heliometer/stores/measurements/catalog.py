@@ -11,7 +11,7 @@ for a file is one transaction; a file that it does not name does not exist.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -99,7 +99,7 @@ class Sources:
         new: Sequence[Partition] = (),
     ) -> "Sources":
         """These without some tables and partitions, and with new partitions instead."""
-        kept = (*(p for p in self.partitions if p not in partitions), *new)
+        kept = {*(p for p in self.partitions if p not in partitions), *new}
         return Sources(
             tuple(t for t in self.tables if t not in tables),
             tuple(sorted(kept, key=lambda p: (p.day, p.file))),
@@ -111,15 +111,7 @@ class WrongFormat(Exception):
     """The files were written by a newer version."""
 
 
-@dataclass(slots=True)
-class Opened:
-    """What was found in a database that was just opened."""
-
-    connection: duckdb.DuckDBPyConnection
-    sources: Sources = field(default_factory=Sources)
-
-
-def open_database(path: Path, memory_bytes: int) -> Opened:
+def open_database(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """Open or make the database. Raises WrongFormat, or ``duckdb.Error`` when it cannot."""
     connection = duckdb.connect(
         str(path),
@@ -142,7 +134,7 @@ def open_database(path: Path, memory_bytes: int) -> Opened:
                 f"{path} has format {version}, written by a newer version of heliometer; "
                 f"this one reads formats up to {FORMAT}"
             )
-        return Opened(connection, read_sources(connection))
+        return connection
     except BaseException:
         connection.close()
         raise

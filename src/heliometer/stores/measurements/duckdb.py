@@ -8,10 +8,10 @@ returned is on stable storage: DuckDB syncs its write-ahead log at each commit.
 import asyncio
 import logging
 import shutil
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from heliometer.model.measurements import (
 )
 from heliometer.stores.measurements import catalog, sql
 from heliometer.stores.measurements.catalog import DAY_MS, Sources, WrongFormat
+from heliometer.stores.measurements.database import Database
 from heliometer.stores.measurements.maintenance import Maintenance, Snapshot
 
 T = TypeVar("T")
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 _RETRIES = 5
-_COMMITTED = "COMMIT succeeded and is durable"
-"""DuckDB says so when folding the log into the database failed after the commit."""
 _LOOK_S = 0.2
 """How long a look at the free space is good for."""
 
@@ -55,11 +54,9 @@ class DuckDBStore:
         self._writer = ThreadPoolExecutor(1, "measurements-write")
         self._readers = ThreadPoolExecutor(READERS, "measurements-read")
         self._maintainer = ThreadPoolExecutor(1, "measurements-maintain")
-        self._local = threading.local()
+        self._database = Database(folder / "recent.duckdb", settings.memory_bytes, self._look_again)
         self._sources = Sources()
         self._free, self._looked_at = 0, float("-inf")
-        self._generation = 0
-        """Counts reopenings, so that readers drop cursors of a connection that is gone."""
         self._maintenance = Maintenance(folder, settings, self)
 
     # -- opening and closing ------------------------------------------------------------------
@@ -68,9 +65,8 @@ class DuckDBStore:
         """Open the folder, making it if need be. Raises StoreUnusable."""
         try:
             self._maintenance.partitions.mkdir(parents=True, exist_ok=True)
-            opened = catalog.open_database(
-                self._folder / "recent.duckdb", self._settings.memory_bytes
-            )
+            connection = self._database.open()
+            self._sources = self._maintenance.check_files(catalog.read_sources(connection))
         except WrongFormat as error:
             raise StoreUnusable(str(error)) from error
         except duckdb.Error as error:
@@ -82,20 +78,18 @@ class DuckDBStore:
             ) from error
         except OSError as error:
             raise StoreUnusable(f"cannot use {self._folder}: {error.strerror}") from error
-        self._connection = opened.connection
-        self._generation += 1
-        self._sources = self._maintenance.check_files(opened.sources)
 
     def forget_idle_series(self, now_ms: int) -> int:
         """Drop the series of which retention left nothing; before anybody else uses the store."""
         day = now_ms // DAY_MS - self._settings.retention_days
-        return catalog.forget_idle_series(self._connection, self._sources, day)
+        with self._database.reading() as cursor:
+            return catalog.forget_idle_series(cursor, self._sources, day)
 
     async def close(self) -> None:
         """Finish what is under way, fold the log into the database, and let go of the files."""
         for executor in (self._maintainer, self._readers, self._writer):
             await asyncio.to_thread(executor.shutdown)
-        await asyncio.to_thread(self._connection.close)
+        await asyncio.to_thread(self._database.close)
 
     # -- the port -----------------------------------------------------------------------------
 
@@ -149,15 +143,12 @@ class DuckDBStore:
                 connection.execute("DELETE FROM probe")
                 connection.execute("INSERT INTO probe VALUES ($1)", [now])
 
-            self.transaction(write)
-            if self._connection.execute("SELECT at_ms FROM probe").fetchall() != [(now,)]:
-                raise HeliometerError(Code.UNAVAILABLE, "The probe that was written is not there.")
+            self._database.transaction(write)
+            with self._database.reading() as cursor:
+                if cursor.execute("SELECT at_ms FROM probe").fetchall() != [(now,)]:
+                    raise HeliometerError(Code.UNAVAILABLE, "What was written is not there.")
 
         await self._in(self._writer, probe)
-        await self._in(
-            self._readers,
-            lambda: self._read(lambda cursor, _: cursor.execute("SELECT count(*) FROM format")),
-        )
 
     # -- upkeep -------------------------------------------------------------------------------
 
@@ -190,18 +181,14 @@ class DuckDBStore:
         committed, ``then`` makes the new sources out of the present ones."""
 
         def run() -> None:
-            self.transaction(work)
+            self._database.transaction(work)
             self._sources = then(self._sources)
 
         self._writer.submit(run).result()
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A cursor for the calling thread."""
-        if getattr(self._local, "generation", None) != self._generation:
-            self._local.cursor = self._connection.cursor()
-            self._local.generation = self._generation
-        cursor: duckdb.DuckDBPyConnection = self._local.cursor
-        return cursor
+        return self._database.reading()
 
     def free_bytes(self) -> int:
         """Free space on the folder's disk."""
@@ -221,29 +208,6 @@ class DuckDBStore:
                 "must stay free (metrics.min_free_bytes).",
                 retry_after=30,
             )
-
-    def transaction(self, work: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
-        """Run ``work`` whole or not at all. Only in the writing thread. Raises UNAVAILABLE."""
-        try:
-            self._connection.begin()
-            try:
-                work(self._connection)
-                self._connection.commit()
-            except BaseException:
-                self._roll_back()
-                raise
-        except duckdb.Error as error:
-            log.error("measurements could not be stored: %s", error)
-            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
-                self._reopen()
-            if _COMMITTED in str(error):
-                return
-            raise HeliometerError(
-                Code.UNAVAILABLE,
-                "The measurements could not be stored.",
-                details="Send the request again, with the same Idempotency-Key if it had one.",
-                retry_after=5,
-            ) from error
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -275,7 +239,7 @@ class DuckDBStore:
                 }
                 sql.insert(connection, target[d].name, arrays)
 
-        self.transaction(work)
+        self._database.transaction(work)
         if new:
             self._sources = self._sources.with_tables(new)
 
@@ -285,7 +249,8 @@ class DuckDBStore:
         for attempt in range(_RETRIES):
             sources = self._sources
             try:
-                return query(self.cursor(), sources)
+                with self._database.reading() as cursor:
+                    return query(cursor, sources)
             except duckdb.Error as error:
                 if sources is not self._sources and attempt < _RETRIES - 1:
                     continue
@@ -301,18 +266,13 @@ class DuckDBStore:
     def _partition_path(self, file: str) -> str:
         return str(self._maintenance.partitions / file)
 
-    def _roll_back(self) -> None:
-        try:
-            self._connection.rollback()
-        except duckdb.Error as error:
-            log.debug("there was nothing to roll back: %s", error)  # the commit itself failed
-
-    def _reopen(self) -> None:
-        """DuckDB refuses everything after a fatal error such as a failed sync: start over from
-        what is on the disk."""
-        try:
-            self._connection.close()
-            self.open()
-            log.warning("the store of the measurements was opened again after a fatal error")
-        except (duckdb.Error, StoreUnusable) as error:
-            log.critical("the store of the measurements cannot be opened again: %s", error)
+    def _look_again(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """After a start over: what is on the disk, less what is damaged, and with nothing appended
+        to a table that is being sealed."""
+        found = catalog.read_sources(connection)
+        known = self._sources
+        self._sources = Sources(
+            found.tables,
+            tuple(p for p in found.partitions if p not in self._maintenance.damaged),
+            known.closed & set(found.tables),
+        )

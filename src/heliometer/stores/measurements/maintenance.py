@@ -6,8 +6,10 @@ All of it runs in one thread, so that no two of these meet.
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +53,7 @@ class _Store(Protocol):
         work: Callable[[duckdb.DuckDBPyConnection], None],
         then: Callable[[Sources], Sources],
     ) -> None: ...
-    def cursor(self) -> duckdb.DuckDBPyConnection: ...
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]: ...
     def free_bytes(self) -> int: ...
 
 
@@ -63,9 +65,13 @@ class Maintenance:
         self._folder = folder
         self._settings = settings
         self._store = store
+        self.damaged: set[Partition] = set()
+        """Partitions that are left out."""
 
     def check_files(self, sources: Sources) -> Sources:
         """After opening: remove files that nobody names; set damaged ones aside."""
+        for left in self._folder.glob("backup-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a backup that was interrupted
         named = {p.file: p for p in sources.partitions}
         for path in self.partitions.iterdir():
             if path.suffix in (".parquet", ".tmp") and path.name not in named:
@@ -81,6 +87,7 @@ class Maintenance:
                 "partition %s is damaged (%s bytes instead of %s): its measurements are left out",
                 path, max(size, 0), partition.bytes,
             )  # fmt: skip
+            self.damaged.add(partition)
             if size >= 0:
                 path.rename(path.with_suffix(".damaged"))
         return Sources(sources.tables, tuple(whole))
@@ -119,7 +126,8 @@ class Maintenance:
         self._store.write(work, lambda sources: sources.replace(tables, gone))
         self._unlink(gone)
         log.info(
-            "retention removed %s days of measurements", len({x.day for x in (*tables, *gone)})
+            "retention removed %s days of measurements",
+            len({t.day for t in tables} | {p.day for p in gone}),
         )
 
     def verify(self) -> list[str]:
@@ -139,13 +147,13 @@ class Maintenance:
         """Copy the database in one transaction and hand the copy to ``use``."""
         with tempfile.TemporaryDirectory(prefix="backup-", dir=self._folder) as temporary:
             target = Path(temporary) / "recent.duckdb"
-            cursor = self._store.cursor()
-            source = cursor.execute("SELECT current_database()").fetchall()[0][0]
-            cursor.execute(f"ATTACH {sql.quoted(str(target))} AS copy_of_it")
-            try:
-                cursor.execute(f'COPY FROM DATABASE "{source}" TO copy_of_it')
-            finally:
-                cursor.execute("DETACH copy_of_it")
+            with self._store.reading() as cursor:
+                source = cursor.execute("SELECT current_database()").fetchall()[0][0]
+                cursor.execute(f"ATTACH {sql.quoted(str(target))} AS copy_of_it")
+                try:
+                    cursor.execute(f'COPY FROM DATABASE "{source}" TO copy_of_it')
+                finally:
+                    cursor.execute("DETACH copy_of_it")
             with duckdb.connect(str(target)) as copy:
                 files = copy.execute("SELECT file, rows FROM partitions").fetchall()
                 series = copy.execute("SELECT count(*) FROM series").fetchall()[0][0]
@@ -167,10 +175,11 @@ class Maintenance:
 
     def _rows(self, day: int) -> int:
         tables = [t for t in self._store.sources.tables if t.day == day]
-        counts = (
-            self._store.cursor().execute(f"SELECT count(*) FROM {t.name}").fetchall()  # noqa: S608
-            for t in tables
-        )
+        with self._store.reading() as cursor:
+            counts = [
+                cursor.execute(f"SELECT count(*) FROM {t.name}").fetchall()  # noqa: S608
+                for t in tables
+            ]
         return sum(int(rows[0][0]) for rows in counts)
 
     def _replace(self, day: int, *, merge: bool) -> None:
@@ -223,8 +232,9 @@ class Maintenance:
         def path_of(name: str) -> str:
             return str(self.partitions / name)
 
-        copied = self._store.cursor().execute(sql.sorted_copy(sources, path_of, str(temporary)))
-        rows = int(copied.fetchall()[0][0])
+        with self._store.reading() as cursor:
+            copied = cursor.execute(sql.sorted_copy(sources, path_of, str(temporary)))
+            rows = int(copied.fetchall()[0][0])
         _sync(temporary)
         digest, size = _sha256(temporary), temporary.stat().st_size
         temporary.rename(self.partitions / file)
