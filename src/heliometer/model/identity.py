@@ -41,6 +41,12 @@ class Caller:
 
     def require(self, permission: Permission) -> None:
         """Raise FORBIDDEN unless the caller's role allows ``permission``."""
+        if not self.project_id:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                "The token is not scoped to a project.",
+                details="Name a project when signing in (v2.0: tenantName; v3: scope).",
+            )
         if permission not in self.permissions:
             raise HeliometerError(
                 Code.FORBIDDEN,
