@@ -18,6 +18,9 @@ KEEP_ALIVE_S = 75
 REQUEST_S = 60
 """A request that has not arrived whole by then is given up, and its connection closed."""
 SWEEP_S = 10
+READ_AHEAD_BYTES = 512 << 10
+"""What is read of a body before the application asks for it. uvicorn stops at 64 KiB, and stopping
+and starting again costs more than the posts that we expect are large."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -37,6 +40,13 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._waiting_since = self.loop.time()
         super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.response_complete:
+            self.cycle.body += body
+            if len(self.cycle.body) > READ_AHEAD_BYTES:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._waiting_since = None

@@ -6,8 +6,11 @@ from typing import NamedTuple
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Dimensions, Series
 
-ALIASES = 500_000
+SPELLINGS = 500_000
 """Spellings remembered for one project; beyond them all are forgotten and learnt anew."""
+
+
+_NONE: Mapping[bytes, int] = {}
 
 
 class Name(NamedTuple):
@@ -20,14 +23,14 @@ class Name(NamedTuple):
 class ProjectSeries:
     """The series of one project.
 
-    ``aliases`` maps any spelling of a series that a dialect met, such as the bytes that stood in
-    a request, to the series' id, so that a dialect need not decode them again. A spelling is
-    entered only after it was validated.
+    It also remembers *spellings*: bytes that stood in a request for the dimensions of a series,
+    so that a dialect need not decode them again. One is entered only after it was validated.
     """
 
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id
-        self.aliases: dict[object, int] = {}
+        self._spellings: dict[str, dict[bytes, int]] = {}
+        self._spelt = 0
         self._by_name: dict[Name, int] = {}
         self._by_namespace: dict[str, list[int]] = {}
         self._by_pair: dict[tuple[str, str, str], list[int]] = {}
@@ -39,11 +42,17 @@ class ProjectSeries:
         """The id of a series; ``None``: there is none."""
         return self._by_name.get(name)
 
-    def learn(self, spelling: object, series_id: int) -> None:
+    def spellings(self, namespace: str) -> Mapping[bytes, int]:
+        """The ids of a namespace's series, by spelling of their dimensions."""
+        return self._spellings.get(namespace, _NONE)
+
+    def learn(self, namespace: str, spelling: bytes, series_id: int) -> None:
         """Remember a validated spelling of a series."""
-        if len(self.aliases) >= ALIASES:
-            self.aliases.clear()
-        self.aliases[spelling] = series_id
+        if self._spelt >= SPELLINGS:
+            self._spellings.clear()
+            self._spelt = 0
+        self._spellings.setdefault(namespace, {})[spelling] = series_id
+        self._spelt += 1
 
     def add(self, series: Series) -> None:
         """Take in a series that is not known yet."""

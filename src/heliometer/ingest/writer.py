@@ -1,8 +1,14 @@
-"""Group commit: while one commit is under way, the posts that arrive gather for the next."""
+"""Group commit: while one commit is under way, the posts that arrive gather for the next.
+
+A commit costs nearly the same for one post as for many. Left alone, the posters fall into two
+groups that take turns, and every commit carries half of what it could. So a commit waits a moment
+until as many posts are there as posters were seen around the last one.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from heliometer.ingest.registry import Registry
 from heliometer.model.errors import Code, HeliometerError
@@ -10,6 +16,8 @@ from heliometer.model.measurements import Batch, MeasurementStore, Receipt
 
 LARGEST_GROUP = 500_000
 """Measurements in one commit; more wait for the next."""
+HOLD_S = 0.004
+"""The longest that a commit waits for company. A poster that is alone never waits."""
 
 Committed = Callable[[int, float], None]
 """Told of each commit: measurements in it, and seconds that it took."""
@@ -33,6 +41,9 @@ class Writer:
         self._waiting: list[tuple[Batch, Receipt | None, asyncio.Future[None]]] = []
         self._pending = 0
         self._running: asyncio.Task[None] | None = None
+        self._posters = 0
+        """Posts in the last commit, and those that came while it was under way."""
+        self._all_here = asyncio.Event()
 
     @property
     def pending(self) -> int:
@@ -55,6 +66,8 @@ class Writer:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, receipt, done))
         self._pending += len(batch)
+        if len(self._waiting) >= self._posters:
+            self._all_here.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="group commit")
         # A client that hangs up does not take its neighbours' commit with it.
@@ -68,9 +81,20 @@ class Writer:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._commit(self._take())
+                await self._hold()
+                group = self._take()
+                await self._commit(group)
+                self._posters = len(group) + len(self._waiting)
         finally:
             self._running = None
+
+    async def _hold(self) -> None:
+        if len(self._waiting) >= self._posters or self._pending >= LARGEST_GROUP:
+            return
+        self._all_here.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_S):
+                await self._all_here.wait()
 
     def _take(self) -> list[tuple[Batch, Receipt | None, asyncio.Future[None]]]:
         size = count = 0

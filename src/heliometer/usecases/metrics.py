@@ -39,7 +39,7 @@ class Columns:
     """
 
     series: list[int | None]
-    names: dict[int, tuple[Name, object | None]]
+    names: dict[int, tuple[Name, bytes | None]]
     repeats: list[int] | None
     timestamp: Int64s
     value: Float64s
@@ -152,7 +152,7 @@ class Metrics:
             for position, (name, spelling) in columns.names.items():
                 columns.series[position] = ids[name]
                 if spelling is not None:
-                    project.learn(spelling, ids[name])
+                    project.learn(name.namespace, spelling, ids[name])
         series = np.array(columns.series, dtype=np.int64)
         if columns.repeats is not None:
             series = np.repeat(series, columns.repeats)

@@ -82,19 +82,23 @@ def _read_fast(
     )
     if body.count(b'"') != quotes:
         return None
-    if not reserved_allowed and any(
-        n.startswith(RESERVED_PREFIX) for n in {m.namespace for m in metrics}
-    ):
+    namespaces = {m.namespace for m in metrics}
+    if not reserved_allowed and any(n.startswith(RESERVED_PREFIX) for n in namespaces):
         return None
-    spellings: list[object] = [(m.namespace, raw) for m, raw in zip(metrics, raws, strict=True)]
-    series = [project.aliases.get(s) for s in spellings]
-    names: dict[int, tuple[Name, object | None]] = {}
+    series: list[int | None]
+    if len(namespaces) == 1:
+        series = list(map(project.spellings(namespaces.pop()).get, raws))
+    else:
+        series = [
+            project.spellings(m.namespace).get(raw) for m, raw in zip(metrics, raws, strict=True)
+        ]
+    names: dict[int, tuple[Name, bytes | None]] = {}
     if None in series:
         try:
             for i, known in enumerate(series):
                 if known is None:
                     name = _name(metrics[i].namespace, strict_loads(raws[i] or b"null"), "")
-                    names[i] = name, spellings[i]
+                    names[i] = name, raws[i]
         except HeliometerError:
             return None
     repeats: list[int] | None = None
