@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ from heliometer.usecases.metrics import Metrics
 log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
+COLLECTOR_FIGURES = {
+    "rounds": "Rounds of the host collector.",
+    "measurements": "Measurements that it delivered.",
+    "dropped": "Measurements that it gave up.",
+    "errors": "Errors that it met.",
+}
 UPKEEP_S = 60
 """Seconds between two looks at what is to be sealed, removed or forgotten."""
 
@@ -132,6 +139,7 @@ async def running(
             dialects,
             identity,
             body_limit=settings.limits.body_bytes,
+            bodies_bytes=settings.limits.bodies_bytes,
             rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
             figures=figures,
             public_url=settings.server.public_url,
@@ -263,10 +271,12 @@ async def _collect(
 
     async def deliver(measurements: list[collect.Measurement]) -> None:
         await metrics.post_collected(project.id, measurements)
-        figures.collections.labels("host", "ok").inc()
 
+    counts: Counter[str] = Counter()
+    for name, what in COLLECTOR_FIGURES.items():
+        figures.watch(f"collector_{name}", what, partial(counts.__getitem__, name))
     collector = await asyncio.to_thread(collect.load_collector, "host")
-    await run_collector(collector, deliver, interval, clock, counts=Counter())
+    await run_collector(collector, deliver, interval, clock, counts=counts)
 
 
 def _watch(

@@ -155,6 +155,13 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: Annotated[
         int, Meta(ge=1024, description="Largest request body, inflated, in bytes (413).")
     ] = 16 << 20
+    bodies_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description="Memory for the bodies of all requests under way, in bytes (503 beyond).",
+        ),
+    ] = 256 << 20
     requests_per_second: Annotated[
         float,
         Meta(

@@ -14,9 +14,9 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from heliometer.http.limits import RateLimit
-from heliometer.http.operation import STATUS, Call, Dialect, Operation
+from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Authenticator, Caller
+from heliometer.model.identity import Authenticator
 from heliometer.observe.figures import Figures
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class HttpApp:
         authenticator: Authenticator,
         *,
         body_limit: int,
+        bodies_bytes: int,
         rate_limit: RateLimit,
         figures: Figures,
         public_url: str = "",
@@ -59,6 +60,7 @@ class HttpApp:
     ) -> None:
         self._authenticator = authenticator
         self._body_limit = body_limit
+        self._bodies = BodyBudget(max(bodies_bytes, body_limit))
         self._rate_limit = rate_limit
         self._figures = figures
         self._public_url = public_url.rstrip("/")
@@ -86,7 +88,9 @@ class HttpApp:
         route, params = self._find(path)
         dialect = route.dialect if route else self._dialect_of(path)
         operation: Operation | None = None
-        caller: Caller | None = None
+        call = Call(
+            request, request_id, params, self._base_url(request), self._body_limit, self._bodies
+        )
         try:
             _check_headers(scope)
             operation = _operation(route, scope["method"], path)
@@ -95,8 +99,7 @@ class HttpApp:
                 caller = await self._authenticator.authenticate(_token(scope))
                 self._rate_limit.take(caller.project_id)
                 caller.require(operation.permission)
-            call = Call(request, request_id, params, self._base_url(request), self._body_limit,
-                        caller)  # fmt: skip
+                call.caller_or_none = caller
             response = await operation.handler(call)
         except HeliometerError as error:
             response = _refusal(dialect, error, request_id, request, route)
@@ -108,10 +111,12 @@ class HttpApp:
                 details="Tell the operator the internal code; the log says what happened.",
             )
             response = _refusal(dialect, failure, request_id, request, route)
+        finally:
+            self._bodies.give_back(call.held_bytes)
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
         await response(scope, receive, send)
-        self._count(dialect, operation, response.status_code, started, request, request_id, caller)
+        self._count(dialect, operation, response.status_code, started, call)
 
     def _add(self, dialect: Dialect, operation: Operation) -> None:
         path = dialect.prefix + operation.path
@@ -150,10 +155,9 @@ class HttpApp:
         operation: Operation | None,
         status: int,
         started: float,
-        request: Request,
-        request_id: str,
-        caller: Caller | None,
+        call: Call,
     ) -> None:
+        request, caller = call.request, call.caller_or_none
         seconds = time.perf_counter() - started
         name = operation.summary if operation else "none"
         self._figures.requests.labels(dialect.name, name, str(status)).inc()
@@ -166,7 +170,7 @@ class HttpApp:
                 request.scope["path"],
                 status,
                 extra={
-                    "request_id": request_id,
+                    "request_id": call.request_id,
                     "milliseconds": round(seconds * 1000, 1),
                     "project_id": caller.project_id if caller else "",
                     "client": request.client.host if request.client else "",

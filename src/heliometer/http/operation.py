@@ -29,6 +29,28 @@ STATUS: dict[Code, int] = {
 }
 
 
+class BodyBudget:
+    """Memory for the bodies of all requests under way, so that many slow ones do not fill it."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left = total_bytes
+
+    def take(self, size: int) -> None:
+        """Raise UNAVAILABLE when there is not so much left."""
+        if size > self._left:
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "Too many large requests are under way.",
+                details="Send the request again a little later.",
+                retry_after=1,
+            )
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """What was taken for a request that is answered."""
+        self._left += size
+
+
 @dataclass(slots=True)
 class Call:
     """One request on its way to its operation."""
@@ -39,14 +61,17 @@ class Call:
     base_url: str
     """``scheme://host:port`` that the client reaches the service at, without a final slash."""
     body_limit: int
-    _caller: Caller | None = None
+    budget: BodyBudget
+    caller_or_none: Caller | None = None
+    held_bytes: int = 0
+    """What the body has taken of the budget."""
 
     @property
     def caller(self) -> Caller:
         """Who calls. Only operations with a permission have one."""
-        if self._caller is None:
+        if self.caller_or_none is None:
             raise LookupError("an open operation has no caller")
-        return self._caller
+        return self.caller_or_none
 
     async def body(self) -> bytes:
         """The whole body, inflated where Content-Encoding says gzip.
@@ -77,6 +102,8 @@ class Call:
                 if size > self.body_limit:
                     raise self._too_large()
                 if chunk:
+                    self.budget.take(len(chunk))
+                    self.held_bytes += len(chunk)
                     chunks.append(chunk)
         except zlib.error as error:
             raise Malformed("The body is not valid gzip.") from error

@@ -39,10 +39,6 @@ class Figures:
             "heliometer_commit_duration_seconds", "Time of one durable commit.",
             buckets=_LATENCIES, registry=r,
         )  # fmt: skip
-        self.collections = Counter(
-            "heliometer_collections", "Rounds of the collectors.", ["collector", "outcome"],
-            registry=r,
-        )  # fmt: skip
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """A gauge that is read whenever the figures are asked for."""
