@@ -135,7 +135,7 @@ def scaled(
     exponent = math.floor(math.log10(largest) / 3) * 3 if largest else 0
     if -3 <= exponent < 6:
         exponent = 0
-    factor = 10.0**-exponent
+    factor = 10.0 ** min(-exponent, 300)  # values below 1e-300 are drawn as what they nearly are
     if exponent:
         prefix = PREFIXES.get(exponent) if unit in (" B", " s") else None
         unit = f" {prefix}{unit.strip()}" if prefix else f" x 1e{exponent}{unit}"

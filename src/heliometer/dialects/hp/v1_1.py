@@ -246,7 +246,7 @@ def _marker(namespace: str, dimensions: Any) -> str:
 def _read_marker(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     wanted = tuple[str, tuple[tuple[str, str], ...]]
     try:
-        document = strict_loads(base64.urlsafe_b64decode(text))
-        return msgspec.convert(document, wanted)
+        place = msgspec.convert(strict_loads(base64.urlsafe_b64decode(text)), wanted)
+        return place[0], place[1]
     except (ValueError, msgspec.ValidationError, HeliometerError):
         raise Malformed("marker: is not one that this service gave.") from None

@@ -36,7 +36,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 READERS = 4
-_RETRIES = 5
+_RETRIES = 10
+_SWAP_S = 0.02
+"""How long a reader waits for a swap that it met half-way, before it tries again."""
 _LOOK_S = 0.2
 """How long a look at the free space is good for."""
 
@@ -244,15 +246,18 @@ class DuckDBStore:
             self._sources = self._sources.with_tables(new)
 
     def _read(self, query: Callable[[duckdb.DuckDBPyConnection, Sources], T]) -> T:
-        # A table or file may be swapped for another between choosing and opening the sources:
-        # that shows as an error, and the sources to choose from are new then.
+        # A table or file may be swapped for another between choosing and opening the sources.
+        # That shows as an error; the new sources are there as soon as the swap has returned.
         for attempt in range(_RETRIES):
             sources = self._sources
             try:
                 with self._database.reading() as cursor:
                     return query(cursor, sources)
             except duckdb.Error as error:
-                if sources is not self._sources and attempt < _RETRIES - 1:
+                swapped = isinstance(error, duckdb.CatalogException | duckdb.IOException)
+                if swapped and attempt < _RETRIES - 1:
+                    if sources is self._sources:
+                        time.sleep(_SWAP_S)
                     continue
                 log.error("measurements could not be read: %s", error)
                 raise HeliometerError(

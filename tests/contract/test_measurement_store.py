@@ -1,0 +1,346 @@
+"""The contract of a measurement store, and what the embedded one adds to it.
+
+Every implementation goes through the same tests: a new one is a line in ``STORES``.
+"""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliometer.config import MetricSettings
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import Aggregation, Batch, Receipt, Series
+from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
+
+DAY = 86_400_000
+NOW = 1_795_000_000_000
+"""Any moment will do: the store has no clock."""
+
+
+def open_duckdb(folder: Path) -> DuckDBStore:
+    store = DuckDBStore(folder, MetricSettings(min_free_bytes=0))
+    store.open()
+    return store
+
+
+STORES: dict[str, Callable[[Path], DuckDBStore]] = {"duckdb": open_duckdb}
+
+
+@pytest.fixture(params=STORES)
+def opener(request: pytest.FixtureRequest) -> Callable[[Path], DuckDBStore]:
+    return STORES[request.param]
+
+
+def batch(*rows: tuple[int, int, float]) -> Batch:
+    """Rows of series, milliseconds and value."""
+    return Batch(
+        np.array([r[0] for r in rows], dtype=np.int64),
+        np.array([r[1] for r in rows], dtype=np.int64),
+        np.array([r[2] for r in rows], dtype=np.float64),
+    )
+
+
+def series(*ids: int) -> list[Series]:
+    return [Series(i, "p", "ns", (("host", f"h{i}"), ("ö", "å'\""))) for i in ids]
+
+
+def rows(found: Batch) -> list[tuple[int, int, float]]:
+    return list(
+        zip(found.series.tolist(), found.timestamp.tolist(), found.value.tolist(), strict=True)
+    )
+
+
+async def counts(store: DuckDBStore, *ids: int) -> dict[int, int]:
+    """How many measurements each series has."""
+    everything = Aggregation(ids, 0, NOW + 400 * DAY, DAY, ["count"])
+    found = await store.aggregate(everything)
+    total: dict[int, int] = defaultdict(int)
+    for i, n in zip(found.series.tolist(), found.columns["count"].tolist(), strict=True):
+        total[i] += n
+    return dict(total)
+
+
+async def test_what_was_appended_is_there_at_once_and_after_reopening(
+    tmp_path: Path, opener: Callable[[Path], DuckDBStore]
+) -> None:
+    store = opener(tmp_path)
+    receipt = Receipt("p", "key ö", b"\x00\xff", NOW)
+    await store.append(batch((1, NOW, 1.5), (2, NOW - 3 * DAY, -2.0)), series(1, 2), [receipt])
+    for again in range(2):
+        assert rows(await store.read([1, 2], 0, NOW + 1)) == [
+            (1, NOW, 1.5),
+            (2, NOW - 3 * DAY, -2.0),
+        ]
+        assert await store.load_series() == series(1, 2)
+        assert await store.load_receipts(NOW) == [receipt]
+        assert await store.load_receipts(NOW + 1) == []
+        await store.ping()
+        await store.close()
+        if not again:
+            store = opener(tmp_path)
+
+
+async def test_equal_timestamps_both_count_start_is_in_and_end_is_out(
+    tmp_path: Path, opener: Callable[[Path], DuckDBStore]
+) -> None:
+    store = opener(tmp_path)
+    start = NOW // 60_000 * 60_000
+    await store.append(
+        batch((1, start, 1.0), (1, start, 3.0), (1, start + 59_999, 5.0), (1, start + 60_000, 9.0)),
+        series(1),
+        [],
+    )
+    names = ["avg", "sum", "min", "max", "count"]
+    found = await store.aggregate(Aggregation([1], start, start + 60_000, 60_000, names))
+    assert found.timestamp.tolist() == [start]
+    assert {k: v.tolist() for k, v in found.columns.items()} == {
+        "avg": [3.0], "sum": [9.0], "min": [1.0], "max": [5.0], "count": [3],
+    }  # fmt: skip
+    assert len((await store.aggregate(Aggregation([7], 0, NOW + DAY, 60_000, names))).series) == 0
+    await store.close()
+
+
+row = st.tuples(
+    st.integers(1, 4),
+    st.integers(NOW - 3 * DAY, NOW).map(lambda t: t // 7000 * 7000),
+    st.floats(-1e6, 1e6).map(lambda v: round(v, 3)),
+)
+step: st.SearchStrategy[tuple[str, list[tuple[int, int, float]]]] = st.one_of(
+    st.lists(row, min_size=1, max_size=20).map(lambda r: ("append", r)),
+    st.sampled_from([("seal", []), ("upkeep", []), ("upkeep later", []), ("reopen", [])]),
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    steps=st.lists(step, min_size=1, max_size=8),
+    period=st.sampled_from([1000, 60_000, 300_000, 3_600_000, DAY, 7 * DAY]),
+    bounds=st.tuples(st.integers(0, 4 * DAY), st.integers(0, 4 * DAY)),
+    wanted=st.sets(st.integers(1, 5), min_size=1),
+)
+def test_statistics_equal_a_plain_computation_whatever_was_sealed_or_merged(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[str, list[tuple[int, int, float]]]],
+    period: int,
+    bounds: tuple[int, int],
+    wanted: set[int],
+) -> None:
+    """The reference keeps every row in a list."""
+
+    async def run() -> None:
+        folder = tmp_path_factory.mktemp("store")
+        store = open_duckdb(folder)
+        known: list[tuple[int, int, float]] = []
+        try:
+            for name, new in steps:
+                if name == "append":
+                    await store.append(batch(*new), [], [])
+                    known += new
+                elif name == "reopen":
+                    await store.close()
+                    store = open_duckdb(folder)
+                else:
+                    # Later, days are closed: everything of a day is merged into one partition.
+                    moment = NOW + (30 * DAY if name == "upkeep later" else 0)
+                    await store.maintain(moment, seal_all=name == "seal")
+            start, end = NOW - max(bounds), NOW - min(bounds)
+            names = ["avg", "sum", "min", "max", "count"]
+            found = await store.aggregate(Aggregation(sorted(wanted), start, end, period, names))
+            expected: dict[tuple[int, int], list[float]] = defaultdict(list)
+            for i, at, value in known:
+                if i in wanted and start <= at < end:
+                    expected[i, at - at % period].append(value)
+            keys = list(zip(found.series.tolist(), found.timestamp.tolist(), strict=True))
+            assert keys == sorted(expected)
+            for k, key in enumerate(keys):
+                values = expected[key]
+                assert found.columns["count"][k] == len(values)
+                assert found.columns["min"][k] == min(values)
+                assert found.columns["max"][k] == max(values)
+                total = math.fsum(values)
+                assert math.isclose(found.columns["sum"][k], total, abs_tol=1e-6, rel_tol=1e-9)
+                average = total / len(values)
+                assert math.isclose(found.columns["avg"][k], average, abs_tol=1e-6, rel_tol=1e-9)
+            read = rows(await store.read(sorted(wanted), start, end))
+            assert sorted(read) == sorted(
+                r for r in known if r[0] in wanted and start <= r[1] < end
+            )
+            assert [r[:2] for r in read] == sorted(r[:2] for r in read)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+async def test_sealing_loses_and_doubles_nothing_while_others_append_and_query(
+    tmp_path: Path,
+) -> None:
+    store = open_duckdb(tmp_path)
+    appended = 0
+    stop = False
+
+    async def append() -> None:
+        nonlocal appended
+        while not stop:
+            await store.append(batch(*[(1, NOW - appended % 3 * DAY, 1.0)] * 50), [], [])
+            appended += 50
+
+    async def query() -> None:
+        while not stop:
+            before = appended
+            total = (await counts(store, 1)).get(1, 0)
+            assert before <= total <= appended + 50
+
+    tasks = [asyncio.create_task(append()), *(asyncio.create_task(query()) for _ in range(3))]
+    for _ in range(25):
+        await store.maintain(NOW + 40 * DAY, seal_all=True)
+    stop = True
+    await asyncio.gather(*tasks)
+    assert await counts(store, 1) == {1: appended}
+    assert await store.verify() == []
+    await store.close()
+
+
+async def test_many_partitions_of_a_day_are_merged(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    for k in range(12):
+        await store.append(batch((1, NOW + k, 1.0)), [], [])
+        await store.maintain(NOW, seal_all=True)
+    assert len(store.sources.partitions) < 12
+    await store.maintain(NOW + 30 * DAY)
+    assert len(store.sources.partitions) == 1
+    assert len(list((tmp_path / "partitions").iterdir())) == 1
+    assert await counts(store, 1) == {1: 12}
+    await store.close()
+
+
+async def test_retention_removes_whole_days_and_their_files(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch(*[(1, NOW - k * DAY, 1.0) for k in range(5)]), series(1), [])
+    await store.maintain(NOW)
+    await store.append(batch((1, NOW - 4 * DAY, 1.0), (2, NOW, 1.0)), series(2), [])
+    await store.delete_before(NOW - 2 * DAY)
+    assert await counts(store, 1, 2) == {1: 3, 2: 1}
+    assert len(list((tmp_path / "partitions").iterdir())) == len(store.sources.partitions) == 2
+    await store.close()
+
+
+async def test_series_without_any_measurement_left_are_forgotten(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW - 60 * DAY, 1.0), (2, NOW, 1.0)), series(1, 2, 3), [])
+    await store.append(batch((4, NOW - 60 * DAY, 1.0)), series(4), [])
+    await store.maintain(NOW, seal_all=True)
+    await store.append(batch((4, NOW, 1.0)), [], [])
+    assert store.forget_idle_series(NOW) == 1
+    assert [s.id for s in await store.load_series()] == [2, 3, 4]
+    await store.close()
+
+
+async def test_receipts_are_forgotten_after_a_day(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    for at in (NOW - 25 * 3_600_000, NOW):
+        await store.append(batch((1, NOW, 1.0)), [], [Receipt("p", str(at), b"", at)])
+    await store.maintain(NOW)
+    assert [r.at_ms for r in await store.load_receipts(0)] == [NOW]
+    await store.close()
+
+
+async def test_files_that_an_interruption_left_are_removed(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    await store.maintain(NOW, seal_all=True)
+    await store.close()
+    for name in ("2026-01-01.1.parquet", "2026-01-01.2.parquet.tmp"):
+        (tmp_path / "partitions" / name).write_bytes(b"half")
+    (tmp_path / "backup-left").mkdir()
+    store = open_duckdb(tmp_path)
+    assert len(list((tmp_path / "partitions").iterdir())) == 1
+    assert not (tmp_path / "backup-left").exists()
+    assert await counts(store, 1) == {1: 1}
+    await store.close()
+
+
+async def test_a_damaged_partition_is_set_aside_and_the_rest_served(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0), (1, NOW - DAY, 1.0)), [], [])
+    await store.maintain(NOW, seal_all=True)
+    first, second = sorted((tmp_path / "partitions").iterdir())
+    content = bytearray(second.read_bytes())
+    content[10] ^= 0xFF
+    second.write_bytes(content)
+    assert [str(second) in wrong for wrong in await store.verify()] == [True]
+    await store.close()
+    first.write_bytes(first.read_bytes()[:-3])
+    store = open_duckdb(tmp_path)
+    assert [p.file for p in store.sources.partitions] == [second.name]
+    assert first.with_suffix(".damaged").exists()
+    assert any("set aside" in wrong for wrong in await store.verify())
+    await store.append(batch((1, NOW - DAY, 1.0)), [], [])
+    await store.close()
+
+
+async def test_a_backup_is_one_moment_while_others_append(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path / "a")
+    await store.append(batch(*[(1, NOW - k * DAY, 1.0) for k in range(3)]), series(1), [])
+    await store.maintain(NOW)
+    stop = False
+
+    async def append() -> None:
+        while not stop:
+            await store.append(batch((1, NOW, 1.0), (2, NOW, 1.0)), [], [])
+
+    task = asyncio.create_task(append())
+    target = tmp_path / "b"
+    (target / "partitions").mkdir(parents=True)
+    for _ in range(3):
+
+        def use(snapshot: object) -> None:
+            (target / "recent.duckdb").write_bytes(snapshot.database.read_bytes())  # type: ignore[attr-defined]
+            for path in snapshot.partitions:  # type: ignore[attr-defined]
+                (target / "partitions" / path.name).write_bytes(path.read_bytes())
+
+        await store.backup(use)
+        copy = open_duckdb(target)
+        found = await counts(copy, 1, 2)
+        assert found[1] - 3 == found.get(2, 0)
+        await copy.close()
+    stop = True
+    await task
+    await store.close()
+
+
+async def test_an_almost_full_disk_refuses_writes_and_goes_on_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DuckDBStore(tmp_path, MetricSettings(min_free_bytes=100))
+    store.open()
+    free = 1000
+    monkeypatch.setattr(store, "free_bytes", lambda: free)
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    free = 99
+    await asyncio.sleep(0.25)  # a look at the free space is good for 0.2 s
+    with pytest.raises(HeliometerError, match="almost full") as refused:
+        await store.append(batch((1, NOW, 1.0)), [], [])
+    assert refused.value.code is Code.UNAVAILABLE
+    assert await counts(store, 1) == {1: 1}
+    await store.close()
+
+
+async def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    with store.reading() as cursor:
+        cursor.execute("UPDATE format SET version = 99")
+    await store.close()
+    with pytest.raises(StoreUnusable, match="newer version"):
+        open_duckdb(tmp_path)
+    (tmp_path / "recent.duckdb").write_bytes(b"garbage" * 1000)
+    with pytest.raises(StoreUnusable, match="cannot open"):
+        open_duckdb(tmp_path)
