@@ -292,7 +292,8 @@ def entries() -> Iterator[tuple[str, str, Any, str, str]]:
 def parse_address(text: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` as a pair; raise ValueError otherwise."""
     parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.port is None or parts.path or parts.username:
+    whole = parts.netloc == text and "@" not in text
+    if not whole or not parts.hostname or parts.port is None:
         raise ValueError(f"{text!r} is not HOST:PORT")
     return parts.hostname, parts.port
 

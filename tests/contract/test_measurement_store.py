@@ -5,10 +5,14 @@ Every implementation goes through the same tests: a new one is a line in ``STORE
 
 import asyncio
 import math
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +21,8 @@ from hypothesis import strategies as st
 from heliometer.config import MetricSettings
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Aggregation, Batch, Receipt, Series
+from heliometer.stores.measurements import sql
+from heliometer.stores.measurements.catalog import Partition, Sources, Table
 from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
 
 DAY = 86_400_000
@@ -344,3 +350,148 @@ async def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     (tmp_path / "recent.duckdb").write_bytes(b"garbage" * 1000)
     with pytest.raises(StoreUnusable, match="cannot open"):
         open_duckdb(tmp_path)
+
+
+async def test_a_batch_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), series(1), [])
+    insert, inserted = sql.insert, 0
+
+    def fail_at_the_second_day(*arguments: Any) -> None:
+        nonlocal inserted
+        inserted += 1
+        if inserted == 2:
+            raise duckdb.OutOfMemoryException("as if")
+        insert(*arguments)
+
+    monkeypatch.setattr(sql, "insert", fail_at_the_second_day)
+    two_days = batch((1, NOW, 2.0), (2, NOW - DAY, 2.0))
+    with pytest.raises(HeliometerError) as refused:
+        await store.append(two_days, series(2), [Receipt("p", "k", b"", NOW)])
+    assert refused.value.code is Code.UNAVAILABLE
+    for again in range(2):
+        assert await counts(store, 1, 2) == {1: 1}
+        assert await store.load_series() == series(1)
+        assert await store.load_receipts(0) == []
+        if not again:
+            await store.close()
+            store = open_duckdb(tmp_path)
+    await store.append(two_days, series(2), [])
+    assert await counts(store, 1, 2) == {1: 2, 2: 1}
+    await store.close()
+
+
+async def test_a_partition_that_a_query_finds_damaged_is_set_aside_and_the_rest_served(
+    tmp_path: Path,
+) -> None:
+    store = open_duckdb(tmp_path)
+    for day in range(3):
+        await store.append(batch(*[(i, NOW - day * DAY, i / 7) for i in range(50)]), [], [])
+    await store.maintain(NOW, seal_all=True)
+    await store.close()
+    damaged = sorted((tmp_path / "partitions").iterdir())[1]
+    content = damaged.read_bytes()
+    damaged.write_bytes(bytes(20) + content[20:])
+    store = open_duckdb(tmp_path)
+    found = await asyncio.gather(*(counts(store, *range(50)) for _ in range(8)))
+    assert found == [dict.fromkeys(range(50), 2)] * 8
+    assert damaged.with_suffix(".damaged").read_bytes() == bytes(20) + content[20:]
+    await store.close()
+
+
+@pytest.mark.parametrize("keep", [-3, 0])
+async def test_what_comes_late_for_a_damaged_day_is_not_taken_for_it(
+    tmp_path: Path, keep: int
+) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    await store.maintain(NOW, seal_all=True)
+    await store.close()
+    (damaged,) = (tmp_path / "partitions").iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:keep])
+    for _ in range(3):
+        store = open_duckdb(tmp_path)
+        await store.append(batch((1, NOW, 2.0)), [], [])
+        await store.maintain(NOW, seal_all=True)
+        await store.close()
+    store = open_duckdb(tmp_path)
+    assert await counts(store, 1) == {1: 3}
+    assert damaged.with_suffix(".damaged").exists()
+    await store.close()
+
+
+async def test_a_new_series_never_shows_what_another_left_under_its_id(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0), (2, NOW, 1.0)), series(1, 2), [])
+    await store.maintain(NOW, seal_all=True)
+    await store.append(batch((1, NOW + 50 * DAY, 1.0)), [], [])
+    await store.close()
+    store = open_duckdb(tmp_path)
+    assert store.forget_idle_series(NOW + 50 * DAY) == 1
+    await store.append(batch((2, NOW + 50 * DAY, 1.0)), series(2), [])
+    assert await counts(store, 1, 2) == {1: 1, 2: 1}
+    await store.close()
+
+
+def test_no_table_gets_the_name_of_one_that_was_sealed() -> None:
+    """A reader that chose its sources before the sealing would take it for the old one."""
+    sources = Sources().with_tables([Sources().next_table(7)])
+    assert sources.tables == (Table(7, 1),)
+    sealed = sources.replace(sources.tables, [], [Partition(7, "1970-01-08.1.parquet", 1, 1, "")])
+    assert sealed.next_table(7) == Table(7, 2)
+    assert sealed.next_table(8) == Table(8, 1)
+
+
+async def test_a_second_process_is_refused_with_the_reason(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    second = (
+        "import sys, pathlib\n"
+        "from heliometer.config import MetricSettings\n"
+        "from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable\n"
+        "try: DuckDBStore(pathlib.Path(sys.argv[1]), MetricSettings()).open()\n"
+        "except StoreUnusable as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", second, str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
+    assert "another process has it open" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    await store.close()
+
+
+async def test_a_start_that_was_interrupted_at_once_leaves_nothing_in_the_way(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "recent.duckdb").touch()
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    assert await counts(store, 1) == {1: 1}
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["with [1] blank", "a*b", "it's", "ö{a,b}"])
+async def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
+    store = open_duckdb(tmp_path / name)
+    await store.append(batch((1, NOW, 1.0), (1, NOW - DAY, 1.0)), [], [])
+    await store.maintain(NOW, seal_all=True)
+    assert await counts(store, 1) == {1: 2}
+    assert await store.backup(lambda snapshot: len(snapshot.partitions)) == 2
+    await store.close()
+
+
+async def test_after_a_fatal_error_the_store_opens_itself_again(tmp_path: Path) -> None:
+    store = open_duckdb(tmp_path)
+    await store.append(batch((1, NOW, 1.0)), series(1), [])
+    await store.maintain(NOW, seal_all=True)
+
+    def fail(_: duckdb.DuckDBPyConnection) -> None:
+        raise duckdb.FatalException("as after a sync that failed")
+
+    with pytest.raises(HeliometerError) as refused:
+        await asyncio.to_thread(store.write, fail, lambda sources: sources)
+    assert refused.value.code is Code.UNAVAILABLE
+    await store.append(batch((1, NOW, 1.0)), [], [])
+    assert await counts(store, 1) == {1: 2}
+    await store.close()

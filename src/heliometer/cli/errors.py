@@ -35,7 +35,7 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+    return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
 
 
 def _unforeseen(error: Exception) -> str:

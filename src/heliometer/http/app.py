@@ -209,7 +209,7 @@ def _check_headers(scope: Scope) -> None:
 
 
 def _check_accept(request: Request, operation: Operation) -> None:
-    accept = request.headers.get("accept")
+    accept = ",".join(request.headers.getlist("accept"))
     if not accept:
         return
     kind = operation.media_type.partition("/")[0]

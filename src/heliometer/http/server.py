@@ -18,9 +18,18 @@ KEEP_ALIVE_S = 75
 REQUEST_S = 60
 """A request that has not arrived whole by then is given up, and its connection closed."""
 SWEEP_S = 10
+HEAD_BYTES = 2 << 20
+"""A request line and headers beyond this are not read on. Up to it the application says what is
+wrong with them, in the dialect's form."""
 READ_AHEAD_BYTES = 512 << 10
 """What is read of a body before the application asks for it. uvicorn stops at 64 KiB, and stopping
 and starting again costs more than the posts that we expect are large."""
+
+
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class _Protocol(HttpToolsProtocol):
@@ -31,15 +40,30 @@ class _Protocol(HttpToolsProtocol):
 
     _waiting_since: float | None = None
     _sweep: asyncio.TimerHandle | None = None
+    _head_bytes: int | None = None
+    """What was read of the head that is under way; ``None``: none is."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._waiting_since = self.loop.time()
         self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:  # each piece copies all that went before
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
     def on_message_begin(self) -> None:
         self._waiting_since = self.loop.time()
+        self._head_bytes = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if not self.cycle.response_complete:

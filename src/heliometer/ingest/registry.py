@@ -6,8 +6,10 @@ from typing import NamedTuple
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Dimensions, Series
 
-SPELLINGS = 500_000
-"""Spellings remembered for one project; beyond them all are forgotten and learnt anew."""
+SPELLING_BYTES = 128 << 20
+"""Memory for the spellings of one project; beyond it all are forgotten and learnt anew."""
+_ENTRY_BYTES = 128
+"""What an entry takes besides the spelling itself, about."""
 
 
 _NONE: Mapping[bytes, int] = {}
@@ -30,7 +32,7 @@ class ProjectSeries:
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id
         self._spellings: dict[str, dict[bytes, int]] = {}
-        self._spelt = 0
+        self._spelt_bytes = 0
         self._by_name: dict[Name, int] = {}
         self._by_namespace: dict[str, list[int]] = {}
         self._by_pair: dict[tuple[str, str, str], list[int]] = {}
@@ -48,11 +50,16 @@ class ProjectSeries:
 
     def learn(self, namespace: str, spelling: bytes, series_id: int) -> None:
         """Remember a validated spelling of a series."""
-        if self._spelt >= SPELLINGS:
+        known = self._spellings.setdefault(namespace, {})
+        if spelling in known:
+            return
+        size = len(spelling) + _ENTRY_BYTES
+        if self._spelt_bytes + size > SPELLING_BYTES:
             self._spellings.clear()
-            self._spelt = 0
-        self._spellings.setdefault(namespace, {})[spelling] = series_id
-        self._spelt += 1
+            self._spelt_bytes = 0
+            known = self._spellings.setdefault(namespace, {})
+        known[spelling] = series_id
+        self._spelt_bytes += size
 
     def add(self, series: Series) -> None:
         """Take in a series that is not known yet."""
@@ -114,7 +121,7 @@ class Registry:
                 new.append(name)
             else:
                 ids[name] = known
-        if len(project) + len(new) > self._limit:
+        if new and len(project) + len(new) > self._limit:
             raise HeliometerError(
                 Code.RATE_LIMITED,
                 f"The project has {len(project)} series and may have {self._limit}; "

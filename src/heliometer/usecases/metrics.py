@@ -238,12 +238,21 @@ class Metrics:
         # Nothing lies beyond retention or in the future, whatever range was asked for.
         start = max(query.start_ms, self.now_ms() - self._kept_ms)
         end = min(query.end_ms, self.now_ms() + FUTURE_MS)
-        periods = max(0, -(-(end - start) // (query.period_s * 1000)))
-        if periods * series > self._limits.datapoints_per_query:
-            longest = -(-(end - start) * series // (self._limits.datapoints_per_query * 1000))
+        period = query.period_s * 1000
+        periods = max(0, -(-end // period) - start // period)
+        most = self._limits.datapoints_per_query
+        if periods * series > most:
+            details = "Ask for a shorter time or more dimensions."
+            # A range meets one period more than fit into it when it begins within one.
+            whole = most // series - 1
+            if whole > 0:
+                longer = -(-(end - start) // (whole * 1000))
+                details = (
+                    "Ask for a shorter time, more dimensions, or a period of at least "
+                    f"{longer} seconds."
+                )
             raise Malformed(
                 f"The answer would have up to {periods * series} datapoints; one query may "
-                f"return {self._limits.datapoints_per_query}.",
-                details=f"Ask for a shorter time, more dimensions, or a period of at least "
-                f"{longest} seconds.",
+                f"return {most}.",
+                details=details,
             )

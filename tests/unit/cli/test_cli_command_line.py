@@ -49,6 +49,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code", "words"),
     [
         (["nonsense"], 2, "No such command"),
+        (["serv"], 2, "'serve'"),
         (["serve", "--nonsense"], 2, "No such option"),
         (["serve", "--roles", "api,cook"], 2, "cook: roles are"),
         (["serve", "--listen", "nowhere"], 2, "server.listen"),

@@ -1,6 +1,5 @@
 """Restoring: whole and verified, or not at all."""
 
-import fcntl
 import hashlib
 import io
 import json
@@ -61,7 +60,7 @@ def test_what_is_there_is_kept_or_moved_aside(tmp_path: Path) -> None:
     target.mkdir()
     restore_to(backup, target, force=False)
     (target / "resources.sqlite").write_bytes(b"newer")
-    with pytest.raises(CommandError, match="is not empty; .* --force"):
+    with pytest.raises(CommandError, match=r"is not empty; .* --force"):
         restore_to(backup, target, force=False)
     report = restore_to(backup, target, force=True)
     assert report.aside is not None
@@ -106,7 +105,6 @@ def test_refuses_while_the_store_is_locked(tmp_path: Path) -> None:
         other.stdout.readline()
         with pytest.raises(CommandError, match="a server runs on"):
             restore_to(backup, target, force=True)
-    assert fcntl.LOCK_EX
     restore_to(backup, target, force=True)
 
 

@@ -1,10 +1,19 @@
 """Users, projects, their names, and the first start."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from sqlalchemy import text
+
+from heliometer.config import ServerSettings, Settings
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.passwords import Passwords
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import ROLES
-from identity.conftest import World
+from heliometer.model.identity import ROLES, Permission
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.tokens import SqlTokenStore
+from identity.conftest import CHEAP, World
 
 
 @pytest.mark.parametrize(
@@ -77,3 +86,40 @@ async def test_no_password_is_shown(world: World) -> None:
 
 async def test_the_first_start_happens_once(world: World) -> None:
     assert await world.identity.bootstrap("secret") is None
+
+
+@pytest.mark.parametrize("given", ["secret", "", None])
+async def test_the_first_start(tmp_path: Path, given: str | None) -> None:
+    settings = Settings(server=ServerSettings(data_dir=str(tmp_path)))
+    database = await Database.open(settings)
+    accounts, tokens = SqlAccountStore(database), SqlTokenStore(database)
+    identity = BuiltinIdentity(accounts, tokens, settings, passwords=Passwords(CHEAP))
+    password = await identity.bootstrap(given)
+    assert password
+    assert password == given or not given
+    issued = await identity.authenticate_password("demo", password, None, "demo")
+    caller = await identity.authenticate(issued.secret)
+    assert Permission.ADMINISTER in caller.permissions
+    assert await identity.bootstrap(given) is None
+    identity.close()
+    await database.close()
+
+
+async def test_neither_database_nor_backup_holds_a_secret(world: World, tmp_path: Path) -> None:
+    await world.identity.set_password("ann", "canary-password")
+    token = (await world.identity.authenticate_password("ann", "canary-password", None)).secret
+    await world.database.backup(tmp_path / "copy")
+    for path in (tmp_path / "copy", *tmp_path.glob("resources.sqlite*")):
+        content = path.read_bytes()
+        assert b"canary-password" not in content
+        assert token.encode() not in content
+
+
+async def test_changes_are_recorded_with_who_made_them(world: World) -> None:
+    await world.identity.set_password("ann", "new", by="eve")
+    await world.identity.disable_user("ann", by="eve")
+    async with world.database.read() as connection:
+        found = await connection.execute(
+            text("SELECT action, details FROM audit WHERE actor='eve'")
+        )
+    assert found.all() == [("set password", "ann"), ("disable user", "ann")]

@@ -66,7 +66,7 @@ def _read_fast(
 ) -> Columns | None:
     try:
         metrics = [_one.decode(body)] if body[:1] == b"{" else _many.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     raws = [bytes(m.dimensions) for m in metrics]
     stamps = [m.timestamp for m in metrics]

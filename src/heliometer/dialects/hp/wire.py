@@ -84,12 +84,14 @@ def time_ms(name: str, text: str) -> int:
 def dimensions(texts: Iterable[str]) -> dict[str, str]:
     r"""``key:value`` pairs separated by commas (v1.1 §4.4.7.3).
 
-    Values may hold any text; a comma or backslash in one is written ``\,`` or ``\\``.
+    Values may hold any text, blanks at their ends too; a comma or backslash in one is written
+    ``\,`` or ``\\``.
     """
     pairs: dict[str, str] = {}
     for text in texts:
         for pair in re.findall(r"(?:[^,\\]|\\.|\\$)+", text):
-            key, colon, value = pair.strip().partition(":")
+            key, colon, value = pair.partition(":")
+            key = key.strip()
             if not colon or not key:
                 raise Malformed(
                     f"dimensions: {pair.strip()[:80]!r} is not key:value.",

@@ -53,9 +53,15 @@ class Partition:
 
     day: int
     file: str
+    """Date, number and ``parquet``, with dots between. Of a day, no table or partition has the
+    number of one that was there before it."""
     rows: int
     bytes: int
     sha256: str
+
+    @property
+    def number(self) -> int:
+        return int(self.file.split(".")[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,10 @@ class Sources:
         return next((t for t in self.tables if t.day == day and t not in self.closed), None)
 
     def next_table(self, day: int) -> Table:
-        """A table for the day that does not exist yet."""
-        return Table(day, max((t.number for t in self.tables if t.day == day), default=0) + 1)
+        """A table for the day that never existed: a reader may still look for an earlier one."""
+        numbers = [t.number for t in self.tables if t.day == day]
+        numbers += [p.number for p in self.partitions if p.day == day]
+        return Table(day, max(numbers, default=0) + 1)
 
     def with_tables(self, tables: Sequence[Table]) -> "Sources":
         """These and more tables."""
@@ -113,6 +121,8 @@ class WrongFormat(Exception):
 
 def open_database(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """Open or make the database. Raises WrongFormat, or ``duckdb.Error`` when it cannot."""
+    if path.exists() and not path.stat().st_size:
+        path.unlink()  # the very first start was interrupted before anything was in it
     connection = duckdb.connect(
         str(path),
         config={

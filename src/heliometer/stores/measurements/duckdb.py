@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +41,16 @@ _SWAP_S = 0.02
 """How long a reader waits for a swap that it met half-way, before it tries again."""
 _LOOK_S = 0.2
 """How long a look at the free space is good for."""
+_CHECK_S = 5
+"""How long a query that failed waits for the check of its partitions."""
+_NOT_OF_FILES = (
+    duckdb.CatalogException,
+    duckdb.ConnectionException,
+    duckdb.FatalException,
+    duckdb.InterruptException,
+    duckdb.OutOfMemoryException,
+)
+"""Errors that a damaged partition does not cause."""
 
 
 class StoreUnusable(Exception):
@@ -82,10 +92,19 @@ class DuckDBStore:
             raise StoreUnusable(f"cannot use {self._folder}: {error.strerror}") from error
 
     def forget_idle_series(self, now_ms: int) -> int:
-        """Drop the series of which retention left nothing; before anybody else uses the store."""
+        """Drop the series of which retention left nothing; before anybody else uses the store.
+
+        What retention ends goes first: a new series may get the id of one that was dropped, and
+        must not find its measurements.
+        """
         day = now_ms // DAY_MS - self._settings.retention_days
-        with self._database.reading() as cursor:
-            return catalog.forget_idle_series(cursor, self._sources, day)
+        try:
+            self._maintenance.delete_before(day * DAY_MS)
+            with self._database.reading() as cursor:
+                return catalog.forget_idle_series(cursor, self._sources, day)
+        except (HeliometerError, duckdb.Error) as error:
+            log.error("series without measurements are kept until the next start: %s", error)
+            return 0
 
     async def close(self) -> None:
         """Finish what is under way, fold the log into the database, and let go of the files."""
@@ -104,23 +123,21 @@ class DuckDBStore:
         a = aggregation
 
         def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Datapoints:
-            text = sql.aggregate(a, sources.within(a.start_ms, a.end_ms), self._partition_path)
+            text = sql.aggregate(a, sources, self._partition_path)
             columns = cursor.execute(text).fetchnumpy()
             return Datapoints(
                 columns.pop("series"), columns.pop("ts"), {s: columns[s] for s in a.statistics}
             )
 
-        return await self._in(self._readers, lambda: self._read(query))
+        return await self._in(self._readers, lambda: self._read(query, a.start_ms, a.end_ms))
 
     async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
         def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
-            text = sql.read(
-                series, start_ms, end_ms, sources.within(start_ms, end_ms), self._partition_path
-            )
+            text = sql.read(series, start_ms, end_ms, sources, self._partition_path)
             columns = cursor.execute(text).fetchnumpy()
             return Batch(columns["series"], columns["ts"], columns["value"])
 
-        return await self._in(self._readers, lambda: self._read(query))
+        return await self._in(self._readers, lambda: self._read(query, start_ms, end_ms))
 
     async def load_series(self) -> list[Series]:
         return await self._in(
@@ -245,20 +262,29 @@ class DuckDBStore:
         if new:
             self._sources = self._sources.with_tables(new)
 
-    def _read(self, query: Callable[[duckdb.DuckDBPyConnection, Sources], T]) -> T:
+    def _read(
+        self,
+        query: Callable[[duckdb.DuckDBPyConnection, Sources], T],
+        start_ms: int = 0,
+        end_ms: int = 0,
+    ) -> T:
+        """Run ``query`` on the sources that may hold measurements of [start, end)."""
         # A table or file may be swapped for another between choosing and opening the sources.
         # That shows as an error; the new sources are there as soon as the swap has returned.
         for attempt in range(_RETRIES):
-            sources = self._sources
+            now = self._sources
+            sources = now.within(start_ms, end_ms)
             try:
                 with self._database.reading() as cursor:
                     return query(cursor, sources)
             except duckdb.Error as error:
                 swapped = isinstance(error, duckdb.CatalogException | duckdb.IOException)
                 if swapped and attempt < _RETRIES - 1:
-                    if sources is self._sources:
+                    if now is self._sources:
                         time.sleep(_SWAP_S)
                     continue
+                if self._was_damaged(sources, error):
+                    return self._read(query, start_ms, end_ms)
                 log.error("measurements could not be read: %s", error)
                 raise HeliometerError(
                     Code.UNAVAILABLE,
@@ -267,6 +293,15 @@ class DuckDBStore:
                     retry_after=5,
                 ) from error
         raise AssertionError("unreachable")
+
+    def _was_damaged(self, sources: Sources, error: duckdb.Error) -> bool:
+        """Whether the error came of damaged partitions. They are left out from then on."""
+        if isinstance(error, _NOT_OF_FILES) or not sources.partitions:
+            return False
+        check = self._maintainer.submit(self._maintenance.set_aside_damaged, sources.partitions)
+        wait({check}, _CHECK_S)  # it goes on when it takes longer
+        left_out = self._maintenance.damaged.difference(self._sources.partitions)
+        return not left_out.isdisjoint(sources.partitions)
 
     def _partition_path(self, file: str) -> str:
         return str(self._maintenance.partitions / file)

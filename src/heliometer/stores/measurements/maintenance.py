@@ -143,6 +143,29 @@ class Maintenance:
         wrong += [f"{path} was set aside as damaged" for path in self.partitions.glob("*.damaged")]
         return wrong
 
+    def set_aside_damaged(self, suspects: Sequence[Partition]) -> None:
+        """Leave out those whose content is not what was written, so that the rest can be read;
+        keep their files."""
+        damaged = []
+        for partition in suspects:
+            if partition not in self._store.sources.partitions:
+                continue
+            path = self.partitions / partition.file
+            try:
+                if _sha256(path) == partition.sha256:
+                    continue
+                path.rename(path.with_suffix(".damaged"))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                log.error("partition %s cannot be read: %s", path, error)
+                continue
+            log.error("partition %s is damaged: its measurements are left out", path)
+            damaged.append(partition)
+        self.damaged.update(damaged)
+        if damaged:
+            self._store.write(lambda _: None, lambda sources: sources.replace((), damaged))
+
     def with_snapshot(self, use: Callable[[Snapshot], T]) -> T:
         """Copy the database in one transaction and hand the copy to ``use``."""
         with tempfile.TemporaryDirectory(prefix="backup-", dir=self._folder) as temporary:
@@ -189,16 +212,16 @@ class Maintenance:
         sources = Sources(tuple(tables), tuple(old))
         if not tables and not old:
             return
-        numbers = [
-            int(p.file.split(".")[1]) for p in self._store.sources.partitions if p.day == day
-        ]
-        file = f"{_date(day)}.{max(numbers, default=0) + 1}.parquet"
+        parts = [p.number for p in (*self._store.sources.partitions, *self.damaged) if p.day == day]
+        number = max([max(parts, default=0) + 1, *(t.number for t in tables)])
+        file = f"{_date(day)}.{number}.parquet"
         temporary = self.partitions / f"{file}.tmp"
         try:
             partition = self._write_partition(day, file, temporary, sources)
         except (duckdb.Error, OSError) as error:
             temporary.unlink(missing_ok=True)
             log.error("day %s could not be sealed, will be tried again: %s", _date(day), error)
+            self.set_aside_damaged(old)
             return
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,65 @@
+"""A server with a user of every role in project ``shop``, and one in project ``stock``."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import RunningServer
+from heliometer.config import ServerSettings, Settings
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.tokens import SqlTokenStore
+
+BODY_LIMIT = 1 << 20
+USERS = {"reader": "shop", "member": "shop", "agent": "shop", "admin": "shop", "stranger": "stock"}
+"""Each has the role of its name; the stranger is a member."""
+
+
+@dataclass
+class People:
+    """The server, and tokens of its users."""
+
+    server: RunningServer
+    projects: dict[str, str]
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def token(self, user: str) -> str:
+        """A token of a user, scoped to its project."""
+        if user not in self.tokens:
+            self.tokens[user] = self.server.token(user, USERS[user], "secret")
+        return self.tokens[user]
+
+    def client(self, user: str = "member") -> httpx.Client:
+        """An HTTP client that sends the user's token."""
+        return self.server.client(self.token(user))
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """The server with its users."""
+    environment = {
+        "HELIOMETER_COLLECTOR_ENABLED": "false",
+        "HELIOMETER_LIMITS_BODY_BYTES": str(BODY_LIMIT),
+    }
+    running = RunningServer(tmp_path_factory.mktemp("hp") / "var", environment).start()
+    yield People(running, asyncio.run(populate(running.data_dir)))
+    assert running.stop() == 0
+
+
+async def populate(data_dir: Path) -> dict[str, str]:
+    """Add projects and users behind the running server's back, as the operator's commands do."""
+    settings = Settings(server=ServerSettings(data_dir=str(data_dir)))
+    database = await Database.open(settings)
+    identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
+    projects = {name: await identity.create_project(name) for name in ("shop", "stock")}
+    for user, project in USERS.items():
+        role = "member" if user == "stranger" else user
+        await identity.create_user(user, "secret", project, role)
+    identity.close()
+    await database.close()
+    return projects
