@@ -35,10 +35,15 @@ _NUMBERS = itertools.count(1)
 """Together they name a request; random numbers for each would cost a system call."""
 
 
+_LONG_SEGMENT = re.compile(r"[^/]{24,}")
+
+
 @dataclass(slots=True)
 class _Route:
     """One path: its operations by method."""
 
+    path: str
+    """With ``{name}`` for what varies."""
     dialect: Dialect
     operations: dict[str, Operation] = field(default_factory=dict)
 
@@ -104,7 +109,9 @@ class HttpApp:
         except HeliometerError as error:
             response = _refusal(dialect, error, request_id, request, route)
         except Exception:
-            log.exception("a request failed", extra={"request_id": request_id, "path": path})
+            log.exception(
+                "a request failed", extra={"request_id": request_id, "path": _loggable(route, path)}
+            )
             failure = HeliometerError(
                 Code.INTERNAL,
                 "The service failed to process the request.",
@@ -116,15 +123,17 @@ class HttpApp:
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
         await response(scope, receive, send)
-        self._count(dialect, operation, response.status_code, started, call)
+        self._count(
+            dialect, operation, _loggable(route, path), response.status_code, started, call
+        )
 
     def _add(self, dialect: Dialect, operation: Operation) -> None:
         path = dialect.prefix + operation.path
         if "{" not in path:
-            route = self._static.setdefault(path, _Route(dialect))
+            route = self._static.setdefault(path, _Route(path, dialect))
         else:
             pattern, _, _ = compile_path(path)
-            _, route = self._dynamic.setdefault(path, (pattern, _Route(dialect)))
+            _, route = self._dynamic.setdefault(path, (pattern, _Route(path, dialect)))
         route.operations[operation.method] = operation
 
     def _find(self, path: str) -> tuple[_Route | None, Mapping[str, str]]:
@@ -153,6 +162,7 @@ class HttpApp:
         self,
         dialect: Dialect,
         operation: Operation | None,
+        path: str,
         status: int,
         started: float,
         call: Call,
@@ -167,7 +177,7 @@ class HttpApp:
             access_log.info(
                 "%s %s %s",
                 request.method,
-                request.scope["path"],
+                path,
                 status,
                 extra={
                     "request_id": call.request_id,
@@ -176,6 +186,11 @@ class HttpApp:
                     "client": request.client.host if request.client else "",
                 },
             )
+
+
+def _loggable(route: _Route | None, path: str) -> str:
+    """A path without what may be secret in it: Keystone v2.0 has tokens in its paths."""
+    return route.path if route else _LONG_SEGMENT.sub("…", path)
 
 
 def _operation(route: _Route | None, method: str, path: str) -> Operation:

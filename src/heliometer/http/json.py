@@ -186,8 +186,11 @@ def _scalar(piece: str) -> str:
         return f"{piece} is not a number in JSON."
     if len(piece) > NUMBER_LENGTH:
         return f"the number has {len(piece)} characters; {NUMBER_LENGTH} are allowed."
-    if math.isinf(float(piece)):
-        return f"the number {_shown(piece)} is out of range."
+    try:
+        if math.isinf(float(piece)):
+            return f"the number {_shown(piece)} is out of range."
+    except ValueError:  # The reader stops at a NaN before it sees what is glued to it.
+        return f"{_shown(piece)} is no JSON."
     return ""
 
 
