@@ -96,17 +96,18 @@ def _installed(options: Options) -> list[Figure]:
         print("the packages cannot be installed here: size of the installation left out")
         return []
     (packages,) = folder.glob("lib/python*/site-packages")
-    whole = _megabytes(packages)
+    whole = _mebibytes(packages)
     for tool in packages.glob("*"):
         if tool.name.split("-")[0] in ("pip", "setuptools", "_distutils_hack", "pkg_resources"):
             shutil.rmtree(tool)
-    own = _megabytes(ROOT / "src" / "heliometer")
+    own = _mebibytes(ROOT / "src" / "heliometer")
     return [
-        Figure("site-packages with pip", whole + own, "MB"),
-        Figure("site-packages", _megabytes(packages) + own, "MB", at_most=150),
+        Figure("site-packages with pip", whole + own, "MiB"),
+        Figure("site-packages", _mebibytes(packages) + own, "MiB", at_most=150),
     ]
 
 
-def _megabytes(folder: Path) -> float:
+def _mebibytes(folder: Path) -> float:
+    """As ``du -m`` counts."""
     files = (f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
-    return sum(f.stat().st_size for f in files) / 1e6
+    return sum(f.stat().st_size for f in files) / (1 << 20)

@@ -123,9 +123,7 @@ class HttpApp:
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
         await response(scope, receive, send)
-        self._count(
-            dialect, operation, _loggable(route, path), response.status_code, started, call
-        )
+        self._count(dialect, operation, _loggable(route, path), response.status_code, started, call)
 
     def _add(self, dialect: Dialect, operation: Operation) -> None:
         path = dialect.prefix + operation.path
