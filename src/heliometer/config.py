@@ -185,6 +185,17 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
             ge=1000, description="Measurements that may wait to be stored before posts get a 503."
         ),
     ] = 2_000_000
+    alarms_per_project: Annotated[
+        int, Meta(ge=1, description="Alarms that one project may have (429 for more).")
+    ] = 10_000
+    methods_per_project: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Notification methods, and as many addresses, that one project may have "
+            "(429 for more).",
+        ),
+    ] = 1_000
     sign_in_failures: Annotated[
         int,
         Meta(
@@ -193,6 +204,36 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "tries are slowed (429).",
         ),
     ] = 5
+
+
+class AlarmSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    grace: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=55,
+            description="Seconds after each minute at which alarms are evaluated, for measurements "
+            "that arrive late.",
+        ),
+    ] = 5
+    at_once: Annotated[
+        bool,
+        Meta(
+            description="Whether an alarm goes off as soon as a measurement makes it certain, "
+            "without waiting for the minute."
+        ),
+    ] = True
+    flapping_changes: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=100,
+            description="State changes within the span below beyond which an alarm is flapping.",
+        ),
+    ] = 4
+    flapping_span: Annotated[
+        int, Meta(ge=60, le=86_400, description="Seconds in which those changes are counted.")
+    ] = 600
 
 
 class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +265,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricSettings = MetricSettings()
     bus: BusSettings = BusSettings()
     identity: IdentitySettings = IdentitySettings()
+    alarms: AlarmSettings = AlarmSettings()
     limits: LimitSettings = LimitSettings()
     collector: CollectorSettings = CollectorSettings()
 

@@ -7,12 +7,12 @@ until as many posts are there as posters were seen around the last one.
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from heliometer.ingest.registry import Registry
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Batch, MeasurementStore, Receipt
+from heliometer.model.measurements import Batch, MeasurementStore, Receipt, Series
 
 LARGEST_GROUP = 500_000
 """Measurements in one commit; more wait for the next."""
@@ -21,6 +21,9 @@ HOLD_S = 0.004
 
 Committed = Callable[[int, float], None]
 """Told of each commit: measurements in it, and seconds that it took."""
+Stored = Callable[[Batch, Sequence[Series]], None]
+"""Given what each commit stored, in the order of the commits: measurements, and the series that
+are new with them."""
 
 
 class Writer:
@@ -41,6 +44,8 @@ class Writer:
         self._waiting: list[tuple[Batch, Receipt | None, asyncio.Future[None]]] = []
         self._pending = 0
         self._running: asyncio.Task[None] | None = None
+        self._listeners: list[Stored] = []
+        self._committing = asyncio.Lock()
         self._posters = 0
         """Posts in the last commit, and those that came while it was under way."""
         self._all_here = asyncio.Event()
@@ -49,6 +54,16 @@ class Writer:
     def pending(self) -> int:
         """Measurements that wait or are being stored."""
         return self._pending
+
+    def listen(self, stored: Stored) -> None:
+        """Have ``stored`` called with everything that is stored from now on."""
+        self._listeners.append(stored)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nothing is committed meanwhile: what the store holds is what listeners were given."""
+        async with self._committing:
+            yield
 
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Return when the batch, and its receipt, are on stable storage.
@@ -109,6 +124,12 @@ class Writer:
     async def _commit(
         self, group: list[tuple[Batch, Receipt | None, asyncio.Future[None]]]
     ) -> None:
+        async with self._committing:
+            await self._store_group(group)
+
+    async def _store_group(
+        self, group: list[tuple[Batch, Receipt | None, asyncio.Future[None]]]
+    ) -> None:
         batch = Batch.concatenate([b for b, _, _ in group])
         receipts = [r for _, r, _ in group if r is not None]
         series = self._registry.unsaved()
@@ -123,6 +144,8 @@ class Writer:
         else:
             self._registry.saved(series)
             self._committed(len(batch), time.perf_counter() - started)
+            for stored in self._listeners:
+                stored(batch, series)
             for _, _, done in group:
                 if not done.done():
                     done.set_result(None)

@@ -1,0 +1,357 @@
+"""The loop of the evaluator role: feeds the engine, evaluates each minute, commits what it decides.
+
+The engine knows neither clock nor store; everything of that kind is here. It runs in one thread of
+its own, one call after the other, so that evaluating a hundred thousand alarms holds up nobody who
+posts.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from heliometer.alarms.causes import Causes
+from heliometer.alarms.engine import CAUGHT_UP, Engine, Explanation, Need, Rules, Watched
+from heliometer.alarms.replay import Replay, replay
+from heliometer.config import AlarmSettings
+from heliometer.expression import Expression, parse, subexpressions
+from heliometer.ingest.registry import Registry
+from heliometer.ingest.writer import Writer
+from heliometer.model.alarms import Alarm, AlarmStore, Outcome, Transition
+from heliometer.model.errors import HeliometerError, Invalid
+from heliometer.model.measurements import FUTURE_MS, Batch, MeasurementStore, Series
+
+log = logging.getLogger(__name__)
+
+MINUTE_MS = 60_000
+PUNCTUAL_MS = 30_000
+"""A minute that could not be evaluated within this time after it was due was missed: the service
+was away, and nothing may be concluded from what did not arrive then."""
+STEP_MS = 60_000
+"""The wall clock was set when it differs by more from the steady one."""
+LOOK_S = 5.0
+"""Seconds between two looks at the clock, which may be set while the loop waits."""
+RETRY_S = 5.0
+FILL_ROWS = 20_000_000
+"""Measurements, at one a minute and series, that are read at most for new alarms; what is older
+stays unknown to them."""
+SERIES_PER_READ = 10_000
+REPLAY_ROWS = 5_000_000
+"""Measurements that a dry run may read, at one a minute and series."""
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+
+class Evaluator:
+    """Watches all alarms. ``committed`` is called when transitions, and what they queue, are
+    durable."""
+
+    def __init__(
+        self,
+        store: MeasurementStore,
+        registry: Registry,
+        writer: Writer,
+        alarms: AlarmStore,
+        settings: AlarmSettings,
+        clock: Clock,
+        *,
+        committed: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        steady: Clock = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._writer = writer
+        self._alarms = alarms
+        self._grace_ms = settings.grace * 1000
+        self._rules = Rules(
+            at_once=settings.at_once,
+            flapping_changes=settings.flapping_changes,
+            flapping_span_s=settings.flapping_span,
+        )
+        self._clock = clock
+        self._steady = steady
+        self._sleep = sleep
+        self._committed = committed
+        self._engine = Engine(self._rules)
+        self._causes = Causes(store, registry)
+        self._thread = ThreadPoolExecutor(1, "alarms")
+        self._replays = ThreadPoolExecutor(1, "dry-run")
+        self._turn = asyncio.Lock()
+        self._stored: list[tuple[Batch, Sequence[Series]]] = []
+        self._stored_here = asyncio.Event()
+        self._to_watch: dict[str, Alarm] = {}
+        self._watching = asyncio.Lock()
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._watched: dict[str, tuple[str, Expression]] = {}
+        """Each watched alarm's project and expression."""
+        self._evaluated_ms = 0
+        self._blind_until_ms = 0
+        self._drift_ms = 0.0
+        self.lag_s = 0.0
+        """From the time that the newest evaluation was due until it was committed, in seconds."""
+        self.seconds = 0.0
+        """That the newest evaluation took."""
+        self.missed = 0
+        """Minutes that were not evaluated in time since the start."""
+
+    def __len__(self) -> int:
+        return len(self._engine)
+
+    @property
+    def is_punctual(self) -> bool:
+        """Whether the newest evaluation is no older than two minutes."""
+        return self.now_ms() - self._evaluated_ms < 2 * MINUTE_MS + self._grace_ms + PUNCTUAL_MS
+
+    @property
+    def uncommitted(self) -> int:
+        """Outcomes that wait for the resource store."""
+        return self._outcomes.qsize()
+
+    def now_ms(self) -> int:
+        """Now, in milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up all alarms where the last process left them, before anything is stored anew."""
+        await self._load()
+        self._writer.listen(self._take)
+
+    async def run(self) -> None:
+        """Evaluate each minute until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._evaluate_each_minute(), name="evaluation")
+            group.create_task(self._watch_arrivals(), name="at once")
+            group.create_task(self._commit_outcomes(), name="transitions")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._replays.shutdown(wait=False, cancel_futures=True)
+
+    # -- for use cases ------------------------------------------------------------------------
+
+    async def watch(self, alarm: Alarm) -> None:
+        """Watch an alarm from now on, with the history that is stored; replaces its old self."""
+        self._to_watch[alarm.id] = alarm
+        async with self._watching:  # those who come meanwhile are taken along together
+            wanted, self._to_watch = list(self._to_watch.values()), {}
+            if wanted:
+                async with self._writer.quiet(), self._turn:
+                    await self._feed()
+                    await self._add(wanted)
+
+    async def forget(self, alarm_ids: Iterable[str]) -> None:
+        """Watch these no longer."""
+        ids = list(alarm_ids)
+        for alarm_id in ids:
+            self._to_watch.pop(alarm_id, None)
+        async with self._watching, self._turn:
+            await self._in_thread(lambda: self._engine.remove(ids))
+            for alarm_id in ids:
+                self._watched.pop(alarm_id, None)
+
+    async def explain(self, alarm: Alarm) -> Explanation:
+        """Why the alarm is in its state, as of the last whole minute.
+
+        Raises NOT_FOUND for one that is not watched, such as a disabled one.
+        """
+        async with self._turn:
+            await self._feed()
+            minute = self.now_ms() // MINUTE_MS * MINUTE_MS
+            return await self._in_thread(lambda: self._engine.explain(alarm.id, minute))
+
+    async def dry_run(
+        self,
+        project_id: str,
+        expression: Expression,
+        start_ms: int,
+        end_ms: int,
+    ) -> Replay:
+        """What an alarm with this expression would have done; raises INVALID for too much data."""
+        found: dict[int, Series] = {}
+        longest = 0
+        for each in subexpressions(expression):
+            metric = each.metric
+            longest = max(longest, each.period_s * each.times * 1000)
+            matching = self._registry.select(project_id, metric.namespace, dict(metric.dimensions))
+            found.update((s.id, s) for s in matching)
+        rows = len(found) * (end_ms - start_ms + longest) // MINUTE_MS
+        if rows > REPLAY_ROWS:
+            raise Invalid(
+                f"expression: it matches {len(found)} series; a dry run over that time would read "
+                f"up to {rows} measurements, and {REPLAY_ROWS} are allowed.",
+                details="Name more dimensions, or choose a shorter time.",
+            )
+        batch = await self._store.read(sorted(found), start_ms - longest, end_ms)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._replays,
+            lambda: replay(expression, batch, list(found.values()), start_ms, end_ms, self._rules),
+        )
+
+    # -- loading ------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        """Build the engine from what is committed, and catch up on what was missed."""
+        now = self.now_ms()
+        resumed = await self._alarms.resume(now - self._rules.flapping_span_s * 1000)
+        self._engine = Engine(self._rules)
+        self._drift_ms = now - self._steady() * 1000
+        async with self._turn:
+            self._watched.clear()
+            await self._add(resumed.alarms, resumed.changes)
+            due = (now - self._grace_ms) // MINUTE_MS * MINUTE_MS
+            self._evaluated_ms = due
+            if 0 < resumed.evaluated_ms < due:
+                self._evaluated_ms = max(resumed.evaluated_ms, due - CAUGHT_UP * MINUTE_MS)
+            evaluated = self._evaluated_ms
+            await self._in_thread(lambda: self._engine.restore(resumed.checkpoint, evaluated))
+        if len(self._engine):
+            log.info("watching %d alarms", len(self._engine))
+
+    async def _add(
+        self, alarms: Iterable[Alarm], changes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
+        """Hand alarms to the engine with the history that they need. The turn is taken, and
+        nothing is committed meanwhile."""
+        watched: list[Watched] = []
+        for alarm in alarms:
+            try:
+                expression = parse(alarm.expression)
+            except HeliometerError:
+                log.exception("alarm %s has an expression that cannot be read", alarm.id)
+                continue
+            known = (changes or {}).get(alarm.id, ())
+            watched.append(Watched(alarm.id, alarm.project_id, expression, alarm.state, known))
+            self._watched[alarm.id] = alarm.project_id, expression
+        now = self.now_ms()
+        select = self._registry.select
+        needs = await self._in_thread(lambda: self._engine.add(watched, select, now))
+        for need in needs:
+            await self._fill(need, now)
+        await self._in_thread(self._engine.filled)
+
+    async def _fill(self, need: Need, now_ms: int) -> None:
+        """Read what is stored in pieces that fit into memory."""
+        end = now_ms + FUTURE_MS + 1
+        minutes = max(1, (end - need.since_ms) // MINUTE_MS)
+        for first in range(0, len(need.series), SERIES_PER_READ):
+            series = need.series[first : first + SERIES_PER_READ].tolist()
+            whole = max(1, FILL_ROWS // len(series)) * MINUTE_MS
+            if minutes * MINUTE_MS > whole:
+                log.warning("alarms over many series see only the last part of their history")
+            batch = await self._store.read(series, max(need.since_ms, end - whole), end)
+            await self._in_thread(partial(self._engine.fill, batch))
+
+    # -- measurements -------------------------------------------------------------------------
+
+    def _take(self, batch: Batch, series: Sequence[Series]) -> None:
+        self._stored.append((batch, series))
+        self._stored_here.set()
+
+    async def _watch_arrivals(self) -> None:
+        while True:
+            await self._stored_here.wait()
+            async with self._turn:
+                await self._feed()
+
+    async def _feed(self) -> None:
+        """Give the engine what was stored since the last time. The turn is taken."""
+        self._stored_here.clear()
+        if not self._stored:
+            return
+        stored, self._stored = self._stored, []
+        now = self.now_ms()
+        batch = Batch.concatenate([b for b, _ in stored])
+        series = [s for _, new in stored for s in new]
+
+        def take() -> list[Transition]:
+            if series:
+                self._engine.know(series)
+            return self._engine.take(batch, now)
+
+        transitions = await self._in_thread(take)
+        if transitions:
+            self._outcomes.put_nowait(Outcome(transitions))
+
+    # -- evaluation ---------------------------------------------------------------------------
+
+    async def _evaluate_each_minute(self) -> None:
+        while True:
+            minute = self._evaluated_ms + MINUTE_MS
+            wait_s = (minute + self._grace_ms - self.now_ms()) / 1000
+            if self._clock_was_set():
+                await self._start_over()
+            elif wait_s > 0:
+                await self._sleep(min(wait_s, LOOK_S))
+            else:
+                await self._evaluate(minute)
+
+    async def _evaluate(self, minute: int) -> None:
+        late = self.now_ms() - minute - self._grace_ms
+        if late > PUNCTUAL_MS:
+            self.missed += 1
+            # The minute that is running now was not seen whole either.
+            self._blind_until_ms = (self.now_ms() // MINUTE_MS + 1) * MINUTE_MS
+        blind = minute <= self._blind_until_ms
+        async with self._turn:
+            await self._feed()
+            started, now = self._steady(), self.now_ms()
+            transitions, checkpoint = await self._in_thread(
+                lambda: (
+                    self._engine.evaluate(minute, now, blind=blind),
+                    self._engine.checkpoint(),
+                )
+            )
+            self.seconds = self._steady() - started
+            self._evaluated_ms = minute
+            self._outcomes.put_nowait(Outcome(transitions, checkpoint, minute))
+
+    def _clock_was_set(self) -> bool:
+        return abs(self.now_ms() - self._steady() * 1000 - self._drift_ms) > STEP_MS
+
+    async def _start_over(self) -> None:
+        """Minutes before and after a jump of the clock do not compare: as after a restart."""
+        log.warning("the clock was set; the alarms' windows are read again from the store")
+        await self._outcomes.join()
+        async with self._writer.quiet():
+            self._stored.clear()
+            await self._load()
+        self._blind_until_ms = (self.now_ms() // MINUTE_MS + 1) * MINUTE_MS
+
+    # -- committing ---------------------------------------------------------------------------
+
+    async def _commit_outcomes(self) -> None:
+        while True:
+            outcome = await self._outcomes.get()
+            try:
+                await self._commit(await self._causes.add_to(outcome, self._watched))
+            finally:
+                self._outcomes.task_done()
+
+    async def _commit(self, outcome: Outcome) -> None:
+        """Until it succeeds: what was decided is neither lost nor overtaken."""
+        told = False
+        while True:
+            try:
+                left_out = await self._alarms.commit(outcome)
+                break
+            except HeliometerError as error:
+                if not told:
+                    log.error("transitions wait for the resource store: %s", error.message)
+                    told = True
+                await self._sleep(RETRY_S)
+        if outcome.evaluated_ms is not None:
+            self.lag_s = (self.now_ms() - outcome.evaluated_ms - self._grace_ms) / 1000
+        if outcome.transitions:
+            log.info("%d alarms changed", len(outcome.transitions) - len(left_out))
+            self._committed()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
