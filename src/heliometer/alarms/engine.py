@@ -23,7 +23,9 @@ from heliometer.alarms.truth import (
     combine,
     is_irreversible,
     judge,
+    judge_one,
     shape,
+    value_of,
     values,
 )
 from heliometer.alarms.windows import AHEAD, MINUTE_MS, Touched, Windows
@@ -119,7 +121,7 @@ class _Part:
     expression: Subexpression
     watch: _Watch
     alarm: int
-    leaf: int
+    text: str
 
 
 @dataclass(slots=True)
@@ -365,22 +367,19 @@ class Engine:
 
     def values_of(self, alarm_id: str, minute_ms: int) -> list[float | None]:
         """The newest window's value of each of an alarm's subexpressions."""
-        found = []
+        found: list[float | None] = []
         for number in self._alarms[alarm_id].parts:
             part = self._parts[number]
             minutes = part.expression.period_s // 60
-            column = np.array([part.watch.column])
-            value, has_data = values(
+            value, has_data = value_of(
                 part.watch.windows,
-                column,
+                part.watch.column,
                 part.expression.effective_function,
                 minute_ms // MINUTE_MS - minutes,
                 minutes,
             )
-            known = has_data[0] or (
-                part.expression.function == "count" and self._seen[part.watch.number]
-            )
-            found.append(float(value[0]) if known else None)
+            seen = part.expression.function == "count" and self._seen[part.watch.number]
+            found.append(value if has_data or seen else None)
         return found
 
     # -- restarts -----------------------------------------------------------------------------
@@ -420,8 +419,8 @@ class Engine:
         form_key = shape(watched.expression)
         form = self._forms.setdefault(form_key, _Form(form_key))
         parts = tuple(
-            self._add_part(watched.project_id, each, number, leaf, select)
-            for leaf, each in enumerate(subexpressions(watched.expression))
+            self._add_part(watched.project_id, each, number, select)
+            for each in subexpressions(watched.expression)
         )
         form.alarms[number] = parts
         form.stale = True
@@ -433,9 +432,7 @@ class Engine:
         if watched.state is State.FLAPPING:
             self._flapping.add(number)
 
-    def _add_part(
-        self, project_id: str, part: Subexpression, alarm: int, leaf: int, select: Select
-    ) -> int:
+    def _add_part(self, project_id: str, part: Subexpression, alarm: int, select: Select) -> int:
         depth = SMALLEST_DEPTH
         while depth < part.period_s // 60 * part.times + AHEAD + CAUGHT_UP + 1:
             depth *= 2
@@ -446,7 +443,7 @@ class Engine:
             number = self._next_part
             self._next_part += 1
         watch.users += 1
-        self._parts[number] = _Part(part, watch, alarm, leaf)
+        self._parts[number] = _Part(part, watch, alarm, str(part))
         self._parts_of_watch.setdefault(watch.number, set()).add(number)
         kind = self._kinds.setdefault(_kind_of(part, depth), _Kind(watch.windows, part))
         kind.parts[number] = self._parts[number]
@@ -587,38 +584,32 @@ class Engine:
         """What one part's windows hold, and its truth."""
         like, watch = part.expression, part.watch
         length = like.period_s // 60
-        column = np.array([watch.column])
         seen = bool(self._seen[watch.number])
         found: list[WindowValue] = []
+        truth = TRUE
         for k in range(like.times, 0, -1):
             first = minute - k * length
-            value, has_data = values(watch.windows, column, like.effective_function, first, length)
-            known = has_data[0] or (like.function == "count" and seen)
+            value, has_data = value_of(
+                watch.windows, watch.column, like.effective_function, first, length
+            )
+            known = seen if like.function == "count" else has_data
+            blind = self._is_blind(first, length)
+            truth = min(truth, judge_one(like, value, known=known, blind=blind))
             found.append(
                 WindowValue(
-                    first * MINUTE_MS,
-                    (first + length) * MINUTE_MS,
-                    float(value[0]) if known else None,
+                    first * MINUTE_MS, (first + length) * MINUTE_MS, value if known else None
                 )
             )
-        truth = self._judge(
-            like,
-            watch.windows,
-            column,
-            np.array([like.threshold]),
-            np.array([watch.number]),
-            minute,
-        )
         finding = Finding(
-            str(like),
-            AS_BOOL[int(truth[0])],
+            part.text,
+            AS_BOOL[truth],
             like.effective_function,
             like.operator,
             like.threshold,
             tuple(found),
             len(self._matching.matched(watch.number)),
         )
-        return finding, int(truth[0])
+        return finding, truth
 
     def _certain(self, candidates: set[int], minute: int) -> set[int]:
         """Those of the alarms whose expression will be true at ``minute`` whatever arrives."""

@@ -46,6 +46,24 @@ def values(
     return result, count > 0
 
 
+def value_of(
+    windows: Windows, column: int, function: str, first: int, minutes: int
+) -> tuple[float, bool]:
+    """As ``values``, for a single column."""
+    rows = np.arange(first, first + minutes) % windows.depth
+    count = int(windows.count[rows, column].sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        if function == "count":
+            return float(count), count > 0
+        if function == "min":
+            return float(windows.low[rows, column].min()), count > 0
+        if function == "max":
+            return float(windows.high[rows, column].max()), count > 0
+        # One after the other, as for many columns: another order may round otherwise.
+        total = float(np.add.accumulate(windows.total[rows, column])[-1])
+    return total / count if function == "avg" and count else total, count > 0
+
+
 def judge(
     part: Subexpression,
     value: Float64s,
@@ -67,6 +85,17 @@ def judge(
     if blind and part.function == "count" and part.operator in ("<", "<="):
         truth[truth == TRUE] = UNKNOWN
     return truth
+
+
+def judge_one(part: Subexpression, value: float, *, known: bool, blind: bool) -> int:
+    """As ``judge``, for a single window."""
+    if not known:
+        return UNKNOWN
+    if not _COMPARE[part.operator](value, part.threshold):
+        return FALSE
+    if blind and part.function == "count" and part.operator in ("<", "<="):
+        return UNKNOWN
+    return TRUE
 
 
 def is_irreversible(part: Subexpression) -> bool:

@@ -3,7 +3,17 @@
 A change here needs a migration beside it; a test compares the two.
 """
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -99,3 +109,147 @@ class ProbeRow(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     at: Mapped[int] = mapped_column(BigInteger)
+
+
+class AlarmRow(Base):
+    """An alarm with its state."""
+
+    __tablename__ = "alarms"
+    __table_args__ = (
+        UniqueConstraint("project_id", "name", "normal_digest"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(250))
+    description: Mapped[str] = mapped_column(Text)
+    severity: Mapped[str] = mapped_column(String(16))
+    expression: Mapped[str] = mapped_column(Text)
+    normal_form: Mapped[str] = mapped_column(Text)
+    normal_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the normal form, which may be too long for an index."""
+    enabled: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(16))
+    state_since: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class ActionRow(Base):
+    """A notification method that an alarm tells when it enters a state."""
+
+    __tablename__ = "alarm_actions"
+
+    alarm_id: Mapped[str] = mapped_column(
+        ForeignKey("alarms.id", ondelete="CASCADE"), primary_key=True
+    )
+    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    method_id: Mapped[str] = mapped_column(
+        ForeignKey("notification_methods.id", ondelete="CASCADE"), index=True
+    )
+
+
+class TransitionRow(Base):
+    """A change of an alarm's state, and why."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index(None, "alarm_id", "id"), Index(None, "project_id", "id"))
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    alarm_id: Mapped[str] = mapped_column(ForeignKey("alarms.id", ondelete="CASCADE"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    at: Mapped[int] = mapped_column(BigInteger, index=True)
+    old: Mapped[str] = mapped_column(String(16))
+    new: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class EvaluationRow(Base):
+    """What the alarm engine goes on from after a restart: one row."""
+
+    __tablename__ = "evaluation"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    evaluated_at: Mapped[int] = mapped_column(BigInteger)
+    checkpoint: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class MethodRow(Base):
+    """Where notifications go."""
+
+    __tablename__ = "notification_methods"
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(250))
+    type: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(1000))
+    secret: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class AddressRow(Base):
+    """An address that a project proves, or has proved, to be allowed to notify."""
+
+    __tablename__ = "notification_addresses"
+    __table_args__ = (
+        UniqueConstraint("project_id", "type", "address"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(100))
+    verified: Mapped[bool]
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class CodeRow(Base):
+    """A validation code that was sent, known by its digests only."""
+
+    __tablename__ = "validation_codes"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    address_id: Mapped[str] = mapped_column(
+        ForeignKey("notification_addresses.id", ondelete="CASCADE"), index=True
+    )
+    short_hash: Mapped[str] = mapped_column(String(255))
+    long_digest: Mapped[bytes] = mapped_column(LargeBinary(32), index=True)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+    failures: Mapped[int] = mapped_column(Integer)
+
+
+class DeliveryRow(Base):
+    """One message to one destination: the outbox while it is pending, the ledger afterwards."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(None, "status", "next_attempt_at"),
+        Index(None, "project_id", "created_at", "id"),
+        Index(None, "alarm_id", "method_id", "status"),
+        Index(None, "transition_id"),
+        Index(None, "kind", "address", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(1000))
+    method_id: Mapped[str | None] = mapped_column(String(36))
+    alarm_id: Mapped[str | None] = mapped_column(String(36))
+    transition_id: Mapped[int | None] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    next_attempt_at: Mapped[int] = mapped_column(BigInteger)
+    leased_until: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[int] = mapped_column(BigInteger)
+    payload: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,479 @@
+"""Alarms, their history and what transitions queue, in the resource database."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from heliometer.model.alarms import (
+    Alarm,
+    AlarmFilter,
+    DeliveryFate,
+    Finding,
+    HistoryEntry,
+    Outcome,
+    Resumed,
+    SeriesValue,
+    State,
+    Transition,
+    WindowValue,
+    reason_document,
+)
+from heliometer.model.errors import Code, HeliometerError, Malformed
+from heliometer.model.notifications import ALARM_MESSAGE, PENDING, VERIFIED_TYPES, WITHHELD
+from heliometer.stores.resources.database import Database, milliseconds, record
+from heliometer.stores.resources.tables import (
+    ActionRow,
+    AddressRow,
+    AlarmRow,
+    DeliveryRow,
+    EvaluationRow,
+    MethodRow,
+    ProjectRow,
+    TransitionRow,
+)
+
+CHUNK = 500
+"""Ids in one IN list."""
+CHANGES = 101
+"""Latest changes of an alarm that are looked at for flapping."""
+_ACTIONS = {
+    "alarm_actions": State.ALARM,
+    "ok_actions": State.OK,
+    "undetermined_actions": State.UNDETERMINED,
+}
+
+
+class SqlAlarmStore:
+    """Implements ``model.alarms.AlarmStore``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- what owners do -----------------------------------------------------------------------
+
+    async def create(self, alarm: Alarm, by: str, limit: int) -> None:
+        async with self._database.write() as connection:
+            count = select(func.count()).where(AlarmRow.project_id == alarm.project_id)
+            number = (await connection.execute(count)).scalar_one()
+            if number >= limit:
+                raise HeliometerError(
+                    Code.RATE_LIMITED,
+                    f"The project has {number} alarms and may have {limit}.",
+                    details="Delete some; one alarm can watch many series.",
+                    retry_after=3600,
+                )
+            await _check_unique(connection, alarm)
+            await _check_actions(connection, alarm)
+            try:
+                await connection.execute(insert(AlarmRow).values(_row(alarm)))
+            except IntegrityError as error:
+                raise HeliometerError(
+                    Code.NOT_FOUND, f"There is no project {alarm.project_id[:40]}."
+                ) from error
+            await _put_actions(connection, alarm)
+            await record(connection, milliseconds(), by, "create alarm", alarm.id, alarm.project_id)
+
+    async def get(self, project_id: str, alarm_id: str) -> Alarm:
+        async with self._database.read() as connection:
+            return await _get(connection, project_id, alarm_id)
+
+    async def find(
+        self, project_id: str, wanted: AlarmFilter, after: str | None, limit: int
+    ) -> list[Alarm]:
+        query = select(AlarmRow.__table__).where(AlarmRow.project_id == project_id)
+        if wanted.name is not None:
+            query = query.where(AlarmRow.name.icontains(wanted.name, autoescape=True))
+        if wanted.states:
+            query = query.where(AlarmRow.state.in_([s.value for s in wanted.states]))
+        if wanted.severities:
+            query = query.where(AlarmRow.severity.in_(wanted.severities))
+        if wanted.enabled is not None:
+            query = query.where(AlarmRow.enabled.is_(wanted.enabled))
+        if wanted.method_id is not None:
+            with_method = select(ActionRow.alarm_id).where(ActionRow.method_id == wanted.method_id)
+            query = query.where(AlarmRow.id.in_(with_method))
+        async with self._database.read() as connection:
+            if after is not None:
+                last = await _get(connection, project_id, after)
+                query = query.where(
+                    tuple_(AlarmRow.created_at, AlarmRow.id) > (last.created_ms, last.id)
+                )
+            query = query.order_by(AlarmRow.created_at, AlarmRow.id).limit(limit)
+            rows = (await connection.execute(query)).all()
+            return await _with_actions(connection, rows)
+
+    async def update(self, alarm: Alarm, by: str) -> None:
+        async with self._database.write() as connection:
+            await _get(connection, alarm.project_id, alarm.id)
+            await _check_unique(connection, alarm)
+            await _check_actions(connection, alarm)
+            changed = _row(alarm)
+            for kept in ("id", "project_id", "created_at", "state", "state_since"):
+                del changed[kept]
+            await connection.execute(
+                update(AlarmRow).where(AlarmRow.id == alarm.id).values(changed)
+            )
+            await connection.execute(delete(ActionRow).where(ActionRow.alarm_id == alarm.id))
+            await _put_actions(connection, alarm)
+            await record(connection, milliseconds(), by, "change alarm", alarm.id, alarm.project_id)
+
+    async def delete(self, project_id: str, alarm_id: str, by: str) -> None:
+        async with self._database.write() as connection:
+            await _get(connection, project_id, alarm_id)
+            await connection.execute(
+                delete(DeliveryRow).where(
+                    DeliveryRow.alarm_id == alarm_id, DeliveryRow.status == PENDING
+                )
+            )
+            await connection.execute(delete(AlarmRow).where(AlarmRow.id == alarm_id))
+            await record(connection, milliseconds(), by, "delete alarm", alarm_id, project_id)
+
+    async def history(
+        self, project_id: str, alarm_id: str | None, before_id: int | None, limit: int
+    ) -> list[HistoryEntry]:
+        query = select(TransitionRow.__table__).where(TransitionRow.project_id == project_id)
+        async with self._database.read() as connection:
+            if alarm_id is not None:
+                await _get(connection, project_id, alarm_id)
+                query = query.where(TransitionRow.alarm_id == alarm_id)
+            if before_id is not None:
+                query = query.where(TransitionRow.id < before_id)
+            rows = (
+                await connection.execute(query.order_by(TransitionRow.id.desc()).limit(limit))
+            ).all()
+            fates: dict[int, list[DeliveryFate]] = {}
+            ids = [row.id for row in rows]
+            for chunk in _chunks(ids):
+                wanted = (
+                    select(DeliveryRow.__table__)
+                    .where(DeliveryRow.transition_id.in_(chunk))
+                    .order_by(DeliveryRow.created_at, DeliveryRow.id)
+                )
+                for d in (await connection.execute(wanted)).all():
+                    fates.setdefault(d.transition_id, []).append(
+                        DeliveryFate(
+                            d.id, d.method_id or "", d.type, d.address, d.status, d.reason,
+                            d.attempts, d.changed_at,
+                        )
+                    )  # fmt: skip
+        return [HistoryEntry(r.id, _transition(r), tuple(fates.get(r.id, ()))) for r in rows]
+
+    async def forget_history(self, before_ms: int, limit: int) -> int:
+        """Remove up to ``limit`` transitions that are older; say how many went."""
+        some = select(TransitionRow.id).where(TransitionRow.at < before_ms).limit(limit)
+        async with self._database.write() as connection:
+            gone = await connection.execute(delete(TransitionRow).where(TransitionRow.id.in_(some)))
+            return gone.rowcount
+
+    # -- what the evaluator does --------------------------------------------------------------
+
+    async def commit(self, outcome: Outcome) -> list[str]:
+        left_out: list[str] = []
+        async with self._database.write() as connection:
+            if outcome.transitions:
+                left_out = await _commit_transitions(connection, outcome.transitions)
+            if outcome.evaluated_ms is not None:
+                values: dict[str, Any] = {"evaluated_at": outcome.evaluated_ms}
+                if outcome.checkpoint is not None:
+                    values["checkpoint"] = outcome.checkpoint
+                changed = await connection.execute(update(EvaluationRow).values(values))
+                if changed.rowcount == 0:
+                    await connection.execute(
+                        insert(EvaluationRow).values({"id": 1, "checkpoint": b"", **values})
+                    )
+        return left_out
+
+    async def resume(self, changed_since_ms: int) -> Resumed:
+        async with self._database.read() as connection:
+            alarms = (
+                await connection.execute(select(AlarmRow.__table__).where(AlarmRow.enabled))
+            ).all()
+            recent = (
+                await connection.execute(
+                    select(TransitionRow.alarm_id, TransitionRow.at)
+                    .where(TransitionRow.at > changed_since_ms)
+                    # Moves between these two are no changes.
+                    .where(
+                        ~(
+                            (TransitionRow.old == State.FLAPPING.value)
+                            & (TransitionRow.new == State.ALARM.value)
+                        )
+                    )
+                    .order_by(TransitionRow.id)
+                )
+            ).all()
+            last = (await connection.execute(select(EvaluationRow.__table__))).first()
+        changes: dict[str, list[int]] = {}
+        for alarm_id, at in recent:
+            changes.setdefault(alarm_id, []).append(at)
+        return Resumed(
+            [_alarm(row, {}) for row in alarms],
+            {alarm_id: tuple(times[-CHANGES:]) for alarm_id, times in changes.items()},
+            last.checkpoint if last else b"",
+            last.evaluated_at if last else 0,
+        )
+
+
+async def _commit_transitions(
+    connection: AsyncConnection, transitions: Sequence[Transition]
+) -> list[str]:
+    """Record what still applies; the ids of alarms whose transitions do not."""
+    alarms: dict[str, Alarm] = {}
+    names: dict[str, str] = {}
+    for chunk in _chunks({t.alarm_id for t in transitions}):
+        wanted = (
+            select(AlarmRow.__table__, ProjectRow.name.label("project_name"))
+            .join(ProjectRow, ProjectRow.id == AlarmRow.project_id)
+            .where(AlarmRow.id.in_(chunk), AlarmRow.enabled)
+        )
+        rows = (await connection.execute(wanted)).all()
+        alarms.update((a.id, a) for a in await _with_actions(connection, rows))
+        names.update((row.id, row.project_name) for row in rows)
+    left_out: list[str] = []
+    kept: list[tuple[Transition, Alarm]] = []
+    state = {a.id: a.state for a in alarms.values()}
+    since: dict[str, int] = {}
+    for transition in transitions:
+        if state.get(transition.alarm_id) is not transition.old:
+            left_out.append(transition.alarm_id)
+            continue
+        kept.append((transition, alarms[transition.alarm_id]))
+        state[transition.alarm_id] = transition.new
+        since[transition.alarm_id] = transition.at_ms
+    if not kept:
+        return left_out
+    # One writer at a time: what was read in this transaction still holds.
+    await connection.execute(
+        update(AlarmRow.__table__)  # type: ignore[arg-type]
+        .where(AlarmRow.id == bindparam("key"))
+        .values(state=bindparam("to"), state_since=bindparam("at")),
+        [{"key": i, "to": state[i].value, "at": at} for i, at in since.items()],
+    )
+    added = await connection.execute(
+        insert(TransitionRow).returning(TransitionRow.id, sort_by_parameter_order=True),
+        [
+            {
+                "alarm_id": t.alarm_id,
+                "project_id": alarm.project_id,
+                "at": t.at_ms,
+                "old": t.old.value,
+                "new": t.new.value,
+                "reason": json.dumps(reason_document(t), ensure_ascii=False),
+            }
+            for t, alarm in kept
+        ],
+    )
+    ids = [row.id for row in added]
+    await _queue(connection, kept, ids, names)
+    return left_out
+
+
+async def _queue(
+    connection: AsyncConnection,
+    kept: Sequence[tuple[Transition, Alarm]],
+    ids: Sequence[int],
+    project_names: Mapping[str, str],
+) -> None:
+    """The outbox rows of transitions."""
+    actions: dict[State, str] = {s: name for name, s in _ACTIONS.items()}
+    wanted = [
+        (transition, alarm, number, method_id)
+        for (transition, alarm), number in zip(kept, ids, strict=True)
+        if transition.new in actions
+        for method_id in getattr(alarm, actions[transition.new])
+    ]
+    methods: dict[str, Row[Any]] = {}
+    for chunk in _chunks({method_id for *_, method_id in wanted}):
+        query = select(MethodRow.__table__).where(MethodRow.id.in_(chunk))
+        methods.update((row.id, row) for row in (await connection.execute(query)).all())
+    verified: set[tuple[str, str, str]] = set()
+    for chunk in _chunks({m.address for m in methods.values() if m.type in VERIFIED_TYPES}):
+        proved = select(AddressRow.project_id, AddressRow.type, AddressRow.address).where(
+            AddressRow.address.in_(chunk), AddressRow.verified
+        )
+        verified.update((p, t, a) for p, t, a in (await connection.execute(proved)).all())
+    rows = []
+    for transition, alarm, number, method_id in wanted:
+        method = methods.get(method_id)
+        if method is None:
+            continue
+        status, reason = PENDING, ""
+        key = method.project_id, method.type, method.address
+        if transition.old is State.FLAPPING and transition.new is not State.ALARM:
+            status, reason = WITHHELD, "the alarm is flapping"
+        elif method.type in VERIFIED_TYPES and key not in verified:
+            status, reason = WITHHELD, "the address is not verified"
+        rows.append(
+            {
+                "id": str(uuid.uuid4()),
+                "kind": ALARM_MESSAGE,
+                "project_id": alarm.project_id,
+                "type": method.type,
+                "address": method.address,
+                "method_id": method_id,
+                "alarm_id": alarm.id,
+                "transition_id": number,
+                "status": status,
+                "reason": reason,
+                "attempts": 0,
+                "created_at": transition.at_ms,
+                "next_attempt_at": transition.at_ms,
+                "leased_until": 0,
+                "changed_at": transition.at_ms,
+                "payload": json.dumps(
+                    {
+                        "alarm_id": alarm.id,
+                        "name": alarm.name,
+                        "description": alarm.description,
+                        "severity": alarm.severity,
+                        "expression": alarm.expression,
+                        "project_name": project_names.get(alarm.id, ""),
+                        "old": transition.old.value,
+                        "new": transition.new.value,
+                        "at_ms": transition.at_ms,
+                        "reason": reason_document(transition),
+                    },
+                    ensure_ascii=False,
+                ),
+            }
+        )
+    if rows:
+        await connection.execute(insert(DeliveryRow), rows)
+
+
+async def _get(connection: AsyncConnection, project_id: str, alarm_id: str) -> Alarm:
+    wanted = select(AlarmRow.__table__).where(
+        AlarmRow.id == alarm_id, AlarmRow.project_id == project_id
+    )
+    rows = (await connection.execute(wanted)).all()
+    if not rows:
+        raise HeliometerError(Code.NOT_FOUND, f"There is no alarm {alarm_id[:60]!r}.")
+    return (await _with_actions(connection, rows))[0]
+
+
+async def _with_actions(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Alarm]:
+    actions: dict[str, dict[str, list[str]]] = {}
+    for chunk in _chunks([row.id for row in rows]):
+        wanted = (
+            select(ActionRow.alarm_id, ActionRow.state, ActionRow.method_id)
+            .where(ActionRow.alarm_id.in_(chunk))
+            .order_by(ActionRow.position)
+        )
+        for alarm_id, state, method_id in (await connection.execute(wanted)).all():
+            actions.setdefault(alarm_id, {}).setdefault(state, []).append(method_id)
+    return [_alarm(row, actions.get(row.id, {})) for row in rows]
+
+
+async def _check_unique(connection: AsyncConnection, alarm: Alarm) -> None:
+    wanted = select(AlarmRow.id).where(
+        AlarmRow.project_id == alarm.project_id,
+        AlarmRow.name == alarm.name,
+        AlarmRow.normal_digest == _digest(alarm.normal_form),
+        AlarmRow.id != alarm.id,
+    )
+    other = (await connection.execute(wanted)).scalar_one_or_none()
+    if other is not None:
+        raise HeliometerError(
+            Code.CONFLICT,
+            "An alarm of this name with an expression of this meaning exists already.",
+            details=f"It is {other}.",
+        )
+
+
+async def _check_actions(connection: AsyncConnection, alarm: Alarm) -> None:
+    named = {i for name in _ACTIONS for i in getattr(alarm, name)}
+    known: set[str] = set()
+    for chunk in _chunks(named):
+        wanted = select(MethodRow.id).where(
+            MethodRow.id.in_(chunk), MethodRow.project_id == alarm.project_id
+        )
+        known.update((await connection.execute(wanted)).scalars())
+    for name in _ACTIONS:
+        for i, method_id in enumerate(getattr(alarm, name)):
+            if method_id not in known:
+                raise Malformed(
+                    f"{name}[{i}]: there is no notification method {method_id[:60]!r}.",
+                    details="GET notification-methods lists those of the project.",
+                )
+
+
+async def _put_actions(connection: AsyncConnection, alarm: Alarm) -> None:
+    rows = [
+        {"alarm_id": alarm.id, "state": state.value, "position": i, "method_id": method_id}
+        for name, state in _ACTIONS.items()
+        for i, method_id in enumerate(getattr(alarm, name))
+    ]
+    if rows:
+        await connection.execute(insert(ActionRow), rows)
+
+
+def _row(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "id": alarm.id,
+        "project_id": alarm.project_id,
+        "name": alarm.name,
+        "description": alarm.description,
+        "severity": alarm.severity,
+        "expression": alarm.expression,
+        "normal_form": alarm.normal_form,
+        "normal_digest": _digest(alarm.normal_form),
+        "enabled": alarm.enabled,
+        "state": alarm.state.value,
+        "state_since": alarm.state_since_ms,
+        "created_at": alarm.created_ms,
+        "updated_at": alarm.updated_ms,
+    }
+
+
+def _alarm(row: Row[Any], actions: Mapping[str, Sequence[str]]) -> Alarm:
+    return Alarm(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        expression=row.expression,
+        normal_form=row.normal_form,
+        created_ms=row.created_at,
+        updated_ms=row.updated_at,
+        state=State(row.state),
+        state_since_ms=row.state_since,
+        description=row.description,
+        severity=row.severity,
+        enabled=row.enabled,
+        **{name: tuple(actions.get(state.value, ())) for name, state in _ACTIONS.items()},
+    )
+
+
+def _transition(row: Row[Any]) -> Transition:
+    reason = json.loads(row.reason)
+    findings = tuple(
+        Finding(
+            text=f["text"],
+            truth=f["truth"],
+            function=f["function"],
+            operator=f["operator"],
+            threshold=f["threshold"],
+            windows=tuple(WindowValue(*w) for w in f["windows"]),
+            matching=f["matching"],
+            series=tuple(SeriesValue(*s) for s in f["series"]),
+        )
+        for f in reason["findings"]
+    )
+    return Transition(
+        row.alarm_id, row.at, reason["minute_ms"], State(row.old), State(row.new),
+        reason["at_once"], findings,
+    )  # fmt: skip
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _chunks(ids: Iterable[Any]) -> Iterable[list[Any]]:
+    every = list(ids)
+    return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))
