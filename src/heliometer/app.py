@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from heliometer import collect, control
+from heliometer.alarms.loop import Evaluator
 from heliometer.collect.loop import run as run_collector
 from heliometer.config import BOOTSTRAP_PASSWORD, Settings, WrongSetting
 from heliometer.dialects import identity as identity_dialect
@@ -39,6 +40,7 @@ from heliometer.observe.figures import Figures
 from heliometer.observe.logs import logging_to_stderr
 from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
 from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.projects import SqlProjectStore
@@ -125,7 +127,14 @@ async def running(
             clock,
         )
 
+        evaluator = Evaluator(
+            store, registry, writer, SqlAlarmStore(resources), settings.alarms, clock
+        )
+        stack.push_async_callback(evaluator.close)
+        await evaluator.start()
+
         _watch(figures, settings, registry, writer, store)
+        _watch_alarms(figures, evaluator)
         dialects = [
             v1_1.dialect(metrics, Metering(projects)),
             v1_0.dialect(),
@@ -163,6 +172,8 @@ async def running(
 
         orders: dict[str, control.Order] = {"seal": order_seal, "backup": order_backup}
         _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
+        if "evaluator" in roles:
+            _background(stack, evaluator.run(), "evaluator")
         if "collector" in roles and settings.collector.enabled:
             _background(
                 stack, _collect(settings, accounts, projects, metrics, figures, clock), "collector"
@@ -299,6 +310,24 @@ def _watch(
         "disk_free_bytes",
         "Free space on the data directory's disk.",
         lambda: shutil.disk_usage(settings.data_dir).free,
+    )
+
+
+def _watch_alarms(figures: Figures, evaluator: Evaluator) -> None:
+    figures.watch("alarms", "Alarms that are watched.", lambda: len(evaluator))
+    figures.watch(
+        "evaluation_lag_seconds",
+        "From the time that the newest evaluation was due until it was committed.",
+        lambda: evaluator.lag_s,
+    )
+    figures.watch(
+        "evaluation_duration_seconds",
+        "That the newest evaluation of all alarms took.",
+        lambda: evaluator.seconds,
+    )
+    figures.watch("evaluations_missed", "Minutes not evaluated in time.", lambda: evaluator.missed)
+    figures.watch(
+        "transitions_waiting", "Decisions not committed yet.", lambda: evaluator.uncommitted
     )
 
 

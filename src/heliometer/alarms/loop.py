@@ -130,9 +130,15 @@ class Evaluator:
             group.create_task(self._watch_arrivals(), name="at once")
             group.create_task(self._commit_outcomes(), name="transitions")
 
-    def close(self) -> None:
-        """Let the threads end."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """Commit what is decided, once, and let the threads end. ``run`` must have ended."""
+        while not self._outcomes.empty():
+            try:
+                await self._alarms.commit(self._outcomes.get_nowait())
+            except HeliometerError as error:
+                log.error("a transition is left to the next start: %s", error.message)
+                break
+        await asyncio.to_thread(self._thread.shutdown)
         self._replays.shutdown(wait=False, cancel_futures=True)
 
     # -- for use cases ------------------------------------------------------------------------
@@ -210,6 +216,7 @@ class Evaluator:
             self._evaluated_ms = due
             if 0 < resumed.evaluated_ms < due:
                 self._evaluated_ms = max(resumed.evaluated_ms, due - CAUGHT_UP * MINUTE_MS)
+                self.missed += (self._evaluated_ms - resumed.evaluated_ms) // MINUTE_MS
             evaluated = self._evaluated_ms
             await self._in_thread(lambda: self._engine.restore(resumed.checkpoint, evaluated))
         if len(self._engine):
