@@ -1,18 +1,23 @@
 """Reading and writing what the HP dialects share: media types, times, dimensions."""
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call
-from heliometer.model.errors import Code, HeliometerError, Malformed
+from heliometer.model.errors import Code, HeliometerError, Invalid, Malformed
 
 MEDIA_TYPE = "application/json"
+T = TypeVar("T")
+Handler = Callable[[Call], Awaitable[Response]]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -106,3 +111,65 @@ def dimensions(texts: Iterable[str]) -> dict[str, str]:
 def escaped(value: str) -> str:
     """A dimension value as it stands in a query."""
     return value.replace("\\", "\\\\").replace(",", "\\,")
+
+
+async def body(call: Call, type_: type[T]) -> T:
+    """The JSON body as a value of a msgspec type; raises MALFORMED with the path of what is
+    wrong."""
+    require_json_body(call)
+    return convert(strict_loads(await call.body()), type_)
+
+
+def iso(milliseconds: int) -> str:
+    """A time as ISO 8601 in UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def created(call: Call, path: str, document: Any) -> Response:
+    """201 with the new resource and its place (v1.1 §4.4.6.1, for one)."""
+    response = json_response(document, 201)
+    response.headers["Location"] = path
+    return response
+
+
+def self_link(call: Call, path: str) -> list[dict[str, str]]:
+    """The ``links`` of a resource."""
+    return [{"rel": "self", "href": call.base_url + path}]
+
+
+def next_link(call: Call, path: str, marker: str | None) -> list[dict[str, str]]:
+    """The link to the page that follows, with the query as it was but for the marker."""
+    if marker is None:
+        return []
+    kept = [(k, v) for k, v in call.request.query_params.multi_items() if k != "marker"]
+    query = urlencode([*kept, ("marker", marker)], quote_via=quote)
+    return [{"rel": "next", "href": f"{call.base_url}{path}?{query}"}]
+
+
+def page(call: Call, most: int) -> tuple[str | None, int | None]:
+    """The marker and limit of a request; ``None``: not given."""
+    query = call.request.query_params
+    limit = only(query, "limit")
+    return only(query, "marker"), whole_number("limit", limit, 1, most) if limit else None
+
+
+def only_400(handler: Handler) -> Handler:
+    """A handler for an operation that documents no 422: what breaks a rule is 400 there."""
+
+    @functools.wraps(handler)
+    async def handle(call: Call) -> Response:
+        try:
+            return await handler(call)
+        except Invalid as error:
+            raise Malformed(error.message, details=error.details) from error
+
+    return handle
+
+
+def one_of(name: str, text: str, allowed: Sequence[str]) -> str:
+    """A word out of a list, in any case."""
+    for word in allowed:
+        if text.lower() == word.lower():
+            return word
+    raise Malformed(f"{name}: {text[:40]!r} is not one of {', '.join(allowed)}.")
