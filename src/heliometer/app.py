@@ -43,12 +43,16 @@ from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.migrate import UnusableDatabase
+from heliometer.stores.resources.notifications import SqlNotificationStore
 from heliometer.stores.resources.projects import SqlProjectStore
 from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.backup import back_up
 from heliometer.usecases.health import Health
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics
+from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.validation import Validation
 
 log = logging.getLogger(__name__)
 
@@ -127,17 +131,23 @@ async def running(
             clock,
         )
 
-        evaluator = Evaluator(
-            store, registry, writer, SqlAlarmStore(resources), settings.alarms, clock
-        )
+        alarm_store = SqlAlarmStore(resources)
+        evaluator = Evaluator(store, registry, writer, alarm_store, settings.alarms, clock)
         stack.push_async_callback(evaluator.close)
         await evaluator.start()
+
+        outbox = SqlNotificationStore(resources)
+        alarms = Alarms(
+            alarm_store, evaluator, settings.limits, settings.metrics.retention_days, clock
+        )
+        notifications = Notifications(outbox, settings, clock)
+        validation = Validation(outbox, clock, time.monotonic)
 
         _watch(figures, settings, registry, writer, store)
         _watch_alarms(figures, evaluator)
         dialects = [
-            v1_1.dialect(metrics, Metering(projects)),
-            v1_0.dialect(),
+            v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation),
+            v1_0.dialect(alarms, notifications),
             telemetry_v2.dialect(
                 Health({"resources": resources.ping, "metrics": store.ping}, time.monotonic)
             ),

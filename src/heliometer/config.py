@@ -58,17 +58,82 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class EmailSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
-        Meta(description="Where e-mail goes. Reserved: used from the version that notifies."),
+        Meta(
+            description="Where e-mail goes: smtp://[user:password@]host[:port] (with STARTTLS "
+            "where the server offers it), smtps:// (TLS from the start), or maildir:[FOLDER]; "
+            "empty folder: outbox/email in the data directory.",
+            pattern="^(smtps?://|maildir:)",
+        ),
     ] = "maildir:"
-    sender: Annotated[str, Meta(description="Sender of e-mail. Reserved, as above.")] = (
-        "heliometer@localhost"
-    )
+    starttls: Annotated[
+        Literal["offered", "required", "never"],
+        Meta(description="Whether smtp:// goes over to TLS; with a password, it must."),
+    ] = "offered"
+    ca: Annotated[
+        str, Meta(description="PEM file of the authorities that the relay's certificate is from.")
+    ] = ""
+    sender: Annotated[
+        str, Meta(min_length=3, description="Sender of e-mail.", pattern="^[^\\s@]+@[^\\s@]+$")
+    ] = "heliometer@localhost"
 
 
 class SmsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
-        str, Meta(description="Where SMS go. Reserved: used from the version that notifies.")
+        str,
+        Meta(
+            description="Where SMS go: http:// or https:// of a gateway that takes JSON with to, "
+            "text and id, or folder:[FOLDER]; empty folder: outbox/sms in the data directory.",
+            pattern="^(https?://|folder:)",
+        ),
     ] = "folder:"
+    authorization: Annotated[
+        str, Meta(description="Authorization header that the gateway wants, such as Bearer TOKEN.")
+    ] = ""
+
+
+class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    allow_private: Annotated[
+        bool,
+        Meta(description="Whether webhooks may go to private, loopback and link-local addresses."),
+    ] = False
+    require_https: Annotated[
+        bool, Meta(description="Whether webhooks must be https://, not http://.")
+    ] = False
+
+
+class NotifySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    retry_period: Annotated[
+        int,
+        Meta(ge=60, le=30 * 86_400, description="Seconds after which a notification is given up."),
+    ] = 86_400
+    per_address_per_hour: Annotated[
+        int,
+        Meta(ge=1, description="Messages an hour to one address; further ones come as a digest."),
+    ] = 30
+    digest_interval: Annotated[
+        int, Meta(ge=10, le=3600, description="Seconds between two digests to one address.")
+    ] = 600
+    keep_days: Annotated[
+        int, Meta(ge=1, description="Days that sent notifications and history are kept.")
+    ] = 90
+    apprise_schemes: Annotated[
+        str,
+        Meta(
+            description="Kinds of apprise URLs that tenants may use, separated by commas, such as "
+            "slack,pagerduty (needs heliometer[apprise])."
+        ),
+    ] = ""
+    heartbeat_to: Annotated[
+        str,
+        Meta(
+            description="Who is told that the service lives, as mailto:ADDRESS or a URL that is "
+            "posted to; silence means trouble.",
+            pattern="^($|mailto:|https?://)",
+        ),
+    ] = ""
+    heartbeat_interval: Annotated[
+        int, Meta(ge=10, le=86_400, description="Seconds between two heartbeats.")
+    ] = 3600
 
 
 class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,6 +325,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSettings = LogSettings()
     email: EmailSettings = EmailSettings()
     sms: SmsSettings = SmsSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    notify: NotifySettings = NotifySettings()
     amqp: AmqpSettings = AmqpSettings()
     resources: ResourceSettings = ResourceSettings()
     metrics: MetricSettings = MetricSettings()
@@ -416,6 +483,18 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
             raise wrong(f"server.{key}", path, "there is no such file")
 
 
+_PATTERNS = {
+    "^$": "empty",
+    "^(|inproc:)$": "empty or inproc:",
+    "^($|sqlite)": "empty or a sqlite URL",
+    "^(smtps?://|maildir:)": "a URL that starts with smtp://, smtps:// or maildir:",
+    "^(https?://|folder:)": "a URL that starts with http://, https:// or folder:",
+    "^($|mailto:|https?://)": "empty, or a URL that starts with mailto:, http:// or https://",
+    "^[^\\s@]+@[^\\s@]+$": "an e-mail address",
+}
+"""What the patterns of settings mean, in words."""
+
+
 def _sections() -> tuple[str, ...]:
     return Settings.__struct_fields__
 
@@ -437,7 +516,5 @@ def _allowed(hint: Any) -> str:
     if most is not None:
         words += f" to {most}"
     if pattern:
-        words = {"^$": "empty", "^(|inproc:)$": "empty or inproc:"}.get(
-            pattern, "empty or a sqlite URL"
-        )
+        words = _PATTERNS[pattern]
     return words

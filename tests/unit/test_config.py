@@ -49,6 +49,17 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 
 SAMPLES: dict[str, tuple[str, Any]] = {
+    "alarms.grace": ("9", 9),
+    "alarms.at_once": ("false", False),
+    "alarms.flapping_changes": ("7", 7),
+    "email.url": ("smtp://relay:25", "smtp://relay:25"),
+    "email.sender": ("monitoring@shop.se", "monitoring@shop.se"),
+    "email.starttls": ("required", "required"),
+    "sms.url": ("https://gateway/sms", "https://gateway/sms"),
+    "webhook.allow_private": ("true", True),
+    "webhook.require_https": ("true", True),
+    "notify.digest_interval": ("60", 60),
+    "notify.heartbeat_to": ("mailto:ops@shop.se", "mailto:ops@shop.se"),
     "server.listen": ("0.0.0.0:80", "0.0.0.0:80"),
     "server.public_url": ("https://m.example.org/", "https://m.example.org/"),
     "resources.url": ("sqlite+aiosqlite:////x", "sqlite+aiosqlite:////x"),

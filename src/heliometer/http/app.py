@@ -105,6 +105,8 @@ class HttpApp:
                 self._rate_limit.take(caller.project_id)
                 caller.require(operation.permission)
                 call.caller_or_none = caller
+            elif operation.knows_caller and "x-auth-token" in request.headers:
+                call.caller_or_none = await self._authenticator.authenticate(_token(scope))
             response = await operation.handler(call)
         except HeliometerError as error:
             response = _refusal(dialect, error, request_id, request, route)

@@ -158,6 +158,8 @@ class Operation:
     """A body that works, for the OpenAPI description and the docs page."""
     media_type: str = "application/json"
     """What a success answers with."""
+    knows_caller: bool = False
+    """Open to everyone, but who sends a token is known (and must send a good one)."""
 
 
 FaultRenderer = Callable[[HeliometerError, str], Response]

@@ -132,8 +132,8 @@ class NotificationStore(Protocol):
     async def put_address(
         self, address: NotificationAddress, by: str, limit: int
     ) -> NotificationAddress:
-        """Store an address in progress; when the project has it already, only its name changes
-        (and its state goes back to in progress unless it is verified). Return what is stored."""
+        """Store an address in progress; when the project has it already, its name changes, and
+        its expiry unless it is verified. Return what is stored."""
         ...
 
     async def get_address(self, project_id: str, address_id: str) -> NotificationAddress:
@@ -144,6 +144,10 @@ class NotificationStore(Protocol):
         self, project_id: str, after: str | None = None, limit: int | None = None
     ) -> list[NotificationAddress]:
         """The project's addresses in order of creation."""
+        ...
+
+    async def find_address(self, address_id: str) -> NotificationAddress | None:
+        """An address of any project, for who sends codes."""
         ...
 
     async def delete_address(self, project_id: str, address_id: str, by: str) -> None:
@@ -192,6 +196,18 @@ class NotificationStore(Protocol):
         self, delivery_id: str, status: str, reason: str, now_ms: int, next_attempt_ms: int = 0
     ) -> None:
         """Record the end of an attempt (``attempts`` grows by one) and give up the claim."""
+        ...
+
+    async def settle_many(self, ends: Sequence[tuple[str, str, str, int]], now_ms: int) -> None:
+        """``settle`` for several at once: id, status, reason and next attempt of each."""
+        ...
+
+    async def sent_since(self, type_: str, address: str, since_ms: int) -> int:
+        """Alarm messages that were delivered to a destination since then."""
+        ...
+
+    async def backlog(self) -> tuple[int, int | None]:
+        """How many deliveries are pending, and when the oldest of them was queued."""
         ...
 
     async def next_due_ms(self) -> int | None:

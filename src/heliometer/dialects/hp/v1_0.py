@@ -1,16 +1,22 @@
-"""HP Cloud Monitoring API v1.0: so far its version document."""
+"""HP Cloud Monitoring API v1.0: versions, notification methods, alarms. It has no metrics."""
 
-from heliometer.dialects.hp import versions
+from heliometer.dialects.hp import alarms_v1_0, notifications, versions
 from heliometer.dialects.hp.faults import render_fault
 from heliometer.http.operation import Dialect
+from heliometer.usecases.alarms import Alarms
+from heliometer.usecases.notifications import Notifications
 
 
-def dialect() -> Dialect:
-    """The dialect. There are no metrics in v1.0."""
+def dialect(alarms: Alarms, notifying: Notifications) -> Dialect:
+    """The dialect over these use cases."""
     return Dialect(
         "hp-v1.0",
         "HP Cloud Monitoring API v1.0",
         "/v1.0",
-        (versions.get_version(versions.V1_0, "v1.0 §4.4.1.2"),),
+        (
+            versions.get_version(versions.V1_0, "v1.0 §4.4.1.2"),
+            *notifications.operations_v1_0(notifying),
+            *alarms_v1_0.operations(alarms),
+        ),
         render_fault,
     )

@@ -1,4 +1,4 @@
-"""HP Helion Public Cloud Monitoring API v1.1: metrics, metering, versions."""
+"""HP Helion Public Cloud Monitoring API v1.1: versions, metrics, metering; the rest beside it."""
 
 import base64
 import hashlib
@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 from starlette.responses import Response
 
+from heliometer.dialects.hp import alarms as alarm_operations
+from heliometer.dialects.hp import notifications as notification_operations
 from heliometer.dialects.hp import versions, wire
 from heliometer.dialects.hp.faults import render_fault
 from heliometer.dialects.hp.metrics_json import read_metrics
@@ -17,8 +19,11 @@ from heliometer.model.errors import HeliometerError, Malformed
 from heliometer.model.identity import Permission
 from heliometer.model.measurements import Receipt
 from heliometer.model.statistics import STATISTICS
+from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics, Query
+from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.validation import Validation
 
 DEFAULT_PERIOD_S = 300
 LIST_LIMIT = 1000
@@ -62,7 +67,13 @@ class SeriesPage(msgspec.Struct):
     links: list[dict[str, str]]
 
 
-def dialect(metrics: Metrics, metering: Metering) -> Dialect:
+def dialect(
+    metrics: Metrics,
+    metering: Metering,
+    alarms: Alarms,
+    notifications: Notifications,
+    validation: Validation,
+) -> Dialect:
     """The dialect over these use cases."""
 
     async def create(call: Call) -> Response:
@@ -196,6 +207,8 @@ def dialect(metrics: Metrics, metering: Metering) -> Dialect:
                 "GET", "/metering", "Get the monitoring level", "v1.1 §4.4.8.2", get_level,
                 Permission.READ, reply=MeteringSetting,
             ),
+            *alarm_operations.operations(alarms),
+            *notification_operations.operations_v1_1(notifications, validation),
         ),
         render_fault,
     )  # fmt: skip

@@ -1,0 +1,311 @@
+"""Notification methods and addresses, test messages, and the ledger of what was sent."""
+
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+from heliometer.config import Settings
+from heliometer.model.errors import Code, HeliometerError, Invalid
+from heliometer.model.identity import Caller
+from heliometer.model.notifications import (
+    ADDRESS_LENGTH,
+    ADDRESS_NAME_LENGTH,
+    APPRISE,
+    CODE_MESSAGE,
+    EMAIL,
+    IN_PROGRESS,
+    NAME_LENGTH,
+    PENDING,
+    SMS,
+    TEST_MESSAGE,
+    TYPES,
+    URL_LENGTH,
+    VERIFIED,
+    VERIFIED_TYPES,
+    WEBHOOK,
+    WITHHELD,
+    Delivery,
+    DeliveryFilter,
+    NotificationAddress,
+    NotificationMethod,
+    NotificationStore,
+)
+from heliometer.usecases.validation import CODE_LIFE_MS
+
+HOUR_MS = 3_600_000
+CODES_AN_HOUR = 3
+"""Codes that are sent to one destination, over all projects (RELIABILITY, test 18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A method or address as it was asked for."""
+
+    name: str
+    type: str
+    address: str
+    region: str | None = None
+    """Country whose national numbers are accepted; ``None``: only E.164."""
+
+
+class Notifications:
+    """What belongs to the caller's project (v1.1 §4.4.4, §4.4.5); everything of another is
+    NOT_FOUND. ``queued`` is called when something waits to be sent."""
+
+    def __init__(
+        self,
+        store: NotificationStore,
+        settings: Settings,
+        clock: Callable[[], float],
+        queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._limit = settings.limits.methods_per_project
+        self._schemes = frozenset(
+            s.strip().lower() for s in settings.notify.apprise_schemes.split(",") if s.strip()
+        )
+        self._https = settings.webhook.require_https
+        self._clock = clock
+        self._queued = queued
+
+    def now_ms(self) -> int:
+        """Now, in milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    # -- methods ------------------------------------------------------------------------------
+
+    async def create_method(self, caller: Caller, wanted: Wanted) -> NotificationMethod:
+        """Where notifications are to go. Raises INVALID for a wrong field."""
+        check_text("name", wanted.name, NAME_LENGTH)
+        method = NotificationMethod(
+            id=str(uuid.uuid4()),
+            project_id=caller.project_id,
+            name=wanted.name,
+            type=wanted.type,
+            address=self._destination(wanted, TYPES),
+            created_ms=self.now_ms(),
+            secret=secrets.token_urlsafe(32) if wanted.type == WEBHOOK else "",
+        )
+        await self._store.create_method(method, caller.user_name, self._limit)
+        return method
+
+    async def get_method(self, caller: Caller, method_id: str) -> NotificationMethod:
+        """One method."""
+        return await self._store.get_method(caller.project_id, method_id)
+
+    async def list_methods(
+        self, caller: Caller, after: str | None = None, limit: int | None = None
+    ) -> list[NotificationMethod]:
+        """Methods in order of creation, those behind the id ``after``."""
+        return await self._store.list_methods(caller.project_id, after, limit)
+
+    async def delete_method(self, caller: Caller, method_id: str) -> None:
+        """Remove a method, out of every alarm's actions too."""
+        await self._store.delete_method(caller.project_id, method_id, caller.user_name)
+
+    async def test_method(self, caller: Caller, method_id: str) -> Delivery:
+        """Send a message through the method as an alarm would; the ledger tells its fate."""
+        method = await self._store.get_method(caller.project_id, method_id)
+        status, reason = PENDING, ""
+        if method.type in VERIFIED_TYPES and not await self._is_verified(method):
+            status, reason = WITHHELD, "the address is not verified"
+        delivery = self._delivery(
+            TEST_MESSAGE, caller.project_id, method.type, method.address, method.id,
+            status=status, reason=reason,
+            payload={
+                "method_name": method.name,
+                "user_name": caller.user_name,
+                "project_name": caller.project_name,
+            },
+        )  # fmt: skip
+        await self._store.enqueue([delivery])
+        self._queued()
+        return delivery
+
+    # -- addresses ----------------------------------------------------------------------------
+
+    async def create_address(self, caller: Caller, wanted: Wanted) -> NotificationAddress:
+        """Begin to prove an address: a code is sent to it. Asking again sends another code,
+        unless the address is verified; raises RATE_LIMITED when there were too many."""
+        check_text("name", wanted.name, ADDRESS_NAME_LENGTH)
+        destination = self._destination(wanted, VERIFIED_TYPES)
+        now = self.now_ms()
+        new = NotificationAddress(
+            id=str(uuid.uuid4()),
+            project_id=caller.project_id,
+            type=wanted.type,
+            address=destination,
+            name=wanted.name,
+            state=IN_PROGRESS,
+            created_ms=now,
+            expires_ms=now + CODE_LIFE_MS[wanted.type],
+        )
+        known = await self._store.list_addresses(caller.project_id)
+        proved = any(
+            (a.type, a.address, a.state) == (wanted.type, destination, VERIFIED) for a in known
+        )
+        if not proved:
+            sent = await self._store.sends_since(wanted.type, destination, now - HOUR_MS)
+            if sent >= CODES_AN_HOUR:
+                raise HeliometerError(
+                    Code.RATE_LIMITED,
+                    f"{CODES_AN_HOUR} codes were sent to this address within the last hour.",
+                    details="Use one of them, or ask again later.",
+                    retry_after=HOUR_MS // 1000,
+                )
+        address = await self._store.put_address(new, caller.user_name, self._limit)
+        if address.state != VERIFIED:
+            code = self._delivery(
+                CODE_MESSAGE, caller.project_id, address.type, address.address, None,
+                payload={"address_id": address.id, "project_name": caller.project_name},
+            )  # fmt: skip
+            await self._store.enqueue([code])
+            self._queued()
+        return address
+
+    async def get_address(self, caller: Caller, address_id: str) -> NotificationAddress:
+        """One address."""
+        return await self._store.get_address(caller.project_id, address_id)
+
+    async def list_addresses(
+        self, caller: Caller, after: str | None = None, limit: int | None = None
+    ) -> list[NotificationAddress]:
+        """Addresses in order of creation, those behind the id ``after``."""
+        return await self._store.list_addresses(caller.project_id, after, limit)
+
+    async def delete_address(self, caller: Caller, address_id: str) -> None:
+        """Remove an address: nothing is sent to it any more."""
+        await self._store.delete_address(caller.project_id, address_id, caller.user_name)
+
+    # -- the ledger ---------------------------------------------------------------------------
+
+    async def ledger(
+        self, caller: Caller, wanted: DeliveryFilter, before: str | None, limit: int
+    ) -> list[Delivery]:
+        """Who was told of what, newest first."""
+        return await self._store.list_deliveries(caller.project_id, wanted, before, limit)
+
+    async def delivery(self, caller: Caller, delivery_id: str) -> Delivery:
+        """One entry of the ledger."""
+        return await self._store.get_delivery(caller.project_id, delivery_id)
+
+    async def replay(self, caller: Caller, delivery_id: str) -> Delivery:
+        """Try a failed notification anew; raises CONFLICT for any other."""
+        await self._store.retry_delivery(
+            caller.project_id, delivery_id, self.now_ms(), caller.user_name
+        )
+        self._queued()
+        return await self._store.get_delivery(caller.project_id, delivery_id)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _is_verified(self, method: NotificationMethod) -> bool:
+        known = await self._store.list_addresses(method.project_id)
+        return any(
+            (a.type, a.address, a.state) == (method.type, method.address, VERIFIED) for a in known
+        )
+
+    def _destination(self, wanted: Wanted, allowed: Collection[str]) -> str:
+        """The address in the form that is sent to."""
+        if wanted.type not in allowed:
+            raise Invalid(f"type: {wanted.type[:40]!r} is none; allowed are {', '.join(allowed)}.")
+        most = ADDRESS_LENGTH if wanted.type in VERIFIED_TYPES else URL_LENGTH
+        check_text("address", wanted.address, most)
+        if wanted.type == EMAIL:
+            return email_address(wanted.address)
+        if wanted.type == SMS:
+            return phone_number(wanted.address, wanted.region)
+        if wanted.type == WEBHOOK:
+            return self._webhook(wanted.address)
+        assert wanted.type == APPRISE
+        scheme = wanted.address.partition("://")[0].lower()
+        if scheme not in self._schemes:
+            raise Invalid(
+                f"address: the operator has not allowed {scheme[:40]!r}.",
+                details=f"Allowed are: {', '.join(sorted(self._schemes)) or 'none'} "
+                "(setting notify.apprise_schemes).",
+            )
+        return wanted.address
+
+    def _webhook(self, text: str) -> str:
+        schemes = ("https",) if self._https else ("http", "https")
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError as error:
+            raise Invalid(f"address: {text[:60]!r} is not a URL.") from error
+        if (
+            not text.isascii()
+            or re.search(r"\s", text)
+            or parts.scheme not in schemes
+            or not parts.hostname
+            or port == 0
+        ):
+            raise Invalid(
+                f"address: {text[:60]!r} is not a URL that starts with "
+                f"{' or '.join(s + '://' for s in schemes)}."
+            )
+        if parts.username is not None:
+            raise Invalid("address: must not hold a user name or password.")
+        return text
+
+    def _delivery(
+        self,
+        kind: str,
+        project_id: str,
+        type_: str,
+        address: str,
+        method_id: str | None,
+        *,
+        payload: dict[str, str],
+        status: str = PENDING,
+        reason: str = "",
+    ) -> Delivery:
+        now = self.now_ms()
+        return Delivery(
+            str(uuid.uuid4()), kind, project_id, type_, address, method_id, None, None, status,
+            reason, 0, now, now, now, dict(payload),
+        )  # fmt: skip
+
+
+def check_text(field: str, text: str, most: int) -> None:
+    """Raise INVALID unless a text is one printable line of 1 to ``most`` characters."""
+    if not 1 <= len(text) <= most:
+        raise Invalid(f"{field}: must have 1 to {most} characters, not {len(text)}.")
+    if not text.isprintable() or not text.strip():
+        raise Invalid(f"{field}: must be one line of printable characters, and not blank.")
+
+
+def email_address(text: str) -> str:
+    """An e-mail address as it is sent to; raises INVALID. Whether it exists, its code shows."""
+    try:
+        found = validate_email(
+            text, check_deliverability=False, allow_smtputf8=False, globally_deliverable=False
+        )
+    except EmailNotValidError as error:
+        raise Invalid(f"address: is not an e-mail address. {error}") from error
+    return found.ascii_email or found.normalized
+
+
+def phone_number(text: str, region: str | None) -> str:
+    """A telephone number in E.164; raises INVALID."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException as error:
+        raise _no_number(text, region) from error
+    if not phonenumbers.is_valid_number(number) or number.extension:
+        raise _no_number(text, region)
+    if region is None and not re.fullmatch(r"\+[0-9]{7,15}", text):
+        raise _no_number(text, region)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _no_number(text: str, region: str | None) -> Invalid:
+    form = "E.164, such as +12063823454" if region is None else "a US number or E.164"
+    return Invalid(f"address: {text[:40]!r} is not a telephone number that exists, in {form}.")
