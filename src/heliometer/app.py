@@ -35,7 +35,11 @@ from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.ingest.receipts import LIFE_MS, Receipts
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Writer
+from heliometer.model.notifications import DELIVERED, FAILED
 from heliometer.model.projects import LEVEL_INTERVAL_S
+from heliometer.notify.heartbeat import beat
+from heliometer.notify.kinds import load_kinds
+from heliometer.notify.pipeline import Notifier
 from heliometer.observe.figures import Figures
 from heliometer.observe.logs import logging_to_stderr
 from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
@@ -48,6 +52,7 @@ from heliometer.stores.resources.projects import SqlProjectStore
 from heliometer.stores.resources.tokens import SqlTokenStore
 from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.backup import back_up
+from heliometer.usecases.charts import Charts
 from heliometer.usecases.health import Health
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics
@@ -63,6 +68,7 @@ COLLECTOR_FIGURES = {
     "dropped": "Measurements that it gave up.",
     "errors": "Errors that it met.",
 }
+FORGOTTEN_AT_ONCE = 10_000
 UPKEEP_S = 60
 """Seconds between two looks at what is to be sealed, removed or forgotten."""
 
@@ -132,19 +138,36 @@ async def running(
         )
 
         alarm_store = SqlAlarmStore(resources)
-        evaluator = Evaluator(store, registry, writer, alarm_store, settings.alarms, clock)
+        outbox = SqlNotificationStore(resources)
+        validation = Validation(outbox, clock, time.monotonic)
+        kinds = load_kinds(settings)
+        notifier = Notifier(
+            outbox,
+            kinds,
+            settings.notify,
+            settings.base_url,
+            clock,
+            make_code=validation.make_code,
+            make_chart=Charts(store, registry).of,
+        )
+        evaluator = Evaluator(
+            store, registry, writer, alarm_store, settings.alarms, clock, committed=notifier.wake
+        )
         stack.push_async_callback(evaluator.close)
         await evaluator.start()
-
-        outbox = SqlNotificationStore(resources)
         alarms = Alarms(
             alarm_store, evaluator, settings.limits, settings.metrics.retention_days, clock
         )
-        notifications = Notifications(outbox, settings, clock)
-        validation = Validation(outbox, clock, time.monotonic)
+        notifications = Notifications(outbox, settings, clock, notifier.wake)
 
         _watch(figures, settings, registry, writer, store)
         _watch_alarms(figures, evaluator)
+        for status in (DELIVERED, FAILED):
+            figures.watch(
+                f"notifications_{status}",
+                f"Notifications that were {status}.",
+                partial(notifier.counts.__getitem__, status),
+            )
         dialects = [
             v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation),
             v1_0.dialect(alarms, notifications),
@@ -170,6 +193,9 @@ async def running(
             await store.maintain(now_ms)
             await store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
             receipts.forget(now_ms)
+            kept_ms = settings.notify.keep_days * DAY_MS
+            await outbox.forget_deliveries(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+            await alarm_store.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
             await identity.purge_expired()
 
         async def order_seal(_: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +208,13 @@ async def running(
 
         orders: dict[str, control.Order] = {"seal": order_seal, "backup": order_backup}
         _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
+        if "notifier" in roles:
+            _background(stack, notifier.run(), "notifier")
+            if settings.notify.heartbeat_to:
+                heart = beat(
+                    kinds, settings.notify, settings.base_url, clock, lambda: evaluator.is_punctual
+                )
+                _background(stack, heart, "heartbeat")
         if "evaluator" in roles:
             _background(stack, evaluator.run(), "evaluator")
         if "collector" in roles and settings.collector.enabled:

@@ -352,6 +352,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return parse_address(self.server.listen)
 
     @property
+    def base_url(self) -> str:
+        """The URL in messages, without a final slash."""
+        url = self.server.public_url or f"{self.scheme}://{self.server.listen}"
+        return url.rstrip("/")
+
+    @property
     def scheme(self) -> str:
         """``https`` where a certificate is set."""
         return "https" if self.server.tls_cert else "http"

@@ -93,6 +93,8 @@ class Delivery:
     created_ms: int
     next_attempt_ms: int
     changed_ms: int
+    started_ms: int
+    """When the period began in which it is retried: its creation, or its replay."""
     payload: dict[str, Any] = field(default_factory=dict)
     """What the message is made of: plain data, by kind."""
 
@@ -208,6 +210,15 @@ class NotificationStore(Protocol):
 
     async def backlog(self) -> tuple[int, int | None]:
         """How many deliveries are pending, and when the oldest of them was queued."""
+        ...
+
+    async def defer(self, ids: Sequence[str], until_ms: int) -> None:
+        """Give up claims without an attempt: the deliveries are due again at ``until_ms``."""
+        ...
+
+    async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> list[Delivery]:
+        """Claim every other pending alarm message to the destination of a claimed one, those
+        behind it in order too, for a digest."""
         ...
 
     async def next_due_ms(self) -> int | None:

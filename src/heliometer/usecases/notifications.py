@@ -270,7 +270,7 @@ class Notifications:
         now = self.now_ms()
         return Delivery(
             str(uuid.uuid4()), kind, project_id, type_, address, method_id, None, None, status,
-            reason, 0, now, now, now, dict(payload),
+            reason, 0, now, now, now, now, dict(payload),
         )  # fmt: skip
 
 

@@ -326,6 +326,7 @@ async def _queue(
                 "next_attempt_at": transition.at_ms,
                 "leased_until": 0,
                 "changed_at": transition.at_ms,
+                "started_at": transition.at_ms,
                 "payload": json.dumps(
                     {
                         "alarm_id": alarm.id,

@@ -10,7 +10,9 @@ from sqlalchemy.orm import aliased
 
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.notifications import (
+    ALARM_MESSAGE,
     CODE_MESSAGE,
+    DELIVERED,
     FAILED,
     IN_PROGRESS,
     PENDING,
@@ -311,14 +313,36 @@ class SqlNotificationStore:
                         reason=reason[:2000],
                         attempts=DeliveryRow.attempts + 1,
                         changed_at=now_ms,
-                        next_attempt_at=case(
-                            (DeliveryRow.next_attempt_at > next_attempt_ms,
-                             DeliveryRow.next_attempt_at),
-                            else_=next_attempt_ms,
-                        ),
+                        next_attempt_at=next_attempt_ms,
                         leased_until=0,
                     )
                 )  # fmt: skip
+
+    async def defer(self, ids: Sequence[str], until_ms: int) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(DeliveryRow)
+                .where(DeliveryRow.id.in_(ids), DeliveryRow.status == PENDING)
+                .values(next_attempt_at=until_ms, leased_until=0)
+            )
+
+    async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> list[Delivery]:
+        change = (
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.status == PENDING,
+                DeliveryRow.kind == ALARM_MESSAGE,
+                DeliveryRow.type == delivery.type,
+                DeliveryRow.address == delivery.address,
+                DeliveryRow.project_id == delivery.project_id,
+                DeliveryRow.leased_until <= now_ms,
+                DeliveryRow.id != delivery.id,
+            )
+            .values(leased_until=now_ms + lease_ms)
+            .returning(*DeliveryRow.__table__.columns)
+        )
+        async with self._database.write() as connection:
+            return [_to_delivery(row) for row in (await connection.execute(change)).all()]
 
     async def next_due_ms(self) -> int | None:
         wanted = select(
@@ -348,8 +372,8 @@ class SqlNotificationStore:
         wanted = select(func.count()).where(
             DeliveryRow.address == address,
             DeliveryRow.type == type_,
-            DeliveryRow.kind == "alarm",
-            DeliveryRow.status == "delivered",
+            DeliveryRow.kind == ALARM_MESSAGE,
+            DeliveryRow.status == DELIVERED,
             DeliveryRow.changed_at > since_ms,
         )
         async with self._database.read() as connection:
@@ -395,7 +419,7 @@ class SqlNotificationStore:
                 .where(DeliveryRow.id == delivery_id, DeliveryRow.status == FAILED)
                 .values(
                     status=PENDING, reason="", attempts=0, next_attempt_at=now_ms,
-                    changed_at=now_ms, leased_until=0,
+                    started_at=now_ms, changed_at=now_ms, leased_until=0,
                 )
             )  # fmt: skip
             await record(connection, now_ms, by, "replay notification", delivery_id, project_id)
@@ -491,7 +515,7 @@ def _to_delivery(row: Row[Any]) -> Delivery:
         id=row.id, kind=row.kind, project_id=row.project_id, type=row.type, address=row.address,
         method_id=row.method_id, alarm_id=row.alarm_id, transition_id=row.transition_id,
         status=row.status, reason=row.reason, attempts=row.attempts, created_ms=row.created_at,
-        next_attempt_ms=row.next_attempt_at, changed_ms=row.changed_at,
+        next_attempt_ms=row.next_attempt_at, changed_ms=row.changed_at, started_ms=row.started_at,
         payload=json.loads(row.payload),
     )  # fmt: skip
 
@@ -502,6 +526,6 @@ def _from_delivery(d: Delivery) -> dict[str, Any]:
         "address": d.address, "method_id": d.method_id, "alarm_id": d.alarm_id,
         "transition_id": d.transition_id, "status": d.status, "reason": d.reason,
         "attempts": d.attempts, "created_at": d.created_ms, "next_attempt_at": d.next_attempt_ms,
-        "leased_until": 0, "changed_at": d.changed_ms,
+        "leased_until": 0, "changed_at": d.changed_ms, "started_at": d.started_ms,
         "payload": json.dumps(d.payload, ensure_ascii=False),
     }  # fmt: skip

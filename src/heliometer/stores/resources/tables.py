@@ -251,5 +251,6 @@ class DeliveryRow(Base):
     created_at: Mapped[int] = mapped_column(BigInteger)
     next_attempt_at: Mapped[int] = mapped_column(BigInteger)
     leased_until: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[int] = mapped_column(BigInteger)
     changed_at: Mapped[int] = mapped_column(BigInteger)
     payload: Mapped[str] = mapped_column(Text)

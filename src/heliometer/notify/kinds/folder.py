@@ -1,0 +1,17 @@
+"""Messages as files: what a newcomer sees before a relay is set up."""
+
+import os
+from pathlib import Path
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file durably; it appears whole or not at all, and a duplicate replaces it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path, partial = folder / name, folder / f".{name}.part"
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return path
