@@ -209,6 +209,8 @@ async def running(
         orders: dict[str, control.Order] = {"seal": order_seal, "backup": order_backup}
         _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
         if "notifier" in roles:
+            # The embedded database has one process: what the last one claimed, it left behind.
+            await outbox.release_claims()
             _background(stack, notifier.run(), "notifier")
             if settings.notify.heartbeat_to:
                 heart = beat(

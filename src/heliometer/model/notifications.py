@@ -216,6 +216,11 @@ class NotificationStore(Protocol):
         """Give up claims without an attempt: the deliveries are due again at ``until_ms``."""
         ...
 
+    async def release_claims(self) -> None:
+        """Give up every claim: for a process that knows itself to be the only one, when it
+        starts."""
+        ...
+
     async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> list[Delivery]:
         """Claim every other pending alarm message to the destination of a claimed one, those
         behind it in order too, for a digest."""

@@ -326,6 +326,14 @@ class SqlNotificationStore:
                 .values(next_attempt_at=until_ms, leased_until=0)
             )
 
+    async def release_claims(self) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(DeliveryRow)
+                .where(DeliveryRow.status == PENDING, DeliveryRow.leased_until > 0)
+                .values(leased_until=0)
+            )
+
     async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> list[Delivery]:
         change = (
             update(DeliveryRow)
