@@ -204,6 +204,8 @@ class Engine:
         self._state = np.zeros(0, np.int8)
         self._unknown = np.zeros(0, np.int64)
         self._patience = np.zeros(0, np.int64)
+        self._ahead = np.zeros(0, np.int64)
+        """The minute for which an alarm went off at once: until then it is not judged again."""
         # By number of the watch: where it lies, and what of a batch may make an alarm certain.
         self._seen = np.zeros(0, np.bool_)
         self._depth_of = np.zeros(0, np.int64)
@@ -326,7 +328,7 @@ class Engine:
                 continue
             form.arrange()
             truth = combine(form.shape, [truths[row] for row in form.leaves])
-            changed += self._step(form.numbers, truth, blind=blind)
+            changed += self._step(form.numbers, truth, minute, blind=blind)
         calm = [(n, _ALARM) for n in self._flapping if self._is_calm(n, minute_ms)]
         moved = {n for n, _ in changed}
         changed += [(n, new) for n, new in calm if n not in moved]
@@ -393,7 +395,13 @@ class Engine:
             for n in counting.tolist()
             if n in self._alarm_at
         }
-        return zlib.compress(msgspec.json.encode({"unknown": known, "blind": self._blind}), 1)
+        ahead = {
+            self._alarm_at[n].watched.id: int(self._ahead[n])
+            for n in np.flatnonzero(self._ahead > self._evaluated).tolist()
+            if n in self._alarm_at
+        }
+        document = {"unknown": known, "ahead": ahead, "blind": self._blind}
+        return zlib.compress(msgspec.json.encode(document), 1)
 
     def restore(self, checkpoint: bytes, evaluated_ms: int) -> None:
         """Go on from a checkpoint, after the alarms were added."""
@@ -406,6 +414,10 @@ class Engine:
             alarm = self._alarms.get(alarm_id)
             if alarm is not None:
                 self._unknown[alarm.number] = unknown
+        for alarm_id, minute in known["ahead"].items():
+            alarm = self._alarms.get(alarm_id)
+            if alarm is not None:
+                self._ahead[alarm.number] = minute
 
     # -- inside: adding and removing ----------------------------------------------------------
 
@@ -413,7 +425,7 @@ class Engine:
         number = self._numbers.pop() if self._numbers else len(self._alarm_at)
         if number >= len(self._state):
             size = max(64, 2 * len(self._state))
-            for name in ("_state", "_unknown", "_patience"):
+            for name in ("_state", "_unknown", "_patience", "_ahead"):
                 old = getattr(self, name)
                 setattr(self, name, np.pad(old, (0, size - len(old))))
         form_key = shape(watched.expression)
@@ -427,7 +439,7 @@ class Engine:
         alarm = _Alarm(watched, number, form, parts, deque(watched.changes))
         self._alarms[watched.id] = self._alarm_at[number] = alarm
         self._state[number] = NUMBER[watched.state]
-        self._unknown[number] = 0
+        self._unknown[number] = self._ahead[number] = 0
         self._patience[number] = max(2, 2 * longest_period_s(watched.expression) // 60)
         if watched.state is State.FLAPPING:
             self._flapping.add(number)
@@ -635,8 +647,13 @@ class Engine:
 
     # -- inside: states -----------------------------------------------------------------------
 
-    def _step(self, numbers: Int64s, truth: Truths, *, blind: bool) -> list[tuple[int, int]]:
+    def _step(
+        self, numbers: Int64s, truth: Truths, minute: int, *, blind: bool
+    ) -> list[tuple[int, int]]:
         """Count what is unknown; the alarms that change, with their new state."""
+        behind = self._ahead[numbers] > minute
+        if behind.any():
+            numbers, truth = numbers[~behind], truth[~behind]
         state = self._state[numbers]
         is_unknown = truth == UNKNOWN
         unknown = np.where(is_unknown, self._unknown[numbers] + (not blind), 0)
@@ -662,6 +679,7 @@ class Engine:
         self._state[number] = new
         if at_once:
             self._unknown[number] = 0
+            self._ahead[number] = minute
         if new == _FLAPPING:
             self._flapping.add(number)
         else:

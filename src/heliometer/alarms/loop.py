@@ -20,7 +20,7 @@ from heliometer.config import AlarmSettings
 from heliometer.expression import Expression, parse, subexpressions
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Writer
-from heliometer.model.alarms import Alarm, AlarmStore, Outcome, Transition
+from heliometer.model.alarms import Alarm, AlarmStore, Outcome
 from heliometer.model.errors import HeliometerError, Invalid
 from heliometer.model.measurements import FUTURE_MS, Batch, MeasurementStore, Series
 
@@ -278,14 +278,15 @@ class Evaluator:
         batch = Batch.concatenate([b for b, _ in stored])
         series = [s for _, new in stored for s in new]
 
-        def take() -> list[Transition]:
+        def take() -> Outcome:
             if series:
                 self._engine.know(series)
-            return self._engine.take(batch, now)
+            transitions = self._engine.take(batch, now)
+            return Outcome(transitions, self._engine.checkpoint() if transitions else None)
 
-        transitions = await self._in_thread(take)
-        if transitions:
-            self._outcomes.put_nowait(Outcome(transitions))
+        outcome = await self._in_thread(take)
+        if outcome.transitions:
+            self._outcomes.put_nowait(outcome)
 
     # -- evaluation ---------------------------------------------------------------------------
 

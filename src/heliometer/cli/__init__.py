@@ -25,6 +25,11 @@ BROKEN_PIPE = 1
         "user": ("user:user", "Create and manage users (on the data directory)."),
         "token": ("token:token", "Issue, show and revoke tokens."),
         "metrics": ("metrics:metrics", "Push, list and query measurements."),
+        "alarms": ("alarms:alarms", "Define alarms, try them on history, ask why."),
+        "notifications": (
+            "notifications:notifications",
+            "Where notifications go, and who was told of what.",
+        ),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
         "restore": ("backup:restore", "Put a backup into a data directory."),

@@ -1,9 +1,12 @@
 """What went wrong, as the one line that the user sees."""
 
 import os
+import re
 
 import click
 
+_POINTED = re.compile(r"\n([^\n]*\n *\^)")
+"""Text and a caret below it: an expression with the place that is wrong."""
 FAILED = 1
 USAGE = 2
 
@@ -13,7 +16,8 @@ class CommandError(click.ClickException):
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """The line to show for ``error`` and the exit code."""
+    """The line to show for ``error`` and the exit code; where the message points at a place in a
+    text, that follows on lines of its own."""
     from heliometer.config import WrongSetting
     from heliometer.model.errors import HeliometerError
 
@@ -31,7 +35,11 @@ def explain(error: Exception) -> tuple[str, int]:
         message = f"{where}: {error.strerror}" if where else error.strerror
     else:
         message = _unforeseen(error)
-    return " ".join(message.split()), code
+    pointed = _POINTED.search(message)
+    if pointed:
+        message = message.replace(pointed[0], " ", 1)
+    line = " ".join(message.split())
+    return f"{line}\n{pointed[1]}" if pointed else line, code
 
 
 def _sentence(text: str) -> str:

@@ -28,6 +28,8 @@ class Reference:
     evaluated: int
     """The last minute that was evaluated."""
     state: State = State.UNDETERMINED
+    ahead: int = 0
+    """The minute for which it went off at once: earlier ones say nothing any more."""
     unknown: int = 0
     changes: list[int] = field(default_factory=list)
     blind: set[int] = field(default_factory=set)
@@ -44,7 +46,7 @@ class Reference:
             return
         for minute in range(self.evaluated + 1, now // MINUTE + 2):
             if self.truth(self.expression, minute, only_certain=True) is True:
-                self.unknown = 0
+                self.unknown, self.ahead = 0, minute
                 self.change(State.ALARM, now, minute, at_once=True)
                 return
 
@@ -55,6 +57,10 @@ class Reference:
         if blind:
             self.blind.add(minute - 1)
         self.evaluated = minute
+        if minute < self.ahead:
+            if self.state is State.FLAPPING and not self.flaps(minute * MINUTE):
+                self.change(State.ALARM, now, minute)
+            return
         truth = self.truth(self.expression, minute)
         if truth is None:
             self.unknown += not blind

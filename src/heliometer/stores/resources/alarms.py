@@ -178,14 +178,18 @@ class SqlAlarmStore:
         async with self._database.write() as connection:
             if outcome.transitions:
                 left_out = await _commit_transitions(connection, outcome.transitions)
+            values: dict[str, Any] = {}
             if outcome.evaluated_ms is not None:
-                values: dict[str, Any] = {"evaluated_at": outcome.evaluated_ms}
-                if outcome.checkpoint is not None:
-                    values["checkpoint"] = outcome.checkpoint
+                values["evaluated_at"] = outcome.evaluated_ms
+            if outcome.checkpoint is not None:
+                values["checkpoint"] = outcome.checkpoint
+            if values:
                 changed = await connection.execute(update(EvaluationRow).values(values))
                 if changed.rowcount == 0:
                     await connection.execute(
-                        insert(EvaluationRow).values({"id": 1, "checkpoint": b"", **values})
+                        insert(EvaluationRow).values(
+                            {"id": 1, "evaluated_at": 0, "checkpoint": b"", **values}
+                        )
                     )
         return left_out
 
