@@ -28,7 +28,7 @@ BROKEN_PIPE = 1
         "alarms": ("alarms:alarms", "Define alarms, try them on history, ask why."),
         "notifications": (
             "notifications:notifications",
-            "Where notifications go, and who was told of what.",
+            "Notification methods, addresses, and who was told of what.",
         ),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),

@@ -39,7 +39,12 @@ def list_(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List alarms with their states."""
+    """List alarms with their states.
+
+    \b
+    Examples:
+      heliometer alarms list --state ALARM
+    """
     from heliometer.cli.resources import pages, show_table, time_of
 
     given = {"state": state, "severity": severity, "name": name}
@@ -58,7 +63,12 @@ def list_(
 @client_options
 @click.argument("alarm")
 def show(access: Access, alarm: str) -> None:
-    """Show one ALARM, by name or id, as JSON."""
+    """Show one ALARM, by name or id, as JSON.
+
+    \b
+    Examples:
+      heliometer alarms show Busy
+    """
     from heliometer.cli.resources import named, show_json
 
     with access.connect() as client:
@@ -88,7 +98,13 @@ def _fields(function: Any) -> Any:
 @_fields
 @json_option
 def create(access: Access, name: str, expression: str, as_json: bool, **fields: Any) -> None:
-    """Create an alarm with a NAME and an EXPRESSION, and print its id."""
+    """Create an alarm with a NAME and an EXPRESSION, and print its id.
+
+    \b
+    Examples:
+      heliometer alarms create Quiet 'count(shop{metric_name=orders}, 300) < 1' --action Joe
+      heliometer alarms create Busy 'hpcs.compute{metric_name=cpu_total_utilization} > 90'
+    """
     from heliometer.cli.resources import send, show_json
 
     with access.connect() as client:
@@ -109,7 +125,13 @@ def create(access: Access, name: str, expression: str, as_json: bool, **fields: 
 @click.option("--enable/--disable", "enabled", default=None, help="Watch it, or not.")
 @json_option
 def update(access: Access, alarm: str, as_json: bool, **fields: Any) -> None:
-    """Change what is given of an ALARM (name or id), and leave the rest."""
+    """Change what is given of an ALARM (name or id), and leave the rest.
+
+    \b
+    Examples:
+      heliometer alarms update Busy --severity high --ok-action Joe
+      heliometer alarms update Busy --disable
+    """
     from heliometer.cli.resources import below, named, send, show_json
 
     with access.connect() as client:
@@ -126,7 +148,12 @@ def update(access: Access, alarm: str, as_json: bool, **fields: Any) -> None:
 @client_options
 @click.argument("alarm")
 def delete(access: Access, alarm: str) -> None:
-    """Delete an ALARM (name or id) with its history."""
+    """Delete an ALARM (name or id) with its history.
+
+    \b
+    Examples:
+      heliometer alarms delete Busy
+    """
     from heliometer.cli.resources import below, named, send
 
     with access.connect() as client:
@@ -189,7 +216,12 @@ def test(
 @click.argument("alarm")
 @json_option
 def explain(access: Access, alarm: str, as_json: bool) -> None:
-    """Say why an ALARM (name or id) is in its state."""
+    """Say why an ALARM (name or id) is in its state.
+
+    \b
+    Examples:
+      heliometer alarms explain Busy
+    """
     from heliometer.cli.explanation import text
     from heliometer.cli.resources import below, named, show_json
 
@@ -208,7 +240,13 @@ def explain(access: Access, alarm: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 def history(access: Access, alarm: str | None, limit: int, as_json: bool) -> None:
-    """Show what an ALARM (name or id), or every alarm, did, newest first; and who was told."""
+    """Show what an ALARM (name or id), or every alarm, did, newest first; and who was told.
+
+    \b
+    Examples:
+      heliometer alarms history Busy
+      heliometer alarms history --limit 10
+    """
     from heliometer.cli.explanation import event
     from heliometer.cli.resources import below, named, pages, show_json
 

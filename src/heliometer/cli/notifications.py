@@ -26,14 +26,24 @@ def notifications() -> None:
 
 @notifications.group()
 def methods() -> None:
-    """Notification methods: where notifications go."""
+    """Notification methods: where notifications go.
+
+    \b
+    Examples:
+      heliometer notifications methods create Joe EMAIL joe@mail.com
+    """
 
 
 @methods.command("list", epilog=ENVIRONMENT)
 @client_options
 @json_option
 def list_methods(access: Access, as_json: bool) -> None:
-    """List notification methods."""
+    """List notification methods.
+
+    \b
+    Examples:
+      heliometer notifications methods list
+    """
     from heliometer.cli.resources import show_table
 
     with access.connect() as client:
@@ -52,6 +62,11 @@ def create_method(access: Access, name: str, type_: str, address: str, as_json: 
     """Create a method: a NAME, EMAIL, SMS, WEBHOOK or APPRISE, and an ADDRESS; print its id.
 
     A webhook's secret, which signs what is posted, is shown this once.
+
+    \b
+    Examples:
+      heliometer notifications methods create Joe EMAIL joe@mail.com
+      heliometer notifications methods create Chat WEBHOOK https://chat.example.org/hook
     """
     from heliometer.cli.resources import send, show_json
 
@@ -70,7 +85,12 @@ def create_method(access: Access, name: str, type_: str, address: str, as_json: 
 @client_options
 @click.argument("method")
 def delete_method(access: Access, method: str) -> None:
-    """Delete a METHOD (name or id); it leaves every alarm's actions."""
+    """Delete a METHOD (name or id); it leaves every alarm's actions.
+
+    \b
+    Examples:
+      heliometer notifications methods delete Joe
+    """
     from heliometer.cli.resources import below, named, send
 
     with access.connect() as client:
@@ -83,7 +103,12 @@ def delete_method(access: Access, method: str) -> None:
 @click.argument("method")
 @click.option("--wait", default=20.0, show_default=True, help="Seconds to wait for its fate.")
 def test_method(access: Access, method: str, wait: float) -> None:
-    """Send a test message through a METHOD (name or id), as an alarm would; tell what became of it."""  # noqa: E501
+    """Send a test message through a METHOD (name or id), and tell what became of it.
+
+    \b
+    Examples:
+      heliometer notifications methods test Joe
+    """
     import time
 
     from heliometer.cli.errors import CommandError
@@ -105,14 +130,24 @@ def test_method(access: Access, method: str, wait: float) -> None:
 
 @notifications.group()
 def addresses() -> None:
-    """Notification addresses: proof that one may send there."""
+    """Notification addresses: proof that one may send there.
+
+    \b
+    Examples:
+      heliometer notifications addresses create EMAIL joe@mail.com
+    """
 
 
 @addresses.command("list", epilog=ENVIRONMENT)
 @client_options
 @json_option
 def list_addresses(access: Access, as_json: bool) -> None:
-    """List addresses and whether they are verified."""
+    """List addresses and whether they are verified.
+
+    \b
+    Examples:
+      heliometer notifications addresses list
+    """
     from heliometer.cli.resources import show_table
 
     with access.connect() as client:
@@ -127,7 +162,12 @@ def list_addresses(access: Access, as_json: bool) -> None:
 @click.argument("address")
 @click.option("--name", metavar="TEXT", help="A description.  [default: the address]")
 def create_address(access: Access, type_: str, address: str, name: str | None) -> None:
-    """Have a code sent to an ADDRESS of a TYPE (EMAIL or SMS); asked again, send another."""
+    """Have a code sent to an ADDRESS of a TYPE (EMAIL or SMS); asked again, send another.
+
+    \b
+    Examples:
+      heliometer notifications addresses create EMAIL joe@mail.com --name Joe
+    """
     from heliometer.cli.resources import send
 
     wanted = {"type": type_, "address": address, "name": name or address}
@@ -145,7 +185,12 @@ def create_address(access: Access, type_: str, address: str, name: str | None) -
 @client_options
 @click.argument("code")
 def verify(access: Access, code: str) -> None:
-    """Prove an address with the CODE that it received."""
+    """Prove an address with the CODE that it received.
+
+    \b
+    Examples:
+      heliometer notifications addresses verify 1234567890
+    """
     from heliometer.cli.resources import send
 
     with access.connect() as client:
@@ -157,7 +202,12 @@ def verify(access: Access, code: str) -> None:
 @client_options
 @click.argument("address")
 def delete_address(access: Access, address: str) -> None:
-    """Delete an ADDRESS (name or id): nothing is sent to it any more."""
+    """Delete an ADDRESS (name or id): nothing is sent to it any more.
+
+    \b
+    Examples:
+      heliometer notifications addresses delete Joe
+    """
     from heliometer.cli.resources import below, named, send
 
     with access.connect() as client:
@@ -171,7 +221,12 @@ def delete_address(access: Access, address: str) -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 def ledger(access: Access, status: str | None, limit: int, as_json: bool) -> None:
-    """List who was told of what, newest first."""
+    """List who was told of what, newest first.
+
+    \b
+    Examples:
+      heliometer notifications list --status failed
+    """
     from heliometer.cli.resources import pages, show_table, time_of
 
     with access.connect() as client:
@@ -190,7 +245,12 @@ def ledger(access: Access, status: str | None, limit: int, as_json: bool) -> Non
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="Every notification that failed.")
 def replay(access: Access, ids: tuple[str, ...], all_failed: bool) -> None:
-    """Try failed notifications anew."""
+    """Try failed notifications anew.
+
+    \b
+    Examples:
+      heliometer notifications replay --all-failed
+    """
     from heliometer.cli.resources import below, pages, send
 
     if bool(ids) == all_failed:

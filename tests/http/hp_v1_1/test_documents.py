@@ -3,8 +3,9 @@
 A case is a list of steps, sent one after the other. In requests and replies ``<ns>`` is a
 namespace of the case's own, ``<t+60>`` a Unix time and ``<iso+60>`` the same in ISO 8601, counted
 from the beginning of an hour in the near past; ``<now-60>`` is a Unix time counted from now.
-``<shop>`` and ``<stock>`` are ids of projects, and ``<url>`` is where the server is. ``…`` in a
-reply stands for any text. A step is sent by the user that ``by`` names, ``member`` unless given,
+``<shop>`` and ``<stock>`` are ids of projects, and ``<url>`` is where the server is. ``save`` names
+what a reply holds, such as ``alarm = "alarm.id"``: from then on it is ``<alarm>``. ``…`` in a reply
+stands for any text. A step is sent by the user that ``by`` names, ``member`` unless given,
 ``nobody`` without a token.
 """
 
@@ -56,7 +57,7 @@ def test_the_answer_is_the_documented_one(
         return str(seconds)
 
     def filled(text: str) -> str:
-        text = re.sub(r"<(ns|url|shop|stock)>", lambda m: words[m[1]], text)
+        text = re.sub(r"<([a-z_]+)>", lambda m: words.get(m[1], m[0]), text)
         return re.sub(r"<(t|now|iso)([+-]\d+)?>", moment, text)
 
     for step in case["step"]:
@@ -76,8 +77,13 @@ def test_the_answer_is_the_documented_one(
             assert agrees(filled(value), reply.headers.get(name)), f"{shown}: {name}"
         if "reply" in step:
             assert agrees(json.loads(filled(step["reply"])), reply.json()), shown
-        elif method != "HEAD":
+        elif method != "HEAD" and "save" not in step:
             assert reply.content == b"", shown
+        for name, path in step.get("save", {}).items():
+            found = reply.json()
+            for key in path.split("."):
+                found = found[int(key)] if key.isdecimal() else found[key]
+            words[name] = found
 
 
 def check_headers(headers: Any, content: bytes, step: dict[str, Any], method: str) -> None:

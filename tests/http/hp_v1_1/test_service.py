@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from hp_v1_1.conftest import People
 
+JSON = {"Content-Type": "application/json"}
 METHODS = {"get", "head", "post", "put", "patch", "delete"}
 
 
@@ -76,12 +78,19 @@ def test_what_the_description_guards_is_guarded(openapi: dict[str, Any], people:
 
 
 def test_the_examples_in_the_description_work(openapi: dict[str, Any], people: People) -> None:
-    tried = 0
+    tried, yesterday = 0, time.gmtime(time.time() - 86_400)
     with people.client() as client:
         for path, method, operation in operations(openapi):
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if "{" in path:
+                continue
             if operation["security"] and content and "example" in content:
-                reply = client.request(method.upper(), path, json=content["example"])
+                text = json.dumps(content["example"])
+                # Nothing older may be asked for: the example's day moves along.
+                text = text.replace(
+                    "2026-11-20T00:00Z", time.strftime("%Y-%m-%dT00:00Z", yesterday)
+                )
+                reply = client.request(method.upper(), path, content=text, headers=JSON)
                 assert str(reply.status_code) in operation["responses"], f"{method} {path}"
                 assert reply.is_success, reply.text
                 tried += 1
