@@ -89,7 +89,7 @@ def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = Non
 
 
 def digest_message(delivery: Delivery, gathered: Sequence[Delivery], base_url: str) -> Message:
-    """Several alarm messages to one destination in one; ``delivery`` is the first of them."""
+    """Several alarm messages to one destination in one, which has the id of ``delivery``."""
     entries = [
         {
             "at": when(d.payload["at_ms"]),
@@ -207,8 +207,12 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(text: str) -> str:
-    """Text on one line, without what could be taken for a header or reorder what is read."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    """Text on one line, without what could be taken for a header or reorder what is read.
+
+    ``=?`` begins an encoded word: the e-mail library decodes one that stands in a subject, line
+    breaks inside it and all.
+    """
+    return "".join(c if c.isprintable() else " " for c in text).replace("=?", "= ?").strip()
 
 
 def _cut(text: str, length: int) -> str:

@@ -100,7 +100,7 @@ class Notifier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: list[End] = []
         self._hosts: dict[str, _Host] = {}
-        self._digests: dict[tuple[str, str], int] = {}
+        self._digests: dict[tuple[str, str, str], int] = {}
         """For destinations that get too much, when their next digest is due."""
         self.counts: Counter[str] = Counter()
         """Messages by what became of them."""
@@ -136,8 +136,13 @@ class Notifier:
         if room <= 0:
             return
         due = await self._store.claim(self.now_ms(), LEASE_MS, room)
+        together: dict[object, list[Delivery]] = {}
         for delivery in due:
-            task = asyncio.create_task(self._deliver(delivery), name=f"notify {delivery.id}")
+            place = _place(delivery)
+            in_digest = delivery.kind == ALARM_MESSAGE and place in self._digests
+            together.setdefault(place if in_digest else delivery.id, []).append(delivery)
+        for deliveries in together.values():
+            task = asyncio.create_task(self._deliver(deliveries), name="notify")
             self._tasks.add(task)
             task.add_done_callback(self._done)
         if len(due) == room:
@@ -193,25 +198,32 @@ class Notifier:
             log.error("the outbox cannot be written: %s", error.message)
             await asyncio.sleep(1)
             return
+        except asyncio.CancelledError:
+            self._ends = ends + self._ends
+            raise
         self.counts.update(status for _, status, _, _ in ends)
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, deliveries: list[Delivery]) -> None:
+        """One delivery, or all that are due of a destination that gets digests."""
+        delivery = deliveries[0]
         name = _host(delivery)
         host = self._hosts.setdefault(name, _Host())
         if host.busy >= AT_ONCE_A_HOST or host.rests_until > self._steady():
             wait_ms = max(BUSY_MS, int((host.rests_until - self._steady()) * 1000))
-            await self._store.defer([delivery.id], self.now_ms() + wait_ms)
+            await self._store.defer([d.id for d in deliveries], self.now_ms() + wait_ms)
             return
         host.busy += 1
         try:
-            self._ends += await self._attempt(delivery)
+            self._ends += await self._attempt(deliveries)
             host.failures = 0
         except Rejected as error:
             host.failures = 0
-            self._ends.append((delivery.id, FAILED, str(error) or "refused", 0))
+            reason = str(error) or "refused"
+            self._ends += [(d.id, FAILED, reason, 0) for d in deliveries]
             log.warning("notification %s is refused for good: %s", delivery.id, error)
         except Exception as error:
-            self._failed(delivery, name, host, error)
+            for each in deliveries:
+                self._failed(each, name, host, error)
         finally:
             host.busy -= 1
             if not host.busy and not host.failures:
@@ -234,49 +246,48 @@ class Notifier:
         else:
             self._ends.append((delivery.id, PENDING, reason, at))
 
-    async def _attempt(self, delivery: Delivery) -> list[End]:
-        """Send one delivery, or the digest that it is gathered into; how each ended."""
+    async def _attempt(self, deliveries: list[Delivery]) -> list[End]:
+        """Send one message for the deliveries, and the digest's others; how each ended."""
+        delivery = deliveries[0]
         kind = self._kinds.get(delivery.type)
         if kind is None:
             raise Rejected(f"this service sends nothing of type {delivery.type}")
-        gathered = [delivery]
         if delivery.kind == ALARM_MESSAGE:
             waits_until = await self._digest_due(delivery)
             if waits_until > self.now_ms():
-                await self._store.defer([delivery.id], waits_until)
+                await self._store.defer([d.id for d in deliveries], waits_until)
                 return []
             if waits_until:
-                gathered += await self._store.gather(delivery, self.now_ms(), LEASE_MS)
-        message = await self._message(delivery, gathered)
+                deliveries += await self._store.gather(delivery, self.now_ms(), LEASE_MS)
+        message = await self._message(deliveries)
         if message is None:
             return [(delivery.id, WITHHELD, "the address is gone, or verified already", 0)]
         secret = await self._secret(delivery)
         async with asyncio.timeout(DEADLINE_S):
             said = await kind.send(message, delivery, secret)
-        if len(gathered) == 1:
-            return [(delivery.id, DELIVERED, said, 0)]
-        return [(d.id, DELIVERED, f"in digest {delivery.id}: {said}", 0) for d in gathered]
+        if len(deliveries) > 1:
+            said = f"in digest {delivery.id}: {said}"
+        return [(d.id, DELIVERED, said, 0) for d in deliveries]
 
     async def _digest_due(self, delivery: Delivery) -> int:
         """0: send it as it is; else when the digest is due that it belongs to."""
-        place = delivery.type, delivery.address
+        place = _place(delivery)
         now = self.now_ms()
-        sent = await self._store.sent_since(*place, now - HOUR_MS)
-        if sent < self._settings.per_address_per_hour:
-            self._digests.pop(place, None)
-            return 0
+        sent = await self._store.sent_since(delivery.type, delivery.address, now - HOUR_MS)
         interval = self._settings.digest_interval * 1000
         due = self._digests.get(place)
-        if due is None:
-            due = self._digests[place] = now + interval
-        elif due <= now:
+        if sent < self._settings.per_address_per_hour:
+            self._digests.pop(place, None)
+            return due or 0
+        if due is None or due <= now:
             self._digests[place] = now + interval
-        return due
+        return due or now + interval
 
-    async def _message(self, delivery: Delivery, gathered: list[Delivery]) -> Message | None:
-        if len(gathered) > 1:
-            gathered.sort(key=lambda d: (d.payload["at_ms"], d.transition_id or 0))
-            return digest_message(delivery, gathered, self._base_url)
+    async def _message(self, deliveries: list[Delivery]) -> Message | None:
+        delivery = deliveries[0]
+        if len(deliveries) > 1:
+            in_order = sorted(deliveries, key=lambda d: (d.payload["at_ms"], d.transition_id or 0))
+            return digest_message(delivery, in_order, self._base_url)
         if delivery.kind == ALARM_MESSAGE:
             return alarm_message(delivery, self._base_url, await self._picture(delivery))
         if delivery.kind == TEST_MESSAGE:
@@ -303,6 +314,11 @@ class Notifier:
             return ""
         method = await self._store.get_method(delivery.project_id, delivery.method_id)
         return method.secret
+
+
+def _place(delivery: Delivery) -> tuple[str, str, str]:
+    """What one digest is for: never two projects together."""
+    return delivery.project_id, delivery.type, delivery.address
 
 
 def _host(delivery: Delivery) -> str:

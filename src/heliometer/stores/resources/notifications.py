@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, and_, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
+from sqlalchemy.sql import ColumnElement
 
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.notifications import (
@@ -256,24 +257,13 @@ class SqlNotificationStore:
                 )
 
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> list[Delivery]:
-        earlier = aliased(DeliveryRow)
-        behind = (
-            select(earlier.id)
-            .where(
-                earlier.alarm_id == DeliveryRow.alarm_id,
-                earlier.method_id == DeliveryRow.method_id,
-                earlier.status == PENDING,
-                earlier.transition_id < DeliveryRow.transition_id,
-            )
-            .exists()
-        )
         due = (
             select(DeliveryRow.id)
             .where(
                 DeliveryRow.status == PENDING,
                 DeliveryRow.next_attempt_at <= now_ms,
                 DeliveryRow.leased_until <= now_ms,
-                ~behind,
+                ~_behind(),
             )
             .order_by(DeliveryRow.next_attempt_at, DeliveryRow.id)
             .limit(limit)
@@ -361,7 +351,7 @@ class SqlNotificationStore:
                     else_=DeliveryRow.next_attempt_at,
                 )
             )
-        ).where(DeliveryRow.status == PENDING)  # fmt: skip
+        ).where(DeliveryRow.status == PENDING, ~_behind())  # fmt: skip
         async with self._database.read() as connection:
             due: int | None = (await connection.execute(wanted)).scalar_one()
             return due
@@ -441,6 +431,21 @@ class SqlNotificationStore:
         async with self._database.write() as connection:
             gone = await connection.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(some)))
             return gone.rowcount
+
+
+def _behind() -> ColumnElement[bool]:
+    """Whether an earlier message of the same alarm and method is pending still."""
+    earlier = aliased(DeliveryRow)
+    return (
+        select(earlier.id)
+        .where(
+            earlier.alarm_id == DeliveryRow.alarm_id,
+            earlier.method_id == DeliveryRow.method_id,
+            earlier.status == PENDING,
+            earlier.transition_id < DeliveryRow.transition_id,
+        )
+        .exists()
+    )
 
 
 async def _check_number(

@@ -1,0 +1,127 @@
+"""A notifier over a real database, with a clock that tests turn."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliometer.config import NotifySettings, ServerSettings, Settings
+from heliometer.model.accounts import Project
+from heliometer.model.alarms import (
+    Alarm,
+    Finding,
+    Outcome,
+    SeriesValue,
+    State,
+    Transition,
+    WindowValue,
+)
+from heliometer.model.notifications import (
+    IN_PROGRESS,
+    PENDING,
+    TEST_MESSAGE,
+    Delivery,
+    NotificationAddress,
+    NotificationMethod,
+)
+from heliometer.notify.kinds import Kind
+from heliometer.notify.pipeline import Notifier
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.alarms import SqlAlarmStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.notifications import SqlNotificationStore
+
+START_MS = 1_795_000_020_000
+PROJECT = "a" * 32
+
+
+@dataclass
+class Office:
+    """A project with alarms and methods, and what is told about them."""
+
+    database: Database
+    store: SqlNotificationStore
+    alarms: SqlAlarmStore
+    now_ms: int = START_MS
+    steady_s: float = 0.0
+    codes: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def notifier(self, kinds: Mapping[str, Kind], **settings: Any) -> Notifier:
+        """A notifier with these ways."""
+
+        async def make_code(address_id: str) -> tuple[str, str] | None:
+            return self.codes.get(address_id)
+
+        return Notifier(
+            self.store,
+            kinds,
+            NotifySettings(**settings),
+            "https://monitoring.example.org",
+            lambda: self.now_ms / 1000,
+            make_code=make_code,
+            steady=lambda: self.steady_s,
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Turn the clock."""
+        self.now_ms += int(seconds * 1000)
+        self.steady_s += seconds
+
+    async def method(self, type_: str, address: str, *, verified: bool = True) -> str:
+        """A notification method's id."""
+        method = NotificationMethod(
+            str(uuid.uuid4()), PROJECT, "Joe", type_, address, self.now_ms, "key"
+        )
+        await self.store.create_method(method, "joe", 10_000)
+        if verified and type_ in ("EMAIL", "SMS"):
+            wanted = NotificationAddress(
+                str(uuid.uuid4()), PROJECT, type_, address, "Joe", IN_PROGRESS, self.now_ms,
+                self.now_ms + 1000,
+            )  # fmt: skip
+            kept = await self.store.put_address(wanted, "joe", 10_000)
+            await self.store.verify(kept.id, self.now_ms)
+        return method.id
+
+    async def alarm(self, name: str, *actions: str) -> str:
+        """An alarm's id; it tells the methods of ALARM and of OK."""
+        alarm = Alarm(
+            str(uuid.uuid4()), PROJECT, name, "ns > 1", name, self.now_ms, self.now_ms,
+            alarm_actions=actions, ok_actions=actions,
+        )  # fmt: skip
+        await self.alarms.create(alarm, "joe", 10_000)
+        return alarm.id
+
+    async def change(self, alarm_id: str, old: State, new: State) -> None:
+        """A transition, with what it queues."""
+        window = WindowValue(self.now_ms - 60_000, self.now_ms, 5.0)
+        finding = Finding(
+            "ns > 1", new is State.ALARM, "max", ">", 1.0, (window,), 1,
+            (SeriesValue({"host": "a"}, 5.0),),
+        )  # fmt: skip
+        change = Transition(alarm_id, self.now_ms, self.now_ms, old, new, False, (finding,))
+        assert await self.alarms.commit(Outcome([change])) == []
+
+    async def test_message(self, type_: str, address: str, method_id: str) -> str:
+        """A queued test message's id."""
+        delivery = Delivery(
+            str(uuid.uuid4()), TEST_MESSAGE, PROJECT, type_, address, method_id, None, None,
+            PENDING, "", 0, self.now_ms, self.now_ms, self.now_ms, self.now_ms,
+            {"method_name": "Joe", "user_name": "joe", "project_name": "shop"},
+        )  # fmt: skip
+        await self.store.enqueue([delivery])
+        return delivery.id
+
+    async def fate(self, delivery_id: str) -> Delivery:
+        """What became of a delivery."""
+        return await self.store.get_delivery(PROJECT, delivery_id)
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    database = await Database.open(Settings(server=ServerSettings(data_dir=str(tmp_path))))
+    await SqlAccountStore(database).add_project(Project(PROJECT, "shop"), 0, "test")
+    yield Office(database, SqlNotificationStore(database), SqlAlarmStore(database))
+    await database.close()
