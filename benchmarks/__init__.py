@@ -11,5 +11,6 @@ BENCHMARKS: dict[str, str] = {
     "size": "benchmarks.size",
     "start": "benchmarks.start",
     "crash": "benchmarks.crash",
+    "alarms": "benchmarks.alarms",
 }
 """Name of each benchmark → its module, imported only when it is run."""

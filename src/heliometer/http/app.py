@@ -106,7 +106,9 @@ class HttpApp:
                 caller.require(operation.permission)
                 call.caller_or_none = caller
             elif operation.knows_caller and "x-auth-token" in request.headers:
-                call.caller_or_none = await self._authenticator.authenticate(_token(scope))
+                caller = await self._authenticator.authenticate(_token(scope))
+                self._rate_limit.take(caller.project_id)
+                call.caller_or_none = caller
             response = await operation.handler(call)
         except HeliometerError as error:
             response = _refusal(dialect, error, request_id, request, route)

@@ -86,7 +86,7 @@ def _operation(dialect: Dialect, operation: Operation, schemas: dict[str, Any]) 
             for n in re.findall(r"{(\w+)(?::\w+)?}", operation.path)
         ],
         "responses": {str(s): _response(operation, s, schemas) for s in statuses(operation)},
-        "security": [{"token": []}] if operation.permission is not None else [],
+        "security": _security(operation),
     }
     if operation.body is not None:
         content: dict[str, Any] = {"schema": schemas[repr(operation.body)]}
@@ -94,6 +94,12 @@ def _operation(dialect: Dialect, operation: Operation, schemas: dict[str, Any]) 
             content["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {"application/json": content}}
     return described
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.permission is not None:
+        return [{"token": []}]
+    return [{"token": []}, {}] if operation.knows_caller else []
 
 
 def _response(operation: Operation, status: int, schemas: dict[str, Any]) -> dict[str, Any]:

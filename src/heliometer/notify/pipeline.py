@@ -20,6 +20,7 @@ from heliometer.model.notifications import (
     APPRISE,
     CODE_MESSAGE,
     DELIVERED,
+    EMAIL,
     FAILED,
     PENDING,
     TEST_MESSAGE,
@@ -56,6 +57,8 @@ TIRED = 5
 """Failures of a host in a row after which it is left alone for a while."""
 REST_S = 30.0
 CHARTS_AT_ONCE = 2
+STORM = 16
+"""Messages under way from which on mails go without pictures, sooner."""
 
 MakeCode = Callable[[str], Awaitable[tuple[str, str] | None]]
 MakeChart = Callable[[Delivery], Awaitable[Chart | None]]
@@ -299,7 +302,7 @@ class Notifier:
 
     async def _picture(self, delivery: Delivery) -> bytes | None:
         """The chart of an e-mail; whatever goes wrong with it, the message goes."""
-        if self._make_chart is None or delivery.type != "EMAIL":
+        if self._make_chart is None or delivery.type != EMAIL or len(self._tasks) > STORM:
             return None
         try:
             async with self._drawing, asyncio.timeout(5):

@@ -1,14 +1,10 @@
 """Notification methods and addresses, test messages, and the ledger of what was sent."""
 
-import re
+import asyncio
 import secrets
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from urllib.parse import urlsplit
-
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
+from dataclasses import dataclass, replace
 
 from heliometer.config import Settings
 from heliometer.model.errors import Code, HeliometerError, Invalid
@@ -24,6 +20,7 @@ from heliometer.model.notifications import (
     PENDING,
     SMS,
     TEST_MESSAGE,
+    TIMED_OUT,
     TYPES,
     URL_LENGTH,
     VERIFIED,
@@ -35,6 +32,13 @@ from heliometer.model.notifications import (
     NotificationAddress,
     NotificationMethod,
     NotificationStore,
+)
+from heliometer.usecases.destinations import (
+    apprise_url,
+    check_text,
+    email_address,
+    phone_number,
+    webhook_url,
 )
 from heliometer.usecases.validation import CODE_LIFE_MS
 
@@ -73,6 +77,7 @@ class Notifications:
         self._https = settings.webhook.require_https
         self._clock = clock
         self._queued = queued
+        self._asking = asyncio.Lock()
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the epoch."""
@@ -146,38 +151,30 @@ class Notifications:
             created_ms=now,
             expires_ms=now + CODE_LIFE_MS[wanted.type],
         )
-        known = await self._store.list_addresses(caller.project_id)
-        proved = any(
-            (a.type, a.address, a.state) == (wanted.type, destination, VERIFIED) for a in known
-        )
-        if not proved:
-            sent = await self._store.sends_since(wanted.type, destination, now - HOUR_MS)
-            if sent >= CODES_AN_HOUR:
-                raise HeliometerError(
-                    Code.RATE_LIMITED,
-                    f"{CODES_AN_HOUR} codes were sent to this address within the last hour.",
-                    details="Use one of them, or ask again later.",
-                    retry_after=HOUR_MS // 1000,
-                )
-        address = await self._store.put_address(new, caller.user_name, self._limit)
-        if address.state != VERIFIED:
-            code = self._delivery(
-                CODE_MESSAGE, caller.project_id, address.type, address.address, None,
-                payload={"address_id": address.id, "project_name": caller.project_name},
-            )  # fmt: skip
-            await self._store.enqueue([code])
-            self._queued()
+        async with self._asking:  # counted and queued in one, so that many at once get no more
+            known = await self._store.list_addresses(caller.project_id)
+            if not any(_proves(a, wanted.type, destination) for a in known):
+                await self._check_sends(wanted.type, destination, now)
+            address = await self._store.put_address(new, caller.user_name, self._limit)
+            if address.state != VERIFIED:
+                code = self._delivery(
+                    CODE_MESSAGE, caller.project_id, address.type, address.address, None,
+                    payload={"address_id": address.id, "project_name": caller.project_name},
+                )  # fmt: skip
+                await self._store.enqueue([code])
+                self._queued()
         return address
 
     async def get_address(self, caller: Caller, address_id: str) -> NotificationAddress:
         """One address."""
-        return await self._store.get_address(caller.project_id, address_id)
+        return self._as_of_now(await self._store.get_address(caller.project_id, address_id))
 
     async def list_addresses(
         self, caller: Caller, after: str | None = None, limit: int | None = None
     ) -> list[NotificationAddress]:
         """Addresses in order of creation, those behind the id ``after``."""
-        return await self._store.list_addresses(caller.project_id, after, limit)
+        found = await self._store.list_addresses(caller.project_id, after, limit)
+        return [self._as_of_now(address) for address in found]
 
     async def delete_address(self, caller: Caller, address_id: str) -> None:
         """Remove an address: nothing is sent to it any more."""
@@ -196,7 +193,15 @@ class Notifications:
         return await self._store.get_delivery(caller.project_id, delivery_id)
 
     async def replay(self, caller: Caller, delivery_id: str) -> Delivery:
-        """Try a failed notification anew; raises CONFLICT for any other."""
+        """Try a failed notification anew; raises CONFLICT for any other, and for a code, which
+        has to be asked for anew: so they are counted."""
+        found = await self._store.get_delivery(caller.project_id, delivery_id)
+        if found.kind == CODE_MESSAGE:
+            raise HeliometerError(
+                Code.CONFLICT,
+                "A validation code cannot be replayed.",
+                details="POST /v1.1/notification-addresses with the same address sends a new one.",
+            )
         await self._store.retry_delivery(
             caller.project_id, delivery_id, self.now_ms(), caller.user_name
         )
@@ -205,11 +210,24 @@ class Notifications:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _as_of_now(self, address: NotificationAddress) -> NotificationAddress:
+        """An address whose newest code expired has timed out (v1.1 §2.2.4)."""
+        late = address.state == IN_PROGRESS and self.now_ms() >= address.expires_ms
+        return replace(address, state=TIMED_OUT) if late else address
+
     async def _is_verified(self, method: NotificationMethod) -> bool:
         known = await self._store.list_addresses(method.project_id)
-        return any(
-            (a.type, a.address, a.state) == (method.type, method.address, VERIFIED) for a in known
-        )
+        return any(_proves(a, method.type, method.address) for a in known)
+
+    async def _check_sends(self, type_: str, address: str, now: int) -> None:
+        sent = await self._store.sends_since(type_, address, now - HOUR_MS)
+        if sent >= CODES_AN_HOUR:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                f"{CODES_AN_HOUR} codes were sent to this address within the last hour.",
+                details="Use one of them, or ask again later.",
+                retry_after=HOUR_MS // 1000,
+            )
 
     def _destination(self, wanted: Wanted, allowed: Collection[str]) -> str:
         """The address in the form that is sent to."""
@@ -222,38 +240,9 @@ class Notifications:
         if wanted.type == SMS:
             return phone_number(wanted.address, wanted.region)
         if wanted.type == WEBHOOK:
-            return self._webhook(wanted.address)
+            return webhook_url(wanted.address, ("https",) if self._https else ("http", "https"))
         assert wanted.type == APPRISE
-        scheme = wanted.address.partition("://")[0].lower()
-        if scheme not in self._schemes:
-            raise Invalid(
-                f"address: the operator has not allowed {scheme[:40]!r}.",
-                details=f"Allowed are: {', '.join(sorted(self._schemes)) or 'none'} "
-                "(setting notify.apprise_schemes).",
-            )
-        return wanted.address
-
-    def _webhook(self, text: str) -> str:
-        schemes = ("https",) if self._https else ("http", "https")
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError as error:
-            raise Invalid(f"address: {text[:60]!r} is not a URL.") from error
-        if (
-            not text.isascii()
-            or re.search(r"\s", text)
-            or parts.scheme not in schemes
-            or not parts.hostname
-            or port == 0
-        ):
-            raise Invalid(
-                f"address: {text[:60]!r} is not a URL that starts with "
-                f"{' or '.join(s + '://' for s in schemes)}."
-            )
-        if parts.username is not None:
-            raise Invalid("address: must not hold a user name or password.")
-        return text
+        return apprise_url(wanted.address, self._schemes)
 
     def _delivery(
         self,
@@ -274,38 +263,5 @@ class Notifications:
         )  # fmt: skip
 
 
-def check_text(field: str, text: str, most: int) -> None:
-    """Raise INVALID unless a text is one printable line of 1 to ``most`` characters."""
-    if not 1 <= len(text) <= most:
-        raise Invalid(f"{field}: must have 1 to {most} characters, not {len(text)}.")
-    if not text.isprintable() or not text.strip():
-        raise Invalid(f"{field}: must be one line of printable characters, and not blank.")
-
-
-def email_address(text: str) -> str:
-    """An e-mail address as it is sent to; raises INVALID. Whether it exists, its code shows."""
-    try:
-        found = validate_email(
-            text, check_deliverability=False, allow_smtputf8=False, globally_deliverable=False
-        )
-    except EmailNotValidError as error:
-        raise Invalid(f"address: is not an e-mail address. {error}") from error
-    return found.ascii_email or found.normalized
-
-
-def phone_number(text: str, region: str | None) -> str:
-    """A telephone number in E.164; raises INVALID."""
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException as error:
-        raise _no_number(text, region) from error
-    if not phonenumbers.is_valid_number(number) or number.extension:
-        raise _no_number(text, region)
-    if region is None and not re.fullmatch(r"\+[0-9]{7,15}", text):
-        raise _no_number(text, region)
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-def _no_number(text: str, region: str | None) -> Invalid:
-    form = "E.164, such as +12063823454" if region is None else "a US number or E.164"
-    return Invalid(f"address: {text[:40]!r} is not a telephone number that exists, in {form}.")
+def _proves(address: NotificationAddress, type_: str, destination: str) -> bool:
+    return (address.type, address.address, address.state) == (type_, destination, VERIFIED)

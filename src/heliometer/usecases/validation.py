@@ -1,18 +1,20 @@
 """Validation codes: made when they are sent, and checked without telling which exist
-(RELIABILITY, trap 1; docs/decisions/0011)."""
+(RELIABILITY, trap 1 and test 18; docs/decisions/0011)."""
 
 import asyncio
 import hashlib
 import hmac
+import math
 import re
 import secrets
-from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from argon2.low_level import Type, hash_secret_raw
 
+from heliometer.identity.throttle import SIZE, Budgets, Key, network
 from heliometer.model.errors import Code, HeliometerError, Malformed
-from heliometer.model.identity import Caller
+from heliometer.model.identity import Caller, Permission
 from heliometer.model.notifications import EMAIL, SMS, NotificationStore, ValidationCode
 
 CODE_LIFE_MS = {SMS: 600_000, EMAIL: 86_400_000}
@@ -22,16 +24,16 @@ CODES_KEPT = 3
 """Codes of one address that are good at the same time: a slow mail must not void a quick one."""
 FAILURES = 5
 """Wrong tries in a project after which its open codes are void."""
-SPAN_S = 600.0
-TRIES_A_PROJECT = 30
-TRIES_A_CLIENT = 30
+TRIES = 30
 TRIES_OVERALL = 1000
-"""Wrong tries within SPAN_S after which further ones are refused."""
+SPAN_S = 600.0
+"""Seconds in which a project or a client earns TRIES wrong tries, and all together TRIES_OVERALL;
+more are refused."""
 CODE_LENGTH = 200
 
 
 class Validation:
-    """Makes and checks codes."""
+    """Makes and checks codes. ``clock`` counts seconds since the epoch, ``steady`` any seconds."""
 
     def __init__(
         self,
@@ -41,23 +43,29 @@ class Validation:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._projects = _Budget(TRIES_A_PROJECT, steady)
-        self._clients = _Budget(TRIES_A_CLIENT, steady)
-        self._overall = _Budget(TRIES_OVERALL, steady)
+        self._steady = steady
+        self._projects = Budgets(TRIES, SPAN_S / TRIES, SIZE)
+        self._clients = Budgets(TRIES, SPAN_S / TRIES, SIZE)
+        self._overall = Budgets(TRIES_OVERALL, SPAN_S / TRIES_OVERALL, SIZE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._right: dict[tuple[str, bytes], None] = {}
+        """Codes that were right of late, the latest last, by who may use them and digest."""
         self._hashing = asyncio.Semaphore(2)  # each hash takes 64 MiB
 
     async def make_code(self, address_id: str) -> tuple[str, str] | None:
-        """A new code for an address, short and long; only digests of it are kept. ``None``: the
-        address is gone, or verified."""
+        """A new code for an address: the short form, and for an e-mail the long one.
+
+        Only digests of it are kept. ``None``: the address is gone, or verified.
+        """
         address = await self._store.find_address(address_id)
         if address is None:
             return None
         short = "".join(secrets.choice("0123456789") for _ in range(SHORT_DIGITS))
-        long = secrets.token_urlsafe(24)
+        long = secrets.token_urlsafe(24) if address.type == EMAIL else ""
         code = ValidationCode(
             address_id,
             await self._short_hash(address.project_id, short),
-            hashlib.sha256(long.encode()).digest(),
+            _digest(long) if long else b"",
             int(self._clock() * 1000) + CODE_LIFE_MS[address.type],
         )
         return (short, long) if await self._store.add_code(code, CODES_KEPT) else None
@@ -66,25 +74,19 @@ class Validation:
         """Use up a code: its address is verified from now on.
 
         The short code is good with a token of its project only, the long one without as well.
-        Raises NOT_FOUND for a code that is wrong, used or expired, MALFORMED for what can be none,
-        and RATE_LIMITED after too many wrong ones.
+        ``client`` is the network address that the request came from. Raises NOT_FOUND for a code
+        that is wrong, used or expired, MALFORMED for what can be none, RATE_LIMITED after too many
+        wrong ones, and FORBIDDEN for a caller who may not change the project.
         """
         text = code.strip()
         if not 1 <= len(text) <= CODE_LENGTH or not re.fullmatch(r"[A-Za-z0-9_-]+", text):
             raise Malformed("validation_code: is not a code that this service sends.")
-        keys = [(self._clients, client), (self._overall, "")]
+        project = ""
         if caller is not None:
-            keys.append((self._projects, caller.project_id))
-        for budget, key in keys:
-            budget.check(key)
-        now = int(self._clock() * 1000)
-        found = await self._find(caller, text, now)
-        if found is not None and await self._store.verify(found.address_id, now):
+            caller.require(Permission.MANAGE)
+            project = caller.project_id
+        if await self._use(project, client, text):
             return
-        for budget, key in keys:
-            budget.spend(key)
-        if caller is not None:
-            await self._store.code_failed(caller.project_id, FAILURES)
         raise HeliometerError(
             Code.NOT_FOUND,
             "There is no such validation code.",
@@ -92,53 +94,76 @@ class Validation:
             "an e-mail is good.",
         )
 
-    async def _find(self, caller: Caller | None, text: str, now: int) -> ValidationCode | None:
-        digest = hashlib.sha256(text.encode()).digest()
-        found = await self._store.find_long_code(digest, now)
-        if found is not None or caller is None:
-            return found
-        hashed = await self._short_hash(caller.project_id, text[:SHORT_DIGITS])
-        whole = len(text) == SHORT_DIGITS
-        for each in await self._store.codes(caller.project_id, now):
-            if hmac.compare_digest(each.short_hash, hashed) and whole:
-                found = each
-        return found
+    async def _use(self, project: str, client: str, text: str) -> bool:
+        now = int(self._clock() * 1000)
+        known = (project, _digest(text))
+        spends = self._spends(project, client)
+        # One at a time in a project: so no more guesses see a code than its failures allow, and
+        # of many who have the right one, all but the first see that it was right.
+        async with self._turn(project):
+            found = await self._store.find_long_code(known[1], now)
+            if found is None:
+                if known not in self._right:
+                    self._check(spends)
+                found = await self._find_short(project, text, now)
+            if found is not None:
+                self._remember(known)
+                return await self._store.verify(found.address_id, now)
+            if known not in self._right:
+                self._spend(spends)
+                if project:
+                    await self._store.code_failed(project, FAILURES)
+            return False
 
-    async def _short_hash(self, project_id: str, short: str) -> str:
+    async def _find_short(self, project: str, text: str, now: int) -> ValidationCode | None:
+        if not project or len(text) != SHORT_DIGITS:
+            return None
+        codes = await self._store.codes(project, now)
+        # That there are any, the project's list of addresses tells as well.
+        hashed = await self._short_hash(project, text) if codes else ""
+        right = [c for c in codes if hmac.compare_digest(c.short_hash, hashed)]
+        return right[0] if right else None
+
+    async def _short_hash(self, project: str, short: str) -> str:
         """Slow on purpose: ten digits are quickly tried. Salted by project, so that one hash is
         compared with all of a project's codes."""
-        salt = hashlib.sha256(f"heliometer validation {project_id}".encode()).digest()[:16]
+        salt = hashlib.sha256(f"heliometer validation {project}".encode()).digest()[:16]
         async with self._hashing:
             raw = await asyncio.to_thread(
                 hash_secret_raw, short.encode(), salt, 3, 65_536, 4, 32, Type.ID
             )
         return raw.hex()
 
+    def _turn(self, project: str) -> asyncio.Lock:
+        # Who has no token is not held up: the long codes cannot be guessed.
+        return self._turns.setdefault(project, asyncio.Lock()) if project else asyncio.Lock()
 
-class _Budget:
-    """How often each key may fail within a span."""
+    def _spends(self, project: str, client: str) -> list[tuple[Budgets, Key]]:
+        # Strangers have an overall budget of their own: they cannot spend that of the signed in.
+        overall = ("signed in" if project else "open", "")
+        spends = [(self._clients, ("", network(client))), (self._overall, overall)]
+        return [*spends, (self._projects, (project, ""))] if project else spends
 
-    def __init__(self, tries: int, steady: Callable[[], float]) -> None:
-        self._tries = tries
-        self._steady = steady
-        self._failed: dict[str, deque[float]] = {}
-
-    def check(self, key: str) -> None:
-        """Raise RATE_LIMITED when the key failed too often of late."""
-        failed = self._failed.get(key)
-        now = self._steady()
-        while failed and failed[0] <= now - SPAN_S:
-            failed.popleft()
-        if failed is not None and not failed:
-            del self._failed[key]
-        elif failed is not None and len(failed) >= self._tries:
+    def _check(self, spends: list[tuple[Budgets, Key]]) -> None:
+        wait_s = max(budgets.wait_s(key, self._steady()) for budgets, key in spends)
+        if wait_s > 0:
             raise HeliometerError(
                 Code.RATE_LIMITED,
                 "Too many wrong validation codes.",
                 details="Wait, and use the code of the newest message.",
-                retry_after=max(1, int(failed[0] + SPAN_S - now) + 1),
+                retry_after=math.ceil(wait_s),
             )
 
-    def spend(self, key: str) -> None:
-        """The key failed once more."""
-        self._failed.setdefault(key, deque(maxlen=self._tries)).append(self._steady())
+    def _spend(self, spends: list[tuple[Budgets, Key]]) -> None:
+        for budgets, key in spends:
+            budgets.start(key)
+            budgets.finish(key, self._steady(), failed=True)
+
+    def _remember(self, known: tuple[str, bytes]) -> None:
+        self._right[known] = None
+        if len(self._right) > SIZE:
+            del self._right[next(iter(self._right))]
+
+
+def _digest(code: str) -> bytes:
+    return hashlib.sha256(code.encode()).digest()

@@ -8,12 +8,14 @@ from starlette.responses import Response
 
 from heliometer.dialects.hp import wire
 from heliometer.http.operation import Call, Operation, Parameter
+from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Permission
 from heliometer.model.notifications import (
-    IN_PROGRESS,
+    ALARM_MESSAGE,
+    CODE_MESSAGE,
     SMS,
     STATUSES,
-    TIMED_OUT,
+    TEST_MESSAGE,
     VERIFIED_TYPES,
     Delivery,
     DeliveryFilter,
@@ -25,6 +27,8 @@ from heliometer.usecases.validation import Validation
 
 PAGE = 1000
 LEDGER = 50
+"""Entries of the ledger in one answer unless the caller says how many."""
+KINDS = (ALARM_MESSAGE, TEST_MESSAGE, CODE_MESSAGE)
 NATIONAL = "US"
 """v1.0 accepts its documented national form."""
 
@@ -107,12 +111,21 @@ def _methods(notifications: Notifications, version: str) -> tuple[Operation, ...
             document["links"] = wire.next_link(call, base, more)
         return wire.json_response(document)
 
-    async def get(call: Call) -> Response:
+    async def known(call: Call) -> NotificationMethod:
+        """The method that the path names, if this version has its type."""
         method = await notifications.get_method(call.caller, call.path_params["method_id"])
-        return wire.json_response({"notification_method": render(call, method)})
+        if version == "v1.0" and method.type not in VERIFIED_TYPES:
+            raise HeliometerError(
+                Code.NOT_FOUND, f"There is no notification method {method.id!r} in v1.0."
+            )
+        return method
+
+    async def get(call: Call) -> Response:
+        return wire.json_response({"notification_method": render(call, await known(call))})
 
     async def delete(call: Call) -> Response:
-        await notifications.delete_method(call.caller, call.path_params["method_id"])
+        method = await known(call)
+        await notifications.delete_method(call.caller, method.id)
         return Response(status_code=204)
 
     def render(call: Call, method: NotificationMethod) -> dict[str, Any]:
@@ -138,8 +151,8 @@ def _methods(notifications: Notifications, version: str) -> tuple[Operation, ...
             wire.only_400(create), manage, 201, (413, 415, 429), body=MethodBody, example=example,
         ),
         Operation(
-            "GET", "/notification-methods", "List all notification methods", f"{section}.2", find,
-            read, parameters=_PAGE,
+            "GET", "/notification-methods", "List all notification methods", f"{section}.2",
+            wire.marked(find), read, parameters=_PAGE,
         ),
         Operation(
             "GET", "/notification-methods/{method_id}", "Get a specific notification method",
@@ -189,12 +202,11 @@ def _addresses(notifications: Notifications, validation: Validation) -> tuple[Op
         return Response(status_code=204)
 
     def render(call: Call, address: NotificationAddress) -> dict[str, Any]:
-        late = address.state == IN_PROGRESS and notifications.now_ms() >= address.expires_ms
         return {
             "id": address.id,
             "links": wire.self_link(call, f"{base}/{address.id}"),
             "type": address.type,
-            "state": TIMED_OUT if late else address.state,
+            "state": address.state,
             "address": address.address,
             "name": address.name,
         }
@@ -212,12 +224,12 @@ def _addresses(notifications: Notifications, validation: Validation) -> tuple[Op
         ),
         Operation(
             "GET", "/notification-addresses", "List all notification addresses", "v1.1 §4.4.5.2",
-            find, read, parameters=_PAGE,
+            wire.marked(find), read, parameters=_PAGE,
         ),
         Operation(
             "POST", "/notification-addresses/validate",
             "Validate a received validation code", "v1.1 §4.4.5.6", wire.only_400(validate), None,
-            204, (401, 404, 413, 415, 429), body=CodeBody,
+            204, (401, 403, 404, 413, 415, 429), body=CodeBody,
             example={"validation_code": "1234567890"}, knows_caller=True,
         ),
         Operation(
@@ -240,12 +252,12 @@ def _ledger(notifications: Notifications) -> tuple[Operation, ...]:
         query = call.request.query_params
         marker, given = wire.page(call, PAGE)
         limit = given or LEDGER
-        status = wire.only(query, "status")
+        status, kind = wire.only(query, "status"), wire.only(query, "kind")
         wanted = DeliveryFilter(
             status=wire.one_of("status", status, STATUSES) if status else None,
             alarm_id=wire.only(query, "alarm_id"),
             method_id=wire.only(query, "notification_method_id"),
-            kind=wire.only(query, "kind"),
+            kind=wire.one_of("kind", kind, KINDS) if kind else None,
         )
         found = await notifications.ledger(call.caller, wanted, marker, limit + 1)
         shown = found[:limit]
@@ -273,7 +285,7 @@ def _ledger(notifications: Notifications) -> tuple[Operation, ...]:
             manage, 202, (404,),
         ),
         Operation(
-            "GET", "/notifications", "List who was told of what", beyond, find, read,
+            "GET", "/notifications", "List who was told of what", beyond, wire.marked(find), read,
             parameters=_LEDGER,
         ),
         Operation(
@@ -316,6 +328,6 @@ _LEDGER = (
     Parameter("status", f"One of {', '.join(STATUSES)}."),
     Parameter("alarm_id", "Only what this alarm sent."),
     Parameter("notification_method_id", "Only what this method was sent."),
-    Parameter("kind", "One of alarm, test, code."),
+    Parameter("kind", f"One of {', '.join(KINDS)}."),
     *_PAGE,
 )

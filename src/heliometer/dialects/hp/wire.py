@@ -167,6 +167,21 @@ def only_400(handler: Handler) -> Handler:
     return handle
 
 
+def marked(handler: Handler) -> Handler:
+    """A handler of a list, which documents no 404: what is not found is what the marker names."""
+
+    @functools.wraps(handler)
+    async def handle(call: Call) -> Response:
+        try:
+            return await handler(call)
+        except HeliometerError as error:
+            if error.code is Code.NOT_FOUND:
+                raise Malformed("marker: is not one that this service gave.") from error
+            raise
+
+    return handle
+
+
 def one_of(name: str, text: str, allowed: Sequence[str]) -> str:
     """A word out of a list, in any case."""
     for word in allowed:

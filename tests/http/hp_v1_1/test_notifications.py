@@ -1,0 +1,189 @@
+"""Notification methods and addresses over a socket: races, pages, and whatever else is sent."""
+
+import asyncio
+import email
+import email.policy
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import RunningServer
+from mail_server import text_of
+
+VALIDATE = "/v1.1/notification-addresses/validate"
+FEW = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of their own: wrong codes are counted against everybody at this address."""
+    running = RunningServer(
+        tmp_path_factory.mktemp("codes") / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}
+    ).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    with server.client() as connected:
+        yield connected
+
+
+def received(server: RunningServer, address: str) -> tuple[str, str]:
+    """The short and the long code of the mail to an address, once it is there."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        for file in (server.data_dir / "outbox" / "email" / "new").glob("*"):
+            mail = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+            if mail["To"] == address:
+                short, long = re.findall(r'"validation_code": "([\w-]+)"', text_of(mail))
+                return short, long
+        time.sleep(0.05)
+    raise AssertionError(f"no mail to {address}")
+
+
+def ask(client: httpx.Client, address: str) -> str:
+    fields = {"type": "EMAIL", "address": address}
+    reply = client.post("/v1.1/notification-addresses", json={"notification_address": fields})
+    assert reply.status_code == 201, reply.text
+    assert reply.json()["notification_address"]["name"] == address
+    address_id: str = reply.json()["notification_address"]["id"]
+    return address_id
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+def test_a_hundred_at_once_with_the_right_code_get_one_204(
+    server: RunningServer, client: httpx.Client, kind: str
+) -> None:
+    address = f"{kind}@mail.com"
+    address_id = ask(client, address)
+    short, long = received(server, address)
+    code, headers = (short, dict(client.headers)) if kind == "short" else (long, {})
+
+    async def race() -> list[int]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as racer:
+            wanted = {"validation_code": code}
+            posts = [racer.post(VALIDATE, json=wanted, headers=headers) for _ in range(100)]
+            return [reply.status_code for reply in await asyncio.gather(*posts)]
+
+    assert Counter(asyncio.run(race())) == {204: 1, 404: 99}
+    shown = client.get(f"/v1.1/notification-addresses/{address_id}").json()
+    assert shown["notification_address"]["state"] == "verified"
+
+
+def test_a_short_code_says_nothing_without_a_token(
+    server: RunningServer, client: httpx.Client
+) -> None:
+    ask(client, "ann@mail.com")
+    short, _ = received(server, "ann@mail.com")
+    right, wrong = (
+        httpx.post(server.url + VALIDATE, json={"validation_code": code})
+        for code in (short, "1234567890")
+    )
+    assert right.status_code == wrong.status_code == 404
+    faults = [r.json()["not_found"] for r in (right, wrong)]
+    assert faults[0]["message"] == faults[1]["message"]
+    assert faults[0]["details"] == faults[1]["details"]
+    assert client.post(VALIDATE, json={"validation_code": short}).status_code == 204
+
+
+@pytest.mark.parametrize(("path", "element", "fields"), [
+    ("/v1.1/notification-methods", "notification_method", {"name": "page"}),
+    ("/v1.1/notification-addresses", "notification_address", {}),
+])  # fmt: skip
+def test_a_list_comes_whole_or_page_by_page(
+    client: httpx.Client, path: str, element: str, fields: dict[str, str]
+) -> None:
+    for i in range(5):
+        body = {element: {**fields, "type": "EMAIL", "address": f"page{i}@mail.com"}}
+        assert client.post(path, json=body).status_code == 201
+    plural = path.rpartition("/")[2].replace("-", "_")
+    whole = client.get(path).json()
+    assert set(whole) == {plural}
+    pages: list[list[dict[str, Any]]] = []
+    following = f"{path}?limit=2"
+    while following:
+        page = client.get(following).json()
+        pages.append(page[plural])
+        following = page["links"][0]["href"] if page["links"] else ""
+    assert [entry for page in pages for entry in page] == whole[plural]
+    assert all(len(page) == 2 for page in pages[:-1])
+
+
+@pytest.mark.parametrize("path", [
+    "/v1.1/notification-methods", "/v1.0/notification-methods", "/v1.1/notification-addresses",
+    "/v1.1/notifications",
+])  # fmt: skip
+def test_a_marker_that_is_none_is_a_wrong_parameter(client: httpx.Client, path: str) -> None:
+    reply = client.get(path, params={"limit": 2, "marker": "garbage"})
+    assert reply.status_code == 400
+    assert reply.json()["bad_request"]["message"].startswith("marker: ")
+
+
+def test_v1_0_does_not_have_what_it_cannot_show(client: httpx.Client) -> None:
+    body = {"notification_method": {"name": "n", "type": "WEBHOOK", "address": "https://x.se/"}}
+    made = client.post("/v1.1/notification-methods", json=body).json()["notification_method"]
+    path = f"/v1.0/notification-methods/{made['id']}"
+    assert client.get(path).status_code == 404
+    assert client.delete(path).status_code == 404
+    listed = client.get("/v1.0/notification-methods").json()["notification_methods"]
+    assert made["id"] not in [m["id"] for m in listed]
+    assert client.get(path.replace("v1.0", "v1.1")).status_code == 200
+
+
+def test_the_description_shows_that_validating_knows_both_ways(server: RunningServer) -> None:
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    assert paths[VALIDATE]["post"]["security"] == [{"token": []}, {}]
+
+
+texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["EMAIL", "SMS", "WEBHOOK", "APPRISE", "joe@mail.com", "+12063823454",
+                     "x" * 251, "https://x.se", "http://[::1", "\0", "\ud800", "a\r\nb",
+                     "0123456789"]),
+)  # fmt: skip
+values = st.one_of(
+    texts, st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**400),
+    st.lists(texts, max_size=2), st.dictionaries(texts, texts, max_size=2),
+)  # fmt: skip
+fields = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("name", "type", "address", "colour"), values)
+)
+
+
+@FEW
+@given(
+    st.sampled_from(["methods", "addresses"]),
+    st.sampled_from(["v1.1", "v1.0"]),
+    st.one_of(fields, values),
+)
+def test_any_fields_get_an_answer(
+    client: httpx.Client, what: str, version: str, given: Any
+) -> None:
+    element = "notification_method" if what == "methods" else "notification_address"
+    body = json.dumps({element: given}).encode()
+    path = f"/{version}/notification-{what}"
+    reply = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    if version == "v1.0" and what == "addresses":
+        assert reply.status_code == 404, "v1.0 has no addresses"
+    else:
+        assert reply.status_code in (201, 400, 429), reply.text
+
+
+@FEW
+@given(values)
+def test_any_code_gets_an_answer(client: httpx.Client, code: Any) -> None:
+    body = json.dumps({"validation_code": code}).encode()
+    reply = client.post(VALIDATE, content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 404, 429), reply.text
+    assert (reply.status_code == 429) == ("Retry-After" in reply.headers)

@@ -1,0 +1,100 @@
+"""Two projects on a real database, with a notifier's hand that takes what is queued."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from heliometer.config import NotifySettings, ServerSettings, Settings
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.model.identity import ROLES, Caller
+from heliometer.model.notifications import CODE_MESSAGE, DELIVERED, Delivery, NotificationAddress
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.notifications import SqlNotificationStore
+from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.usecases.notifications import Notifications, Wanted
+from heliometer.usecases.validation import Validation
+
+CLIENT = "192.0.2.1"
+
+
+@dataclass
+class World:
+    """The use cases with what they stand on. Time stands still unless it is moved."""
+
+    store: SqlNotificationStore
+    settings: Settings
+    shop: Caller
+    stock: Caller
+    now: float = 1_800_000_000.0
+    woken: int = 0
+    notifications: Notifications = field(init=False)
+    validation: Validation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.notifications = Notifications(self.store, self.settings, self.clock, self._wake)
+        self.validation = Validation(self.store, self.clock, self.clock)
+
+    def clock(self) -> float:
+        """Now, in seconds."""
+        return self.now
+
+    def restarted(self) -> Validation:
+        """What another process, or the next, sees: only what is stored."""
+        return Validation(self.store, self.clock, self.clock)
+
+    async def ask(
+        self, address: str = "joe@mail.com", type_: str = "EMAIL", caller: Caller | None = None
+    ) -> NotificationAddress:
+        """Ask for a code."""
+        wanted = Wanted("Joe", type_, address)
+        return await self.notifications.create_address(caller or self.shop, wanted)
+
+    async def take(self) -> list[Delivery]:
+        """What is due, as a notifier takes it."""
+        return await self.store.claim(int(self.now * 1000), 60_000, 100)
+
+    async def codes(self) -> list[tuple[str, str]]:
+        """Send every code that is queued: the short and the long one of each."""
+        sent = []
+        for delivery in await self.take():
+            assert delivery.kind == CODE_MESSAGE
+            code = await self.validation.make_code(delivery.payload["address_id"])
+            if code is not None:
+                sent.append(code)
+            await self.store.settle(delivery.id, DELIVERED, "", int(self.now * 1000))
+        return sent
+
+    async def code(self, address: str = "joe@mail.com", type_: str = "EMAIL") -> tuple[str, str]:
+        """Ask for a code of the shop and receive it."""
+        await self.ask(address, type_)
+        (code,) = await self.codes()
+        return code
+
+    async def state(self, address: str = "joe@mail.com") -> str:
+        """The state of an address of the shop."""
+        known = await self.notifications.list_addresses(self.shop)
+        (found,) = (a for a in known if a.address == address)
+        return found.state
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+
+@asynccontextmanager
+async def running(folder: Path, schemes: str = "") -> AsyncIterator[World]:
+    """The world, in a folder of its own."""
+    settings = Settings(
+        server=ServerSettings(data_dir=str(folder)), notify=NotifySettings(apprise_schemes=schemes)
+    )
+    database = await Database.open(settings)
+    identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
+    ids = [await identity.create_project(name) for name in ("shop", "stock")]
+    shop = Caller("u", "ann", ids[0], "shop", ROLES["member"])
+    yield World(
+        SqlNotificationStore(database), settings, shop,
+        replace(shop, user_name="bob", project_id=ids[1], project_name="stock"),
+    )  # fmt: skip
+    identity.close()
+    await database.close()
