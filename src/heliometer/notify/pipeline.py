@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from heliometer.config import NotifySettings
@@ -44,10 +44,11 @@ log = logging.getLogger(__name__)
 DEADLINE_S = 30.0
 """For one attempt, whatever hangs."""
 LEASE_MS = 120_000
-AT_ONCE = 64
-"""Messages under way."""
-AT_ONCE_A_HOST = 8
-"""Of them to one host, so that one that hangs holds up nobody else."""
+AT_ONCE = 256
+"""Messages under way, and of them to one host, so that one that hangs holds up nobody else."""
+QUEUE_OF_A_HOST = 64
+AT_ONCE_A_HOST = 16
+"""Messages that are being handed to one host; the others of its queue wait for their turn."""
 BUSY_MS = 1_000
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 900.0
@@ -70,7 +71,8 @@ End = tuple[str, str, str, int]
 class _Host:
     """What is known of a place that messages go to."""
 
-    busy: int = 0
+    queue: int = 0
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_A_HOST))
     failures: int = 0
     rests_until: float = 0.0
 
@@ -211,13 +213,14 @@ class Notifier:
         delivery = deliveries[0]
         name = _host(delivery)
         host = self._hosts.setdefault(name, _Host())
-        if host.busy >= AT_ONCE_A_HOST or host.rests_until > self._steady():
+        if host.queue >= QUEUE_OF_A_HOST or host.rests_until > self._steady():
             wait_ms = max(BUSY_MS, int((host.rests_until - self._steady()) * 1000))
             await self._store.defer([d.id for d in deliveries], self.now_ms() + wait_ms)
             return
-        host.busy += 1
+        host.queue += 1
         try:
-            self._ends += await self._attempt(deliveries)
+            async with host.turns:
+                self._ends += await self._attempt(deliveries)
             host.failures = 0
         except Rejected as error:
             host.failures = 0
@@ -228,8 +231,8 @@ class Notifier:
             for each in deliveries:
                 self._failed(each, name, host, error)
         finally:
-            host.busy -= 1
-            if not host.busy and not host.failures:
+            host.queue -= 1
+            if not host.queue and not host.failures:
                 self._hosts.pop(name, None)
 
     def _failed(self, delivery: Delivery, name: str, host: _Host, error: Exception) -> None:
