@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import socket
 import time
 
@@ -16,6 +17,8 @@ from heliometer.model.notifications import Delivery
 from heliometer.notify.kinds import Rejected
 from heliometer.notify.kinds.sms import judge
 from heliometer.notify.messages import Message
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 15
 ANSWER_BYTES = 4096
@@ -89,9 +92,10 @@ class WebhookKind:
         if not self._allow_private:
             for address in addresses:
                 if not is_public(address):
+                    # Which one, the tenant is not told: it may be the operator's.
+                    log.warning("a webhook to %s is refused: it is %s", host, address)
                     raise Rejected(
-                        f"{host} is {address}, which is not a public address "
-                        "(setting webhook.allow_private)"
+                        f"{host} is not a public address (setting webhook.allow_private)"
                     )
         return addresses[0]
 
