@@ -12,5 +12,6 @@ BENCHMARKS: dict[str, str] = {
     "start": "benchmarks.start",
     "crash": "benchmarks.crash",
     "alarms": "benchmarks.alarms",
+    "vmalert": "benchmarks.vmalert",
 }
 """Name of each benchmark → its module, imported only when it is run."""
