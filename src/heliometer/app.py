@@ -172,7 +172,11 @@ async def running(
             v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation),
             v1_0.dialect(alarms, notifications),
             telemetry_v2.dialect(
-                Health({"resources": resources.ping, "metrics": store.ping}, time.monotonic)
+                Health(
+                    {"resources": resources.ping, "metrics": store.ping}
+                    | ({"alarms": evaluator.ping} if "evaluator" in roles else {}),
+                    time.monotonic,
+                )
             ),
             *identity_dialect.dialects(identity, settings),
             service_dialect.dialect(figures, lambda: http.dialects),

@@ -21,7 +21,7 @@ from heliometer.expression import Expression, parse, subexpressions
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Writer
 from heliometer.model.alarms import Alarm, AlarmStore, Outcome
-from heliometer.model.errors import HeliometerError, Invalid
+from heliometer.model.errors import Code, HeliometerError, Invalid
 from heliometer.model.measurements import FUTURE_MS, Batch, MeasurementStore, Series
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ class Evaluator:
         self._evaluated_ms = 0
         self._blind_until_ms = 0
         self._drift_ms = 0.0
+        self._failed = False
+        """Whether the newest evaluation did."""
         self.lag_s = 0.0
         """From the time that the newest evaluation was due until it was committed, in seconds."""
         self.seconds = 0.0
@@ -104,8 +106,14 @@ class Evaluator:
 
     @property
     def is_punctual(self) -> bool:
-        """Whether the newest evaluation is no older than two minutes."""
-        return self.now_ms() - self._evaluated_ms < 2 * MINUTE_MS + self._grace_ms + PUNCTUAL_MS
+        """Whether the newest evaluation succeeded and is no older than two minutes."""
+        age_ms = self.now_ms() - self._evaluated_ms
+        return not self._failed and age_ms < 2 * MINUTE_MS + self._grace_ms + PUNCTUAL_MS
+
+    async def ping(self) -> None:
+        """For the health check: raise UNAVAILABLE unless alarms are evaluated in time."""
+        if not self.is_punctual:
+            raise HeliometerError(Code.UNAVAILABLE, "Alarms are not evaluated in time.")
 
     @property
     def uncommitted(self) -> int:
@@ -265,8 +273,11 @@ class Evaluator:
     async def _watch_arrivals(self) -> None:
         while True:
             await self._stored_here.wait()
-            async with self._turn:
-                await self._feed()
+            try:
+                async with self._turn:
+                    await self._feed()
+            except Exception:
+                log.exception("measurements did not reach the alarms")
 
     async def _feed(self) -> None:
         """Give the engine what was stored since the last time. The turn is taken."""
@@ -299,7 +310,13 @@ class Evaluator:
             elif wait_s > 0:
                 await self._sleep(min(wait_s, LOOK_S))
             else:
-                await self._evaluate(minute)
+                try:
+                    await self._evaluate(minute)
+                except Exception:
+                    # The next minute is another chance; health shows it when there is none.
+                    log.exception("the evaluation of a minute failed")
+                    self._evaluated_ms = minute
+                    self._failed = True
 
     async def _evaluate(self, minute: int) -> None:
         late = self.now_ms() - minute - self._grace_ms
@@ -319,6 +336,7 @@ class Evaluator:
             )
             self.seconds = self._steady() - started
             self._evaluated_ms = minute
+            self._failed = False
             self._outcomes.put_nowait(Outcome(transitions, checkpoint, minute))
 
     def _clock_was_set(self) -> bool:
@@ -339,7 +357,11 @@ class Evaluator:
         while True:
             outcome = await self._outcomes.get()
             try:
-                await self._commit(await self._causes.add_to(outcome, self._watched))
+                try:
+                    outcome = await self._causes.add_to(outcome, self._watched)
+                except Exception:
+                    log.exception("the series behind a transition cannot be told")
+                await self._commit(outcome)
             finally:
                 self._outcomes.task_done()
 
@@ -360,6 +382,22 @@ class Evaluator:
         if outcome.transitions:
             log.info("%d alarms changed", len(outcome.transitions) - len(left_out))
             self._committed()
+        await self._watch_again(left_out)
+
+    async def _watch_again(self, alarm_ids: Iterable[str]) -> None:
+        """What was changed or deleted meanwhile: go on from what is stored."""
+        for alarm_id in alarm_ids:
+            known = self._watched.get(alarm_id)
+            if known is None:
+                continue
+            try:
+                alarm = await self._alarms.get(known[0], alarm_id)
+            except HeliometerError as error:
+                if error.code is Code.NOT_FOUND:
+                    await self.forget([alarm_id])
+                continue
+            if alarm.enabled:
+                await self.watch(alarm)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -16,7 +16,7 @@ from heliometer.expression import normal_form, parse
 from heliometer.ingest.registry import Name, Registry
 from heliometer.ingest.writer import Writer
 from heliometer.model.accounts import Project
-from heliometer.model.alarms import Alarm, Outcome, State
+from heliometer.model.alarms import Alarm, Outcome, State, Transition
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Batch
 from heliometer.stores.measurements.duckdb import DuckDBStore
@@ -248,3 +248,29 @@ async def test_when_the_clock_is_set_nothing_changes_by_itself(world: World) -> 
         steady = world.evaluator._steady
         await world.wait(10)
         assert await world.changes(alarm) == before
+
+
+async def test_a_state_that_the_store_knows_better_is_taken_from_it(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    # Somebody else decided: what the engine holds does not apply any more.
+    now = int(world.now_s * 1000)
+    other = Transition(alarm.id, now, now, U, ALARM, False, ())
+    assert await SqlAlarmStore.commit(world.alarms, Outcome([other])) == []
+    await world.measure(10)
+    await world.wait(60)
+    await world.measure(1)
+    await world.wait(60)
+    assert [s for _, s, _ in await world.changes(alarm)] == [ALARM, OK]
+    assert world.evaluator is not None
+    await world.evaluator.ping()
+
+
+async def test_health_notices_when_evaluation_stands_still(world: World) -> None:
+    await world.start()
+    assert world.evaluator is not None
+    await world.evaluator.ping()
+    await world.stop()
+    world.now_s += 300
+    with pytest.raises(HeliometerError):
+        await world.evaluator.ping()
