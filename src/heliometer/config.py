@@ -253,6 +253,14 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     alarms_per_project: Annotated[
         int, Meta(ge=1, description="Alarms that one project may have (429 for more).")
     ] = 10_000
+    alarm_minutes_per_project: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            description="Minutes of windows that are kept in memory for one project's alarms, 32 "
+            "bytes each (429 for more): long periods take many.",
+        ),
+    ] = 5_000_000
     methods_per_project: Annotated[
         int,
         Meta(

@@ -5,7 +5,7 @@ numbered by ``ms // 60000``; evaluating minute ``e`` looks at windows that end w
 """
 
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -195,6 +195,8 @@ class Engine:
         self._alarms: dict[str, _Alarm] = {}
         self._alarm_at: dict[int, _Alarm] = {}
         self._parts_of_watch: dict[int, set[int]] = {}
+        self._minutes: Counter[str] = Counter()
+        """Minutes of windows that are kept for each project."""
         self._filling: set[int] = set()
         self._flapping: set[int] = set()
         self._blind: list[int] = []
@@ -274,6 +276,10 @@ class Engine:
     def know(self, series: Iterable[Series]) -> None:
         """Match series that are new to the watched metrics."""
         self._seen[self._matching.know(series)] = True
+
+    def minutes_kept(self, project_id: str) -> int:
+        """Minutes of windows that are kept for a project's alarms; each takes 32 bytes."""
+        return self._minutes[project_id]
 
     # -- measurements -------------------------------------------------------------------------
 
@@ -445,9 +451,7 @@ class Engine:
             self._flapping.add(number)
 
     def _add_part(self, project_id: str, part: Subexpression, alarm: int, select: Select) -> int:
-        depth = SMALLEST_DEPTH
-        while depth < part.period_s // 60 * part.times + AHEAD + CAUGHT_UP + 1:
-            depth *= 2
+        depth = depth_of(part)
         watch = self._watch(project_id, part.metric, depth, select)
         if self._part_numbers:
             number = self._part_numbers.pop()
@@ -480,6 +484,7 @@ class Engine:
         del self._parts_of_watch[watch.number]
         project_id, metric = self._matching.watched(watch.number)
         del self._watches[project_id, metric, watch.windows.depth]
+        self._minutes[project_id] -= watch.windows.depth
         self._matching.remove(watch.number)
         watch.windows.free_column(watch.column)
         self._watch_of[watch.number] = None
@@ -506,6 +511,7 @@ class Engine:
         self._depth_of[number], self._column_of[number] = depth, watch.column
         self._watches[key] = watch
         self._watch_of[number] = watch
+        self._minutes[project_id] += depth
         self._seen[number] = len(self._matching.add(number, project_id, metric, select)) > 0
         self._filling.add(number)
         return watch
@@ -701,6 +707,14 @@ class Engine:
         while changes and changes[0] <= now_ms - self._rules.flapping_span_s * 1000:
             changes.popleft()
         return len(changes) <= self._rules.flapping_changes
+
+
+def depth_of(part: Subexpression) -> int:
+    """Minutes of windows that a subexpression needs, as they are kept."""
+    depth = SMALLEST_DEPTH
+    while depth < part.period_s // 60 * part.times + AHEAD + CAUGHT_UP + 1:
+        depth *= 2
+    return depth
 
 
 def _kind_of(part: Subexpression, depth: int) -> tuple[object, ...]:

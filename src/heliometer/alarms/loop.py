@@ -171,6 +171,10 @@ class Evaluator:
             for alarm_id in ids:
                 self._watched.pop(alarm_id, None)
 
+    def minutes_kept(self, project_id: str) -> int:
+        """Minutes of windows that are kept for a project's alarms."""
+        return self._engine.minutes_kept(project_id)
+
     async def explain(self, alarm: Alarm) -> Explanation:
         """Why the alarm is in its state, as of the last whole minute.
 

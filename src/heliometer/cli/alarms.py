@@ -81,10 +81,12 @@ def _fields(function: Any) -> Any:
             click.option("--description", metavar="TEXT"),
             click.option("--severity", type=click.Choice(SEVERITIES)),
             click.option("--action", "alarm_actions", multiple=True, metavar="METHOD",
-                         help="Tell this notification method (name or id) of ALARM; repeatable."),
-            click.option("--ok-action", "ok_actions", multiple=True, metavar="METHOD"),
+                         help="Tell this notification method (name or id) of ALARM; repeatable. "
+                         "'' for nobody."),
+            click.option("--ok-action", "ok_actions", multiple=True, metavar="METHOD",
+                         help="The same for OK."),
             click.option("--undetermined-action", "undetermined_actions", multiple=True,
-                         metavar="METHOD"),
+                         metavar="METHOD", help="The same for UNDETERMINED."),
         ]
     ):  # fmt: skip
         function = option(function)
@@ -272,7 +274,7 @@ def _given(client: Any, fields: dict[str, Any]) -> dict[str, Any]:
     for name, value in fields.items():
         if name.endswith("_actions"):
             if value:
-                given[name] = [_method_id(client, text) for text in value]
+                given[name] = [_method_id(client, text) for text in value if text]
         elif value is not None:
             given[name] = value
     return given

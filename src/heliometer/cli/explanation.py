@@ -34,12 +34,15 @@ def text(found: Mapping[str, Any]) -> str:
         lines += [f"    {label(s) or '(no dimensions)'}" for s in part["series"][:SHOWN]]
         if count > SHOWN:
             lines.append(f"    and {count - SHOWN} more")
+    if found["last_transition"] is not None:
+        lines += ["", "The last change was", event(found["last_transition"], "")]
     return "\n".join(lines)
 
 
 def event(entry: Mapping[str, Any], name: str) -> str:
     """One entry of the history."""
     head = f"{time_of(entry['at'])}  {entry['old_state']} -> {entry['new_state']}"
+    head += "  at once" if entry["at_once"] else ""
     head += ("  (flapping)" if entry["flapping"] else "") + (f"  {name}" if name else "")
     lines = [head]
     for finding in entry["reason"]:

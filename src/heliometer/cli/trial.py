@@ -47,7 +47,7 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     from heliometer.alarms.replay import replay
     from heliometer.cli.rows import Fault, Filling
     from heliometer.cli.sources import open_source
-    from heliometer.dialects.hp.alarms import replay_document
+    from heliometer.dialects.hp.alarm_documents import replay_document
     from heliometer.expression import parse, subexpressions
     from heliometer.model.measurements import Batch, Series
 
@@ -98,6 +98,8 @@ def show(expression: str, document: dict[str, Any], *, plot: bool, as_json: bool
         values = ", ".join(_value(f) for f in each["reason"])
         arrow = f"{each['old_state']} -> {each['new_state']}"
         click.echo(f"{time_of(each['at'])}  {arrow:<24}  {values}")
+    if document["transitions_left_out"]:
+        click.echo(f"… and {document['transitions_left_out']} more")
     if not document["transitions"]:
         click.echo("it would have stayed UNDETERMINED: is there any such metric in that time?")
     length = (
@@ -105,8 +107,9 @@ def show(expression: str, document: dict[str, Any], *, plot: bool, as_json: bool
         - datetime.fromisoformat(document["start_time"])
     ).total_seconds()
     part = document["seconds_in_alarm"] / length if length else 0.0
+    count = document["alarms"]
     click.echo(
-        f"{document['alarms']} alarms from {time_of(document['start_time'])} to "
+        f"{count} {'alarm' if count == 1 else 'alarms'} from {time_of(document['start_time'])} to "
         f"{time_of(document['end_time'])}; in alarm for "
         f"{_duration(document['seconds_in_alarm'])} ({part:.2%})"
     )

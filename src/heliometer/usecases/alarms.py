@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from heliometer.alarms.engine import Explanation
+from heliometer.alarms.engine import Explanation, depth_of
 from heliometer.alarms.replay import Replay
 from heliometer.config import LimitSettings
-from heliometer.expression import Expression, normal_form, parse
+from heliometer.expression import Expression, normal_form, parse, subexpressions
 from heliometer.model.alarms import (
     ACTIONS,
     DESCRIPTION_LENGTH,
@@ -25,13 +25,18 @@ from heliometer.model.identity import Caller
 
 log = logging.getLogger(__name__)
 
-DRY_RUN_MS = 45 * 86_400_000
-"""The longest time that a dry run looks back over."""
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+DRY_RUN_DAYS = 45
+"""The longest time that a dry run covers."""
+EVALUATIONS = 200_000
+"""Subexpressions × minutes of a dry run: about half a minute of work for it."""
 
 
 class Watching(Protocol):
     """What watches alarms (``alarms.loop.Evaluator``)."""
 
+    def minutes_kept(self, project_id: str) -> int: ...
     async def watch(self, alarm: Alarm) -> None: ...
     async def forget(self, alarm_ids: Iterable[str]) -> None: ...
     async def explain(self, alarm: Alarm) -> Explanation: ...
@@ -76,8 +81,10 @@ class Alarms:
         self._store = store
         self._watching = watching
         self._limits = limits
-        self._kept_ms = min(DRY_RUN_MS, retention_days * 86_400_000)
+        self._retention_days = retention_days
         self._clock = clock
+        self._trying: set[str] = set()
+        """Projects with a dry run under way."""
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the epoch."""
@@ -98,6 +105,7 @@ class Alarms:
             str(uuid.uuid4()), caller.project_id, "", "", "", now, now, state_since_ms=now
         )
         alarm = _changed(blank, wanted)
+        self._check_windows(alarm)
         await self._store.create(alarm, caller.user_name, self._limits.alarms_per_project)
         await self._watch(alarm)
         return alarm
@@ -116,6 +124,8 @@ class Alarms:
         """Change what is given and leave the rest. The state stays until the next evaluation."""
         old = await self._store.get(caller.project_id, alarm_id)
         alarm = replace(_changed(old, wanted), updated_ms=max(self.now_ms(), old.updated_ms))
+        if alarm.expression != old.expression:
+            self._check_windows(alarm)
         await self._store.update(alarm, caller.user_name)
         if not alarm.enabled:
             await self._watching.forget([alarm.id])
@@ -135,8 +145,11 @@ class Alarms:
         """Transitions of an alarm, or of the whole project, newest first."""
         return await self._store.history(caller.project_id, alarm_id, before_id, limit)
 
-    async def explain(self, caller: Caller, alarm_id: str) -> tuple[Alarm, Explanation]:
-        """Why an alarm is in its state; CONFLICT for one that is disabled."""
+    async def explain(
+        self, caller: Caller, alarm_id: str
+    ) -> tuple[Alarm, Explanation, HistoryEntry | None]:
+        """Why an alarm is in its state: how its expression stands, and its last transition, if
+        any; CONFLICT for one that is disabled."""
         alarm = await self._store.get(caller.project_id, alarm_id)
         if not alarm.enabled:
             raise HeliometerError(
@@ -144,25 +157,70 @@ class Alarms:
                 "The alarm is disabled: nothing watches it.",
                 details='Enable it with PATCH {"alarm": {"enabled": true}}.',
             )
-        return alarm, await self._watching.explain(alarm)
+        explanation = await self._watching.explain(alarm)
+        last = await self._store.history(caller.project_id, alarm_id, None, 1)
+        return alarm, explanation, last[0] if last else None
 
     async def dry_run(
         self, caller: Caller, expression: str, start_ms: int, end_ms: int | None
     ) -> Replay:
         """What an alarm with this expression would have done on the stored measurements.
 
-        Raises INVALID for a wrong expression or too much to read, MALFORMED for a wrong range.
+        Times in milliseconds since the epoch; without an end, and for one to come, it is now.
+        Raises INVALID for a wrong expression or too much to do, MALFORMED for a wrong range, and
+        RATE_LIMITED while another dry run of the project is under way: there is one thread for
+        those of all projects.
         """
         tree = parse(expression)
+        start, end = self._range(start_ms, end_ms)
+        parts = len(subexpressions(tree))
+        if parts * (end - start) // MINUTE_MS > EVALUATIONS:
+            raise Invalid(
+                f"expression: with {parts} subexpressions a dry run covers at most "
+                f"{EVALUATIONS // parts // 60} hours.",
+                details="Choose a shorter time, or try the subexpressions one by one.",
+            )
+        if caller.project_id in self._trying:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                "Another dry run of this project is under way.",
+                details="Send the request again when that is done.",
+                retry_after=5,
+            )
+        self._trying.add(caller.project_id)
+        try:
+            return await self._watching.dry_run(caller.project_id, tree, start, end)
+        finally:
+            self._trying.discard(caller.project_id)
+
+    def _range(self, start_ms: int, end_ms: int | None) -> tuple[int, int]:
         now = self.now_ms()
-        end = min(now, now if end_ms is None else end_ms)
+        end = now if end_ms is None else min(now, end_ms)
         if start_ms >= end:
             raise Malformed("start_time: must be before end_time, and in the past.")
-        if end - start_ms > self._kept_ms:
+        # A day more, since measurements are removed by whole days.
+        if start_ms < now - (self._retention_days + 1) * DAY_MS:
             raise Malformed(
-                f"start_time: a dry run covers at most {self._kept_ms // 86_400_000} days."
+                f"start_time: measurements are kept for {self._retention_days} days, "
+                "and what is older cannot be tried.",
+                details="heliometer alarms test --file tries an expression on a file of any age.",
             )
-        return await self._watching.dry_run(caller.project_id, tree, start_ms, end)
+        if end - start_ms > DRY_RUN_DAYS * DAY_MS:
+            raise Malformed(f"start_time: a dry run covers at most {DRY_RUN_DAYS} days.")
+        return start_ms, end
+
+    def _check_windows(self, alarm: Alarm) -> None:
+        """Long periods take memory: a project has only so much."""
+        kept = self._watching.minutes_kept(alarm.project_id)
+        more = sum(depth_of(part) for part in subexpressions(parse(alarm.expression)))
+        if kept + more > self._limits.alarm_minutes_per_project:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                f"The project's alarms keep {kept} minutes of windows and may keep "
+                f"{self._limits.alarm_minutes_per_project}; this one needs {more}.",
+                details="Choose shorter periods, or delete alarms that are not needed.",
+                retry_after=3600,
+            )
 
     async def _watch(self, alarm: Alarm) -> None:
         if not alarm.enabled:

@@ -1,22 +1,28 @@
 """Alarms of v1.1 (§4.4.6); beyond the document: change, history, explanation, dry run."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
-from heliometer.alarms.engine import Explanation
-from heliometer.alarms.replay import Replay
 from heliometer.dialects.hp import wire
+from heliometer.dialects.hp.alarm_documents import (
+    STATES,
+    alarm_document,
+    alarm_path,
+    entry_document,
+    explanation_document,
+    replay_document,
+)
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.model.alarms import (
+    DEFAULT_SEVERITY,
     SEVERITIES,
-    Alarm,
     AlarmFilter,
-    Finding,
-    HistoryEntry,
     State,
-    Transition,
 )
 from heliometer.model.errors import Malformed
 from heliometer.model.identity import Permission
@@ -25,20 +31,22 @@ from heliometer.usecases.alarms import Alarms, Definition
 PAGE = 1000
 HISTORY = 50
 """Entries of history in an answer unless another limit is given."""
+TRANSITIONS = 1000
+"""Transitions of a dry run that an answer spells out."""
 
 
-class AlarmFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class AlarmFields(msgspec.Struct, forbid_unknown_fields=True):
     """What the owner of an alarm decides. Beyond the document: description, severity, enabled,
     ok_actions, undetermined_actions."""
 
-    name: str | None = None
-    expression: str | None = None
-    alarm_actions: list[str] | None = None
-    ok_actions: list[str] | None = None
-    undetermined_actions: list[str] | None = None
-    description: str | None = None
-    severity: str | None = None
-    enabled: bool | None = None
+    name: str | UnsetType = UNSET
+    expression: str | UnsetType = UNSET
+    alarm_actions: list[str] | UnsetType = UNSET
+    ok_actions: list[str] | UnsetType = UNSET
+    undetermined_actions: list[str] | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    severity: str | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
 
 
 class AlarmBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,13 +69,13 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
 
     async def create(call: Call) -> Response:
         wanted = (await wire.body(call, AlarmBody)).alarm
-        alarm = await alarms.create(call.caller, _definition(wanted))
-        return wire.created(call, _path(alarm.id), {"alarm": _document(call, alarm)})
+        alarm = await alarms.create(call.caller, Definition(**_given(wanted)))
+        return wire.created(call, alarm_path(alarm.id), {"alarm": alarm_document(call, alarm)})
 
     async def find(call: Call) -> Response:
         query = call.request.query_params
         marker, limit = wire.page(call, PAGE)
-        states = {wire.one_of("state", s, _STATES) for s in _words(call, "state")}
+        states = {wire.one_of("state", s, STATES) for s in _words(call, "state")}
         enabled = wire.only(query, "enabled")
         wanted = AlarmFilter(
             name=wire.only(query, "name"),
@@ -84,7 +92,7 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
         found = await alarms.find(call.caller, wanted, marker, limit + 1 if limit else 1 << 31)
         more = limit is not None and len(found) > limit
         found = found[:limit]
-        document: dict[str, Any] = {"alarms": [_document(call, a) for a in found]}
+        document: dict[str, Any] = {"alarms": [alarm_document(call, a) for a in found]}
         if limit is not None:
             last = found[-1].id if more else None
             document["links"] = wire.next_link(call, "/v1.1/alarms", last)
@@ -92,30 +100,22 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
 
     async def get(call: Call) -> Response:
         alarm = await alarms.get(call.caller, call.path_params["alarm_id"])
-        return wire.json_response({"alarm": _document(call, alarm)})
+        return wire.json_response({"alarm": alarm_document(call, alarm)})
 
     async def put(call: Call) -> Response:
         wanted = (await wire.body(call, AlarmBody)).alarm
         for field in ("name", "expression"):
-            if getattr(wanted, field) is None:
+            if getattr(wanted, field) is UNSET:
                 raise Malformed(f"alarm.{field}: is missing.")
-        whole = AlarmFields(
-            alarm_actions=[], ok_actions=[], undetermined_actions=[], description="",
-            severity="medium", enabled=True,
-        )  # fmt: skip
-        for field in wanted.__struct_fields__:
-            if getattr(wanted, field) is not None:
-                setattr(whole, field, getattr(wanted, field))
-        return await _update(call, whole)
+        return await _update(call, replace(_BLANK, **_given(wanted)))
 
     async def patch(call: Call) -> Response:
-        return await _update(call, (await wire.body(call, AlarmBody)).alarm)
+        wanted = (await wire.body(call, AlarmBody)).alarm
+        return await _update(call, Definition(**_given(wanted)))
 
-    async def _update(call: Call, wanted: AlarmFields) -> Response:
-        changed = await alarms.update(
-            call.caller, call.path_params["alarm_id"], _definition(wanted)
-        )
-        return wire.json_response({"alarm": _document(call, changed)})
+    async def _update(call: Call, wanted: Definition) -> Response:
+        changed = await alarms.update(call.caller, call.path_params["alarm_id"], wanted)
+        return wire.json_response({"alarm": alarm_document(call, changed)})
 
     async def delete(call: Call) -> Response:
         await alarms.delete(call.caller, call.path_params["alarm_id"])
@@ -128,24 +128,29 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
         before = wire.whole_number("marker", marker, 1, 10**11) if marker else None
         found = await alarms.history(call.caller, alarm_id, before, limit + 1)
         more, found = len(found) > limit, found[:limit]
-        path = f"{_path(alarm_id)}/history" if alarm_id else "/v1.1/alarms/history"
+        path = f"{alarm_path(alarm_id)}/history" if alarm_id else "/v1.1/alarms/history"
         return wire.json_response(
             {
-                "history": [_entry(e) for e in found],
+                "history": [entry_document(e) for e in found],
                 "links": wire.next_link(call, path, str(found[-1].id) if more else None),
             }
         )
 
     async def explain(call: Call) -> Response:
-        alarm, explanation = await alarms.explain(call.caller, call.path_params["alarm_id"])
-        return wire.json_response({"explanation": _explained(alarm, explanation)})
+        found = await alarms.explain(call.caller, call.path_params["alarm_id"])
+        return wire.json_response({"explanation": explanation_document(*found)})
 
     async def dry_run(call: Call) -> Response:
         wanted = await wire.body(call, DryRunBody)
         start = wire.time_ms("start_time", wanted.start_time)
         end = wire.time_ms("end_time", wanted.end_time) if wanted.end_time else None
         replay = await alarms.dry_run(call.caller, wanted.expression, start, end)
-        return wire.json_response({"dry_run": replay_document(replay, values=wanted.values)})
+        # It may be megabytes: others are answered meanwhile.
+        return await asyncio.to_thread(
+            lambda: wire.json_response(
+                {"dry_run": replay_document(replay, values=wanted.values, most=TRANSITIONS)}
+            )
+        )
 
     example = {
         "alarm": {
@@ -162,7 +167,8 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
             (409, 413, 415, 422, 429), body=AlarmBody, example=example,
         ),
         Operation(
-            "GET", "/alarms", "List all alarms", "v1.1 §4.4.6.2", find, read, parameters=_FILTERS
+            "GET", "/alarms", "List all alarms", "v1.1 §4.4.6.2", wire.marked(find), read,
+            parameters=_FILTERS,
         ),
         Operation(
             "GET", "/alarms/history", "List what all alarms did", beyond, history, read,
@@ -203,132 +209,12 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
     )  # fmt: skip
 
 
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """What the evaluation of a subexpression found."""
+def _given(fields: AlarmFields) -> dict[str, Any]:
+    """The fields that a request names."""
     return {
-        "subexpression": finding.text,
-        "truth": finding.truth,
-        "function": finding.function,
-        "operator": finding.operator,
-        "threshold": finding.threshold,
-        "windows": [
-            {"start": wire.iso(w.start_ms), "end": wire.iso(w.end_ms), "value": w.value}
-            for w in finding.windows
-        ],
-        "matching_series": finding.matching,
-        "series": [{"dimensions": dict(s.dimensions), "value": s.value} for s in finding.series],
-    }
-
-
-def transition_document(transition: Transition) -> dict[str, Any]:
-    """One change of state, and why."""
-    return {
-        "at": wire.iso(transition.at_ms),
-        "old_state": _shown(transition.old),
-        "new_state": _shown(transition.new),
-        "flapping": transition.new is State.FLAPPING,
-        "minute": wire.iso(transition.minute_ms),
-        "at_once": transition.at_once,
-        "reason": [finding_document(f) for f in transition.findings],
-    }
-
-
-def replay_document(replay: Replay, *, values: bool) -> dict[str, Any]:
-    """What an alarm would have done."""
-    alarm = replay.spans(State.ALARM) + replay.spans(State.FLAPPING)
-    document: dict[str, Any] = {
-        "start_time": wire.iso(replay.start_ms),
-        "end_time": wire.iso(replay.end_ms),
-        "transitions": [transition_document(t) for t in replay.transitions],
-        "alarms": sum(t.new is State.ALARM for t in replay.transitions),
-        "seconds_in_alarm": sum(end - start for start, end in alarm) / 1000,
-        "spans": [{"start": wire.iso(start), "end": wire.iso(end)} for start, end in sorted(alarm)],
-    }
-    if values:
-        document["minutes"] = [m // 1000 for m in replay.minutes_ms]
-        document["values"] = [list(v) for v in replay.values]
-    return document
-
-
-def _definition(fields: AlarmFields) -> Definition:
-    given: dict[str, Any] = {name: getattr(fields, name) for name in fields.__struct_fields__}
-    for name, value in given.items():
-        given[name] = tuple(value) if isinstance(value, list) else value
-    return Definition(**given)
-
-
-def _path(alarm_id: str) -> str:
-    return f"/v1.1/alarms/{alarm_id}"
-
-
-def _document(call: Call, alarm: Alarm) -> dict[str, Any]:
-    return {
-        "id": alarm.id,
-        "links": wire.self_link(call, _path(alarm.id)),
-        "name": alarm.name,
-        "expression": alarm.expression,
-        "state": _shown(alarm.state),
-        "alarm_actions": alarm.alarm_actions,
-        "ok_actions": alarm.ok_actions,
-        "undetermined_actions": alarm.undetermined_actions,
-        "description": alarm.description,
-        "severity": alarm.severity,
-        "enabled": alarm.enabled,
-        "flapping": alarm.state is State.FLAPPING,
-        "state_since": wire.iso(alarm.state_since_ms),
-        "created_at": wire.iso(alarm.created_ms),
-        "updated_at": wire.iso(alarm.updated_ms),
-    }
-
-
-def _shown(state: State) -> str:
-    """v1.1 knows no FLAPPING: it is an alarm all the same."""
-    return State.ALARM.value if state is State.FLAPPING else state.value
-
-
-def _entry(entry: HistoryEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "alarm_id": entry.transition.alarm_id,
-        **transition_document(entry.transition),
-        "notifications": [
-            {
-                "id": d.id,
-                "notification_method_id": d.method_id,
-                "type": d.type,
-                "address": d.address,
-                "status": d.status,
-                "reason": d.reason,
-                "attempts": d.attempts,
-                "at": wire.iso(d.at_ms),
-            }
-            for d in entry.deliveries
-        ],
-    }
-
-
-def _explained(alarm: Alarm, explanation: Explanation) -> dict[str, Any]:
-    return {
-        "alarm_id": alarm.id,
-        "name": alarm.name,
-        "expression": alarm.expression,
-        "state": _shown(explanation.state),
-        "flapping": explanation.state is State.FLAPPING,
-        "state_since": wire.iso(alarm.state_since_ms),
-        "minute": wire.iso(explanation.minute_ms),
-        "truth": explanation.truth,
-        "unknown_evaluations": explanation.unknown,
-        "undetermined_after": explanation.patience,
-        "subexpressions": [
-            {
-                **finding_document(part.finding),
-                "series": [dict(s.dimensions) for s in part.series[:100]],
-                "last_measurement": {"at": wire.iso(part.last_ms), "value": part.last_value}
-                if part.last_ms
-                else None,
-            }
-            for part in explanation.parts
-        ],
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in msgspec.structs.asdict(fields).items()
+        if value is not UNSET
     }
 
 
@@ -337,7 +223,11 @@ def _words(call: Call, name: str) -> list[str]:
     return [word.strip() for word in text.split(",")] if text else []
 
 
-_STATES = ("UNDETERMINED", "OK", "ALARM")
+_BLANK = Definition(
+    description="", severity=DEFAULT_SEVERITY, enabled=True, alarm_actions=(), ok_actions=(),
+    undetermined_actions=(),
+)  # fmt: skip
+"""What PUT does not name."""
 _PAGE = (
     Parameter(
         "limit", "Entries in one answer.",
@@ -347,7 +237,7 @@ _PAGE = (
 )  # fmt: skip
 _FILTERS = (
     Parameter("name", "Part of the name, in any case."),
-    Parameter("state", f"Separated by commas: {', '.join(_STATES)}."),
+    Parameter("state", f"Separated by commas: {', '.join(STATES)}."),
     Parameter("severity", f"Separated by commas: {', '.join(SEVERITIES)}."),
     Parameter("enabled", "Only those that are enabled, or are not.",
               schema={"type": "string", "enum": ["true", "false"]}),

@@ -17,6 +17,7 @@ from heliometer.http.operation import Call, Operation
 from heliometer.model.alarms import Alarm, AlarmFilter
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Permission
+from heliometer.model.measurements import check_dimension
 from heliometer.usecases.alarms import Alarms, Definition
 
 NAMESPACES = {"compute": "hpcs.compute"}
@@ -33,6 +34,8 @@ METRICS = {
 }  # fmt: skip
 """v1.0's metric types (§2.1.2.3) and what the same counters are called in v1.1 (§2.3.2)."""
 DIMENSIONS = ("instance_id",)
+EXACT = 1 << 53
+"""Whole numbers below it are exact."""
 OPERATORS: dict[str, Operator] = {"LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
 
 _TYPE_OF = {name: type_ for type_, name in METRICS.items()}
@@ -141,11 +144,13 @@ def _expression(wanted: AlarmFields) -> Subexpression:
             raise Malformed(
                 f"alarm.dimensions: {key[:40]!r} is none; allowed is {', '.join(DIMENSIONS)}."
             )
+        check_dimension(key, value, "alarm.dimensions")
         dimensions[key] = value
     if "instance_id" not in dimensions:
         raise Malformed("alarm.dimensions: instance_id is missing.")
-    if wanted.metric_subject:
+    if wanted.metric_subject is not None:
         dimensions["device"] = wanted.metric_subject.lower()
+        check_dimension("metric_subject", dimensions["device"], "alarm")
     metric = Metric(NAMESPACES[wanted.namespace], tuple(sorted(dimensions.items())))
     return Subexpression(metric, OPERATORS[wanted.operator], wanted.threshold)
 
@@ -183,7 +188,7 @@ def _document(call: Call, alarm: Alarm) -> dict[str, Any] | None:
         **document,
         "dimensions": dimensions,
         "operator": _WORD_OF[part.operator],
-        "threshold": int(threshold) if threshold.is_integer() else threshold,
+        "threshold": int(threshold) if abs(threshold) < EXACT and threshold % 1 == 0 else threshold,
         "state": alarm.state.value,
         "alarm_actions": alarm.alarm_actions,
     }
