@@ -44,10 +44,13 @@ class MaildirKind:
     async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
         """Write it durably."""
         content = build(message, self._sender, delivery.address).as_bytes()
-        for name in ("tmp", "cur"):
-            (self._place / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._place / "cur").mkdir(parents=True, exist_ok=True, mode=0o700)
         path = await asyncio.to_thread(
-            folder.write, self._place / "new", f"{delivery.created_ms}.{message.id}.eml", content
+            folder.write,
+            self._place / "new",
+            f"{delivery.created_ms}.{message.id}.eml",
+            content,
+            within=self._place / "tmp",
         )
         return f"written to {path.name}"
 

@@ -4,14 +4,24 @@ import os
 from pathlib import Path
 
 
-def write(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file durably; it appears whole or not at all, and a duplicate replaces it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path, partial = folder / name, folder / f".{name}.part"
+def write(folder: Path, name: str, content: bytes, *, within: Path | None = None) -> Path:
+    """Write a file durably; it appears whole or not at all, and a duplicate replaces it.
+
+    ``within`` is where it is kept until it is whole: a maildir has ``tmp`` for that.
+    """
+    nursery = within or folder
+    for place in (folder, nursery):
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path, partial = folder / name, nursery / f".{name}.part"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    listing = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(listing)
+    finally:
+        os.close(listing)
     return path
