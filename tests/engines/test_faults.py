@@ -60,7 +60,7 @@ def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
 def test_a_failed_sync_is_never_acknowledged_and_writing_resumes(tmp_path: Path) -> None:
     acknowledged = write(tmp_path / "d", POINTS, *strace("error=EIO:when=20+30"))
     found = stored(tmp_path / "d")
-    assert 0 < POINTS - len(acknowledged) < 20
+    assert 0 < POINTS - len(acknowledged) <= 30  # each refusal takes one failed sync at least
     assert set(acknowledged) <= set(found)
     assert len(found) == len(set(found))
 
