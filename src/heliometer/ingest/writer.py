@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
 
 from heliometer.ingest.registry import Registry
 from heliometer.model.errors import Code, HeliometerError
@@ -26,6 +27,22 @@ Stored = Callable[[Batch, Sequence[Series]], None]
 are new with them."""
 
 
+class Feeding(Protocol):
+    """Takes what others subscribed to, so that it flows exactly when it is stored."""
+
+    async def keep(self, batch: Batch, series: Sequence[Series]) -> Any:
+        """Put it on stable storage, shown to nobody yet; falsy: there was nothing."""
+        ...
+
+    def publish(self, kept: Any) -> None:
+        """The measurements are stored."""
+        ...
+
+    async def revoke(self, kept: Any) -> None:
+        """They could not be."""
+        ...
+
+
 class Writer:
     """Brings batches into a store, many at a time, each acknowledged only when it is durable."""
 
@@ -36,11 +53,13 @@ class Writer:
         *,
         limit: int,
         committed: Committed = lambda *_: None,
+        feeding: Feeding | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._limit = limit
         self._committed = committed
+        self._feeding = feeding
         self._waiting: list[tuple[Batch, Receipt | None, asyncio.Future[None]]] = []
         self._pending = 0
         self._running: asyncio.Task[None] | None = None
@@ -135,22 +154,36 @@ class Writer:
         series = self._registry.unsaved()
         started = time.perf_counter()
         try:
-            await self._store.append(batch, series, receipts)
+            kept = await self._append(batch, series, receipts)
         except Exception as error:
             for _, _, done in group:
                 if not done.done():
                     done.set_exception(_for_each(error))
                     done.exception()  # whoever waited may be gone: that is not an error of ours
         else:
+            for _, _, done in group:
+                if not done.done():
+                    done.set_result(None)
             self._registry.saved(series)
             self._committed(len(batch), time.perf_counter() - started)
             for stored in self._listeners:
                 stored(batch, series)
-            for _, _, done in group:
-                if not done.done():
-                    done.set_result(None)
+            if self._feeding and kept:
+                self._feeding.publish(kept)
         finally:
             self._pending -= len(batch)
+
+    async def _append(
+        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+    ) -> Any:
+        kept = await self._feeding.keep(batch, series) if self._feeding else None
+        try:
+            await self._store.append(batch, series, receipts)
+        except Exception:
+            if self._feeding and kept:
+                await self._feeding.revoke(kept)
+            raise
+        return kept
 
 
 def _for_each(error: Exception) -> Exception:
