@@ -21,6 +21,8 @@ RECENT = 4096
 """The newest messages, which are kept in memory for consumers that keep up."""
 AT_ONCE = 256
 """Messages that one consumer gets before the next one's turn."""
+BYTES_AT_ONCE = 1 << 18
+"""And bytes of them, unless a single one is larger."""
 OUT = 100_000
 """Messages of a queue that may be with consumers and not acknowledged, whatever they ask for."""
 RETRY_S = 1.0
@@ -78,6 +80,7 @@ class Queue:
         """What was read last of older messages."""
         self._loading: asyncio.Task[None] | None = None
         self._closed = False
+        self._pumping = False
         self.changed = False
         """Whether ``position`` is another than when this was last set to False."""
 
@@ -179,19 +182,33 @@ class Queue:
 
     def pump(self) -> None:
         """Hand out what is ready, to who has room."""
-        while not self._closed and (number := self._head()) is not None:
-            room = OUT - len(self._out)
-            consumer = self._with_room() if room > 0 else None
-            if consumer is None:
-                return
-            chunk = self._chunk_with(number)
-            if chunk is None:
-                self._load(number)
-                return
-            messages = self._take(chunk, min(consumer.room(), room, AT_ONCE))
-            self._out.update(m.number for m in messages)
-            self.changed = True
-            consumer.take(messages)
+        if self._pumping:  # by a consumer that acknowledges while it takes
+            return
+        self._pumping = True
+        try:
+            while self._hand_out():
+                pass
+        finally:
+            self._pumping = False
+
+    def _hand_out(self) -> bool:
+        """Give one consumer some messages, if there are any and one has room."""
+        number = self._head()
+        room = OUT - len(self._out)
+        if self._closed or number is None or room <= 0:
+            return False
+        consumer = self._with_room()
+        if consumer is None:
+            return False
+        chunk = self._chunk_with(number)
+        if chunk is None:
+            self._load(number)
+            return False
+        messages = self._take(chunk, min(consumer.room(), room, AT_ONCE))
+        self._out.update(m.number for m in messages)
+        self.changed = True
+        consumer.take(messages)
+        return True
 
     def _head(self) -> int | None:
         """The next message to hand out, if any."""
@@ -212,14 +229,21 @@ class Queue:
         end = chunk.first + len(chunk.bodies)
         if self._returned:
             messages: list[Message] = []
-            while self._returned and len(messages) < number and self._returned[0] < end:
-                if self._returned[0] < chunk.first:
+            left = BYTES_AT_ONCE
+            while self._returned and len(messages) < number and left > 0:
+                at = self._returned[0]
+                if not chunk.first <= at < end:
                     break
-                at = heapq.heappop(self._returned)
-                messages.append(Message(at, chunk.bodies[at - chunk.first], True))
+                heapq.heappop(self._returned)
+                body = chunk.bodies[at - chunk.first]
+                left -= len(body)
+                messages.append(Message(at, body, True))
             return messages
-        first, self._cursor = self._cursor, min(self._cursor + number, end)
-        bodies = chunk.bodies[first - chunk.first : self._cursor - chunk.first]
+        first = self._cursor
+        bodies = chunk.bodies[first - chunk.first : first - chunk.first + number]
+        if sum(map(len, bodies)) > BYTES_AT_ONCE:
+            bodies = bodies[: max(1, BYTES_AT_ONCE // max(map(len, bodies)))]
+        self._cursor += len(bodies)
         seen = self._seen
         return [Message(at, body, at < seen) for at, body in enumerate(bodies, first)]
 

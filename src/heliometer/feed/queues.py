@@ -87,17 +87,20 @@ class Queues:
         self._matching.remove(subscription)
 
     def passing(self, project_id: str) -> Queue:
-        """A queue that gets what the project's queue gets from now on, until it is passed."""
-        queue = Queue(project_id, EMPTY, None, PASSING)
-        self._passing.setdefault(project_id, []).append(queue)
-        return queue
+        """A queue in memory that gets nothing yet."""
+        return Queue(project_id, EMPTY, None, PASSING)
 
-    def passed(self, queue: Queue) -> None:
-        """Drop a passing queue."""
-        queue.close()
-        kept = [q for q in self._passing.get(queue.project_id, ()) if q is not queue]
-        if kept:
-            self._passing[queue.project_id] = kept
+    def bind(self, queue: Queue) -> None:
+        """A passing queue gets what its project's queue gets from now on."""
+        bound = self._passing.setdefault(queue.project_id, [])
+        if queue not in bound:
+            bound.append(queue)
+
+    def unbind(self, queue: Queue) -> None:
+        """It gets nothing more."""
+        bound = [q for q in self._passing.get(queue.project_id, ()) if q is not queue]
+        if bound:
+            self._passing[queue.project_id] = bound
         else:
             self._passing.pop(queue.project_id, None)
 

@@ -1,0 +1,108 @@
+"""The built-in feed: the service's own AMQP listener in front of its queues."""
+
+import logging
+import ssl
+from collections.abc import Iterable
+
+from heliometer.config import AmqpSettings, WrongSetting, parse_address
+from heliometer.feed.amqp.broker import Broker, Terms
+from heliometer.feed.amqp.listener import Listener, PortTaken
+from heliometer.feed.queues import Queues
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.feed import Endpoint, Subscription, Usage
+
+log = logging.getLogger(__name__)
+
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104
+"""Addresses that an operator may have set, and nobody can connect to."""
+PORT = 5672
+
+
+class BuiltinFeed:
+    """Serves endpoints from this process."""
+
+    def __init__(self, settings: AmqpSettings, queues: Queues) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._host, self._port = (
+            parse_address(settings.listen) if settings.listen else ("127.0.0.1", PORT)
+        )
+        terms = Terms(settings.connections, settings.connections_per_project, settings.heartbeat)
+        self.broker = Broker(queues, terms)
+        self._listener = Listener(self.broker)
+        self.off = ""
+        """Why nobody can connect; empty: they can."""
+
+    async def start(self, endpoints: Iterable[Endpoint], *, listen: bool = True) -> None:
+        """Let clients in. When the port is taken, say so once and go on without."""
+        for endpoint in endpoints:
+            self.broker.admit(endpoint)
+        if not self._settings.listen or not listen:
+            self.off = "amqp.listen is empty" if listen else "this process has no feed role"
+            return
+        try:
+            await self._listener.open(self._host, self._port, self._tls())
+        except PortTaken as error:
+            self.off = f"cannot listen on {self._settings.listen}: {error}"
+            log.warning(
+                "the feed is off: %s; is a RabbitMQ running there? "
+                "choose another address with amqp.listen (HELIOMETER_AMQP_LISTEN)",
+                self.off,
+            )
+
+    async def stop(self) -> None:
+        """Say farewell to every client."""
+        await self._listener.close()
+
+    async def ping(self) -> None:
+        """Raise UNAVAILABLE while the feed should be on and is not."""
+        if self.off and self._settings.listen:
+            raise HeliometerError(Code.UNAVAILABLE, f"off: {self.off}")
+
+    def uri(self, endpoint: Endpoint, host: str) -> str:
+        """Where clients connect to; ``host`` is what the request for it was sent to."""
+        if self._settings.public_url:
+            return f"{self._settings.public_url.rstrip('/')}/{endpoint.vhost}"
+        scheme = "amqps" if self._settings.tls_cert else "amqp"
+        name = host if self._host in EVERYWHERE else self._host
+        name = f"[{name}]" if ":" in name else name
+        return f"{scheme}://{name}:{self._listener.port or self._port}/{endpoint.vhost}"
+
+    async def open(self, endpoint: Endpoint) -> None:
+        """Let the endpoint's user in."""
+        self._queues.add(endpoint.project_id)
+        self.broker.admit(endpoint)
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Let it in with another password only."""
+        self.broker.admit(endpoint)
+        self.broker.expel(endpoint.project_id, "the password was reset")
+
+    async def close(self, endpoint: Endpoint) -> None:
+        """Cut its connections, and remove its queue."""
+        self.broker.bar(endpoint)
+        self.broker.expel(endpoint.project_id, "the endpoint was deleted")
+        await self._queues.remove(endpoint.project_id)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on its measurements flow."""
+        self._queues.subscribe(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """They do not any more."""
+        self._queues.unsubscribe(subscription)
+
+    def usage(self, project_id: str) -> Usage:
+        """What the project's queue holds."""
+        return self._queues.usage(project_id)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self._settings.tls_cert:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise WrongSetting(f"amqp.tls_cert: cannot be used: {error}") from error
+        return context
