@@ -138,14 +138,66 @@ class NotifySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     backend: Annotated[
-        Literal["builtin"],
-        Meta(description="What serves the feed. Reserved: used from the version that streams."),
+        Literal["builtin", "rabbitmq"],
+        Meta(description="What serves the feed: the built-in AMQP listener, or a RabbitMQ."),
     ] = "builtin"
-    listen: Annotated[str, Meta(description="Address of the feed. Reserved, as above.")] = (
-        "127.0.0.1:5672"
-    )
-    url: Annotated[str, Meta(description="URL of the broker. Reserved, as above.")] = ""
-    management_url: Annotated[str, Meta(description="Its management API. Reserved, as above.")] = ""
+    listen: Annotated[
+        str,
+        Meta(description="Address and port of the built-in AMQP listener; empty: it is off."),
+    ] = "127.0.0.1:5672"
+    url: Annotated[
+        str,
+        Meta(
+            description="RabbitMQ and its administrator: amqp://user:password@host:5672.",
+            pattern="^($|amqps?://)",
+        ),
+    ] = ""
+    management_url: Annotated[
+        str,
+        Meta(
+            description="RabbitMQ's management API; empty: port 15672 of the host in amqp.url.",
+            pattern="^($|https?://)",
+        ),
+    ] = ""
+    public_url: Annotated[
+        str,
+        Meta(
+            description="What clients are told to connect to, amqp://host:port; empty: the "
+            "listener's or RabbitMQ's own address.",
+            pattern="^($|amqps?://)",
+        ),
+    ] = ""
+    tls_cert: Annotated[
+        str,
+        Meta(description="PEM file of the AMQP listener's certificate chain; enables TLS."),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of that certificate's private key.")] = ""
+    heartbeat: Annotated[
+        int,
+        Meta(
+            ge=0, le=3600, description="Seconds between heartbeats, suggested to clients; 0: off."
+        ),
+    ] = 60
+    connections: Annotated[
+        int, Meta(ge=1, description="AMQP clients that may be connected at once.")
+    ] = 1_000
+    connections_per_project: Annotated[int, Meta(ge=1, description="… and of one project.")] = 100
+    queue_messages: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            description="Messages that wait for a project's consumers at most; beyond it the "
+            "oldest are dropped and counted.",
+        ),
+    ] = 1_000_000
+    queue_age: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=14 * 86_400,
+            description="Seconds that they wait at most, before they are dropped and counted.",
+        ),
+    ] = 7 * 86_400
 
 
 class ResourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -269,6 +321,9 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "(429 for more).",
         ),
     ] = 1_000
+    subscriptions_per_project: Annotated[
+        int, Meta(ge=1, description="Subscriptions that one project may have (429 for more).")
+    ] = 10_000
     sign_in_failures: Annotated[
         int,
         Meta(
@@ -489,12 +544,30 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
     url = settings.server.public_url
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc):
         raise wrong("server.public_url", url, "allowed: an http:// or https:// URL")
-    for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
-        path = getattr(settings.server, key)
-        if path and not getattr(settings.server, other):
-            raise wrong(f"server.{key}", path, f"server.{other} must be set with it")
-        if path and not Path(path).is_file():
-            raise wrong(f"server.{key}", path, "there is no such file")
+    for section in ("server", "amqp"):
+        for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+            path = getattr(getattr(settings, section), key)
+            if path and not getattr(getattr(settings, section), other):
+                raise wrong(f"{section}.{key}", path, f"{section}.{other} must be set with it")
+            if path and not Path(path).is_file():
+                raise wrong(f"{section}.{key}", path, "there is no such file")
+    amqp = settings.amqp
+    if amqp.listen:
+        try:
+            parse_address(amqp.listen)
+        except ValueError as error:
+            raise wrong(
+                "amqp.listen", amqp.listen, "allowed: HOST:PORT, such as 127.0.0.1:5672, or empty"
+            ) from error
+    if amqp.public_url and not urlsplit(amqp.public_url).hostname:
+        raise wrong("amqp.public_url", amqp.public_url, "allowed: amqp://HOST:PORT")
+    if amqp.backend == "rabbitmq":
+        parts = urlsplit(amqp.url)
+        if not parts.hostname or not parts.username:
+            raise WrongSetting(
+                f"amqp.url ({origin.get('amqp.url', 'default')}) must name RabbitMQ and its "
+                "administrator: amqp://user:password@host:5672"
+            )
 
 
 _PATTERNS = {
@@ -504,6 +577,8 @@ _PATTERNS = {
     "^(smtps?://|maildir:)": "a URL that starts with smtp://, smtps:// or maildir:",
     "^(https?://|folder:)": "a URL that starts with http://, https:// or folder:",
     "^($|mailto:|https?://)": "empty, or a URL that starts with mailto:, http:// or https://",
+    "^($|amqps?://)": "empty, or a URL that starts with amqp:// or amqps://",
+    "^($|https?://)": "empty, or a URL that starts with http:// or https://",
     "^[^\\s@]+@[^\\s@]+$": "an e-mail address",
 }
 """What the patterns of settings mean, in words."""

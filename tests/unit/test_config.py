@@ -73,6 +73,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "log.format": ("json", "json"),
     "log.access": ("all", "all"),
     "amqp.backend": ("builtin", "builtin"),
+    "amqp.listen": ("[::1]:0", "[::1]:0"),
+    "amqp.url": ("amqp://u:p@h", "amqp://u:p@h"),
+    "amqp.management_url": ("http://h:15672", "http://h:15672"),
+    "amqp.public_url": ("amqps://h:5671", "amqps://h:5671"),
+    "amqp.heartbeat": ("0", 0),
     "identity.backend": ("builtin", "builtin"),
 }
 ENTRIES = [(section, key, default) for section, key, default, *_ in config.entries()]
@@ -83,13 +88,13 @@ def test_every_setting_can_be_given_in_the_environment(
     section: str, key: str, default: Any, tmp_path: Path
 ) -> None:
     text, value = SAMPLES.get(f"{section}.{key}", ("7777", type(default)(7777)))
-    if section == "server" and key in ("tls_cert", "tls_key"):
+    if key in ("tls_cert", "tls_key"):
         text = value = str(tmp_path / key)
         Path(text).touch()
     environment = {f"HELIOMETER_{section}_{key}".upper(): text}
     if key in ("tls_cert", "tls_key"):
         environment |= {
-            f"HELIOMETER_SERVER_{other.upper()}": str(tmp_path / key)
+            f"HELIOMETER_{section}_{other}".upper(): str(tmp_path / key)
             for other in ("tls_cert", "tls_key")
             if other != key
         }

@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         self._wanted = C.Open
         heartbeat = method.heartbeat & 0xFFFF
         if heartbeat:
-            self._beat(heartbeat / 2, 2 * heartbeat)
+            self._after(heartbeat / 2, lambda: self._beat(heartbeat / 2, 2 * heartbeat))
 
     def _open(self, method: Any) -> None:
         if method.virtual_host != self.endpoint.vhost:
