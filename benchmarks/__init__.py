@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, str] = {
     "start": "benchmarks.start",
     "crash": "benchmarks.crash",
     "alarms": "benchmarks.alarms",
+    "feed": "benchmarks.feed",
     "vmalert": "benchmarks.vmalert",
 }
 """Name of each benchmark → its module, imported only when it is run."""

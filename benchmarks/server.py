@@ -56,6 +56,7 @@ class Server:
             **inherited,
             "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
             "HELIOMETER_COLLECTOR_ENABLED": "false",
+            "HELIOMETER_AMQP_LISTEN": "127.0.0.1:0",
             **(settings or {}),
         }
         self.seconds_to_ready = 0.0

@@ -31,7 +31,11 @@ class RunningServer:
     def start(self) -> "RunningServer":
         """Start it and wait until it says that it is ready."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
-        environment |= {"HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD, **self.environment}
+        environment |= {
+            "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
+            "HELIOMETER_AMQP_LISTEN": "127.0.0.1:0",
+            **self.environment,
+        }
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "heliometer", "serve", "--listen", "127.0.0.1:0",
