@@ -28,6 +28,8 @@ from heliometer.dialects import identity as identity_dialect
 from heliometer.dialects import service as service_dialect
 from heliometer.dialects import telemetry_v2
 from heliometer.dialects.hp import v1_0, v1_1
+from heliometer.feed.builtin import BuiltinFeed
+from heliometer.feed.queues import Queues
 from heliometer.http.app import HttpApp
 from heliometer.http.limits import RateLimit
 from heliometer.http.server import Server
@@ -43,9 +45,11 @@ from heliometer.notify.pipeline import Notifier
 from heliometer.observe.figures import Figures
 from heliometer.observe.logs import logging_to_stderr
 from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
+from heliometer.stores.messages import MessagesUnusable, SqliteMessageStore
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.feed import SqlFeedStore
 from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.notifications import SqlNotificationStore
 from heliometer.stores.resources.projects import SqlProjectStore
@@ -57,6 +61,7 @@ from heliometer.usecases.health import Health
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics
 from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.streams import Streams
 from heliometer.usecases.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -67,6 +72,13 @@ COLLECTOR_FIGURES = {
     "measurements": "Measurements that it delivered.",
     "dropped": "Measurements that it gave up.",
     "errors": "Errors that it met.",
+}
+FEED_FIGURES = {
+    "published": "Messages put into the queues of all projects.",
+    "queued": "Messages that wait for consumers, or for their acknowledgement.",
+    "delivered": "Messages that consumers acknowledged.",
+    "dropped": "Messages lost to the queues' bounds.",
+    "consumers": "Consumers of the built-in feed.",
 }
 FORGOTTEN_AT_ONCE = 10_000
 UPKEEP_S = 60
@@ -119,12 +131,30 @@ async def running(
 
         registry = Registry(await store.load_series(), settings.limits.series_per_project)
         receipts = Receipts(await store.load_receipts(now_ms - LIFE_MS))
+        messages = SqliteMessageStore(settings.data_dir / "feed.sqlite")
+        await asyncio.to_thread(messages.open)
+        stack.push_async_callback(messages.close)
+        queues = Queues(
+            messages,
+            registry.__getitem__,
+            registry.select,
+            clock,
+            limit=settings.amqp.queue_messages,
+            keep_s=settings.amqp.queue_age,
+        )
         writer = Writer(
             store,
             registry,
             limit=settings.limits.pending_measurements,
             committed=figures.committed,
+            feeding=queues,
         )
+        stack.push_async_callback(queues.close)
+        feed_store = SqlFeedStore(resources)
+        endpoints = await feed_store.load_endpoints()
+        await queues.load([e.project_id for e in endpoints], await feed_store.load_subscriptions())
+        feed = BuiltinFeed(settings.amqp, queues)
+        stack.push_async_callback(feed.stop)
         stack.push_async_callback(writer.drain)
         metrics = Metrics(
             store,
@@ -160,7 +190,10 @@ async def running(
         )
         notifications = Notifications(outbox, settings, clock, notifier.wake)
 
+        streams = Streams(feed_store, feed, settings.limits, clock)
+
         _watch(figures, settings, registry, writer, store)
+        _watch_feed(figures, queues)
         _watch_alarms(figures, evaluator)
         for status in (DELIVERED, FAILED):
             figures.watch(
@@ -169,12 +202,13 @@ async def running(
                 partial(notifier.counts.__getitem__, status),
             )
         dialects = [
-            v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation),
-            v1_0.dialect(alarms, notifications),
+            v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation, streams),
+            v1_0.dialect(alarms, notifications, streams),
             telemetry_v2.dialect(
                 Health(
                     {"resources": resources.ping, "metrics": store.ping}
-                    | ({"alarms": evaluator.ping} if "evaluator" in roles else {}),
+                    | ({"alarms": evaluator.ping} if "evaluator" in roles else {})
+                    | ({"feed": feed.ping} if "feed" in roles else {}),
                     time.monotonic,
                 )
             ),
@@ -195,6 +229,7 @@ async def running(
         async def upkeep() -> None:
             now_ms = int(clock() * 1000)
             await store.maintain(now_ms)
+            await messages.shrink()
             await store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
             receipts.forget(now_ms)
             kept_ms = settings.notify.keep_days * DAY_MS
@@ -212,6 +247,8 @@ async def running(
 
         orders: dict[str, control.Order] = {"seal": order_seal, "backup": order_backup}
         _background(stack, _repeat(upkeep, UPKEEP_S), "upkeep")
+        _background(stack, queues.run(), "feed upkeep")
+        await feed.start(endpoints, listen="feed" in roles)
         if "notifier" in roles:
             # The embedded database has one process: what the last one claimed, it left behind.
             await outbox.release_claims()
@@ -237,7 +274,7 @@ def serve(settings: Settings, roles: frozenset[str]) -> int:
     with logging_to_stderr(settings.log):
         try:
             return asyncio.run(_serve(settings, roles))
-        except (WrongSetting, StoreUnusable, UnusableDatabase) as error:
+        except (WrongSetting, StoreUnusable, MessagesUnusable, UnusableDatabase) as error:
             print(f"heliometer: {error}", file=sys.stderr)
             return 2
 
@@ -360,6 +397,15 @@ def _watch(
         "Free space on the data directory's disk.",
         lambda: shutil.disk_usage(settings.data_dir).free,
     )
+
+
+def _watch_feed(figures: Figures, queues: Queues) -> None:
+    for name, what in FEED_FIGURES.items():
+        figures.watch(f"feed_{name}", what, partial(_total, queues, name))
+
+
+def _total(queues: Queues, name: str) -> float:
+    return float(getattr(queues.total(), name))
 
 
 def _watch_alarms(figures: Figures, evaluator: Evaluator) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from heliometer.dialects.hp import alarms as alarm_operations
 from heliometer.dialects.hp import notifications as notification_operations
+from heliometer.dialects.hp import streams as stream_operations
 from heliometer.dialects.hp import versions, wire
 from heliometer.dialects.hp.faults import render_fault
 from heliometer.dialects.hp.metrics_json import read_metrics
@@ -23,6 +24,7 @@ from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics, Query
 from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.streams import Streams
 from heliometer.usecases.validation import Validation
 
 DEFAULT_PERIOD_S = 300
@@ -73,6 +75,7 @@ def dialect(
     alarms: Alarms,
     notifications: Notifications,
     validation: Validation,
+    streams: Streams,
 ) -> Dialect:
     """The dialect over these use cases."""
 
@@ -207,6 +210,7 @@ def dialect(
                 "GET", "/metering", "Get the monitoring level", "v1.1 §4.4.8.2", get_level,
                 Permission.READ, reply=MeteringSetting,
             ),
+            *stream_operations.operations_v1_1(streams),
             *alarm_operations.operations(alarms),
             *notification_operations.operations_v1_1(notifications, validation),
         ),

@@ -254,3 +254,36 @@ class DeliveryRow(Base):
     started_at: Mapped[int] = mapped_column(BigInteger)
     changed_at: Mapped[int] = mapped_column(BigInteger)
     payload: Mapped[str] = mapped_column(Text)
+
+
+class EndpointRow(Base):
+    """A project's access to its feed."""
+
+    __tablename__ = "endpoints"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), unique=True
+    )
+    password_hash: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class SubscriptionRow(Base):
+    """What flows to an endpoint."""
+
+    __tablename__ = "subscriptions"
+    __table_args__ = (
+        UniqueConstraint("endpoint_id", "namespace", "dimensions_digest"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    namespace: Mapped[str] = mapped_column(String(64))
+    dimensions: Mapped[str] = mapped_column(Text)
+    """JSON, keys in order."""
+    dimensions_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the dimensions, which may be too long for an index."""
+    created_at: Mapped[int] = mapped_column(BigInteger)
