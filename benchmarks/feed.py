@@ -1,4 +1,4 @@
-"""The feed: posts over HTTP on one side, AMQP consumers on the other, everything on this machine."""
+"""The feed: posts over HTTP on one side, AMQP consumers on the other, all on this machine."""
 
 import asyncio
 import json

@@ -197,8 +197,9 @@ async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "resources.sqlite")) as old, old:
         old.execute("PRAGMA foreign_keys = OFF")
         for table in (
-            "deliveries", "validation_codes", "notification_addresses", "alarm_actions",
-            "notification_methods", "transitions", "alarms", "evaluation",
+            "subscriptions", "endpoints", "deliveries", "validation_codes", "notification_addresses",
+            "alarm_actions", "notification_methods", "transitions", "alarms",
+            "evaluation",
         ):  # fmt: skip
             old.execute(f"DROP TABLE {table}")
         old.execute("UPDATE alembic_version SET version_num = '0001'")

@@ -66,8 +66,7 @@ class Subscription:
         return self.dimensions == series.dimensions
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a project's queue holds and what became of the rest: ``published`` is the sum of
     ``queued``, ``delivered`` and ``dropped``."""
 

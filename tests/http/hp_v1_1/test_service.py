@@ -80,6 +80,7 @@ def test_what_the_description_guards_is_guarded(openapi: dict[str, Any], people:
 def test_the_examples_in_the_description_work(openapi: dict[str, Any], people: People) -> None:
     tried, yesterday = 0, time.gmtime(time.time() - 86_400)
     with people.client() as client:
+        endpoint: str = client.post("/v1.1/endpoints").json()["endpoint"]["id"]
         for path, method, operation in operations(openapi):
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if "{" in path:
@@ -90,6 +91,7 @@ def test_the_examples_in_the_description_work(openapi: dict[str, Any], people: P
                 text = text.replace(
                     "2026-11-20T00:00Z", time.strftime("%Y-%m-%dT00:00Z", yesterday)
                 )
+                text = re.sub(r'"endpoint_id": "[^"]*"', f'"endpoint_id": "{endpoint}"', text)
                 reply = client.request(method.upper(), path, content=text, headers=JSON)
                 assert str(reply.status_code) in operation["responses"], f"{method} {path}"
                 assert reply.is_success, reply.text

@@ -1,6 +1,5 @@
 """Endpoints and subscriptions (v1.1 §4.4.2, §4.4.3; v1.0 §4.4.2, §4.4.3)."""
 
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,7 +89,7 @@ def _endpoints(streams: Streams, version: str) -> tuple[Operation, ...]:
 
     def usage(document: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
         if version != "v1.0":
-            document["queue"] = asdict(streams.usage(endpoint))
+            document["queue"] = streams.usage(endpoint)._asdict()
         return document
 
     read, manage = Permission.READ, Permission.MANAGE
@@ -191,7 +190,11 @@ def _subscriptions(streams: Streams, version: str) -> tuple[Operation, ...]:
         "subscription": {
             "endpoint_id": "eabe9e32-6ce0-4a36-9750-df415606b44c",
             "namespace": "compute" if version == "v1.0" else "hpcs.compute",
-            "dimensions": {"instance_id": "31ff6820-7c86-11e2-b92a-0800200c9a66"},
+            "dimensions": {
+                "instance_id": "392633"
+                if version == "v1.0"
+                else "31ff6820-7c86-11e2-b92a-0800200c9a66"
+            },
         }
     }
     return (
