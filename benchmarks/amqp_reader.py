@@ -30,15 +30,15 @@ class Reader:
     prefetch: int
     count: int = 0
     data: bytearray = field(default_factory=bytearray)
-    socket: socket.socket = field(init=False)
+    wire: socket.socket = field(init=False)
     acknowledged: int = 0
 
     def open(self) -> None:
         """Sign in and begin to consume."""
         where = urlsplit(self.endpoint["uri"])
-        self.socket = socket.create_connection((where.hostname, where.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(b"AMQP\x00\x00\x09\x01")
+        self.wire = socket.create_connection((where.hostname, where.port))
+        self.wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.wire.sendall(b"AMQP\x00\x00\x09\x01")
         c = commands.Connection
         secret = f"\0{self.endpoint['user']}\0{self.endpoint['password']}"
         self._wait_for(c.Start)
@@ -57,7 +57,7 @@ class Reader:
     def read(self, arrived: list[tuple[float, bytes]] | None) -> None:
         """Count what is there; with ``arrived``, keep the bodies and when they came."""
         data = self.data
-        data += self.socket.recv(1 << 18)
+        data += self.wire.recv(1 << 18)
         at, size = 0, len(data)
         unpack = _HEAD.unpack_from
         while size - at >= 7:
@@ -77,10 +77,10 @@ class Reader:
     def acknowledge(self) -> None:
         """Everything that came."""
         self.acknowledged = self.count
-        self.socket.sendall(_ACK.pack(1, 1, 13, commands.Basic.Ack.index, self.count, 1, 0xCE))
+        self.wire.sendall(_ACK.pack(1, 1, 13, commands.Basic.Ack.index, self.count, 1, 0xCE))
 
     def _say(self, method: Any, channel: int) -> None:
-        self.socket.sendall(frame.marshal(method, channel))
+        self.wire.sendall(frame.marshal(method, channel))
 
     def _wait_for(self, method: Any) -> Any:
         while True:
@@ -92,7 +92,7 @@ class Reader:
                     if isinstance(found, method):
                         return found
                     continue
-            self.data += self.socket.recv(1 << 16)
+            self.data += self.wire.recv(1 << 16)
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
     selector = selectors.DefaultSelector()
     for reader in readers:
         reader.open()
-        selector.register(reader.socket, selectors.EVENT_READ, reader)
+        selector.register(reader.wire, selectors.EVENT_READ, reader)
     print("ready", flush=True)
     arrived: list[tuple[float, bytes]] | None = [] if keep else None
     first = last = 0.0
