@@ -96,6 +96,7 @@ def test_the_examples_in_the_description_work(openapi: dict[str, Any], people: P
                 assert str(reply.status_code) in operation["responses"], f"{method} {path}"
                 assert reply.is_success, reply.text
                 tried += 1
+        client.delete(f"/v1.1/endpoints/{endpoint}")
     assert tried >= 2
 
 

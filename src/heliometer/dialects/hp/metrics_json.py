@@ -120,7 +120,7 @@ def _read_fast(
         seconds = _array([t for p in pairs if p is not None for t, _ in p])
         value = _array([v for p in pairs if p is not None for _, v in p])
     milliseconds = np.rint(seconds * 1000)
-    milliseconds[np.isnan(milliseconds) | (milliseconds == 0)] = now_ms
+    milliseconds[np.isnan(milliseconds) | (milliseconds == 0)] = _this_second(now_ms)
     magnitude = np.abs(value)
     if len(value) and not (
         ((magnitude >= SMALLEST) & (magnitude <= LARGEST) | (magnitude == 0)).all()
@@ -229,11 +229,16 @@ def _pairs(item: dict[str, Any], now_ms: int, prefix: str) -> list[tuple[int, fl
 def _timestamp(value: Any, now_ms: int, path: str) -> int:
     """Seconds as milliseconds; missing or zero means now."""
     if value is None:
-        return now_ms
+        return _this_second(now_ms)
     seconds = _number(value, path)
     if abs(seconds) > 1e12:
         return round(math.copysign(1e15, seconds))  # so far out that the range check says so
-    return round(seconds * 1000) or now_ms
+    return round(seconds * 1000) or _this_second(now_ms)
+
+
+def _this_second(now_ms: int) -> int:
+    """What a measurement without a timestamp gets: the documented form is a whole number."""
+    return now_ms // 1000 * 1000
 
 
 def _value(value: Any, path: str) -> float:

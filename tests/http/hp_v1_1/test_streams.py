@@ -1,0 +1,457 @@
+"""Endpoints and subscriptions where a table says more than single requests, and what then flows,
+to real AMQP clients with nothing but what ``POST /endpoints`` answered."""
+
+import json
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pika
+import pika.exceptions
+import pytest
+
+from conftest import RunningServer
+from hp_v1_1.conftest import People
+
+
+class Shop:
+    """A server with a project, an endpoint, and a consumer's view of it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.server = RunningServer(
+            folder / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false", **(environment or {})}
+        )
+        self.endpoint: dict[str, Any] = {}
+
+    def start(self) -> "Shop":
+        self.server.start()
+        self.client = self.server.client()
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.client.close()
+        return self.server.stop(number)
+
+    def open(self, *wanted: tuple[str, dict[str, str]]) -> None:
+        """An endpoint that subscribes to something."""
+        self.endpoint = self.client.post("/v1.1/endpoints").json()["endpoint"]
+        for namespace, dimensions in wanted:
+            self.subscribe(namespace, dimensions)
+
+    def subscribe(self, namespace: str, dimensions: dict[str, str]) -> str:
+        fields = {
+            "endpoint_id": self.endpoint["id"],
+            "namespace": namespace,
+            "dimensions": dimensions,
+        }
+        reply = self.client.post("/v1.1/subscriptions", json={"subscription": fields})
+        assert reply.status_code == 201, reply.text
+        subscription_id: str = reply.json()["subscription"]["id"]
+        return subscription_id
+
+    def post(self, namespace: str, dimensions: dict[str, str], *values: float) -> None:
+        metrics = [
+            {"namespace": namespace, "dimensions": dimensions, "value": value} for value in values
+        ]
+        reply = self.client.post("/v1.1/metrics/aggregate", json=metrics)
+        assert reply.status_code == 204, reply.text
+
+    def connect(self, password: str | None = None) -> pika.BlockingConnection:
+        # The port is another after a restart; a client would be told the same one.
+        path = f"/v1.1/endpoints/{self.endpoint['id']}"
+        where = pika.URLParameters(self.client.get(path).json()["endpoint"]["uri"])
+        meta = self.endpoint["meta"]
+        where.credentials = pika.PlainCredentials(
+            meta["amqp_username"], password or meta["amqp_password"]
+        )
+        return pika.BlockingConnection(where)
+
+    def take(self, number: int, *, ack: bool = True) -> list[Any]:
+        """The next messages, decoded."""
+        taken: list[Any] = []
+        with self.connect() as connection:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=number)
+            for method, _, body in channel.consume(
+                self.endpoint["meta"]["amqp_queue"], inactivity_timeout=10
+            ):
+                assert method is not None, f"only {len(taken)} of {number} messages came"
+                taken.append(json.loads(body))
+                if ack:
+                    channel.basic_ack(method.delivery_tag)
+                if len(taken) == number:
+                    break
+        return taken
+
+    def queue(self) -> dict[str, int]:
+        reply = self.client.get(f"/v1.1/endpoints/{self.endpoint['id']}")
+        queue: dict[str, int] = reply.json()["endpoint"]["queue"]
+        return queue
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    running = Shop(tmp_path).start()
+    yield running
+    assert running.stop() == 0
+
+
+# -- what flows -------------------------------------------------------------------------------
+
+
+def test_what_is_subscribed_to_flows_and_nothing_else(shop: Shop) -> None:
+    shop.open(("shop", {"name": "a"}), ("bare", {}))
+    shop.post("shop", {"name": "a"}, 1, 2)
+    shop.post("shop", {"name": "a", "more": "x"}, 3)  # not exactly these dimensions
+    shop.post("shop", {"name": "b"}, 4)
+    shop.post("shop", {}, 5)
+    shop.post("bare", {}, 6)
+    shop.post("bare", {"name": "a"}, 7)
+    assert [(m["namespace"], m["value"]) for m in shop.take(3)] == [
+        ("shop", 1),
+        ("shop", 2),
+        ("bare", 6),
+    ]
+    assert shop.queue()["queued"] == 0
+
+
+def test_messages_are_the_metrics_json_with_whole_seconds(shop: Shop) -> None:
+    name = {"name": "köttbullar \"'"}
+    shop.open(("shop", name))
+    before = int(time.time())
+    shop.post("shop", name, 1.5)
+    (message,) = shop.take(1)
+    assert message == {
+        "namespace": "shop",
+        "dimensions": name,
+        "timestamp": message["timestamp"],
+        "value": 1.5,
+    }
+    assert isinstance(message["timestamp"], int)
+    assert before <= message["timestamp"] <= time.time()
+
+
+def test_two_subscriptions_that_match_bring_one_message(shop: Shop) -> None:
+    shop.open()
+    fields = {"endpoint_id": shop.endpoint["id"], "namespace": "compute"}
+    v1_0 = {"subscription": fields | {"dimensions": {"instance_id": "i"}}}
+    assert shop.client.post("/v1.0/subscriptions", json=v1_0).status_code == 201
+    first = shop.subscribe("hpcs.compute", {"instance_id": "i", "metric_name": "cpu"})
+    subprocess.run(
+        [sys.executable, "-m", "heliometer", "user", "create", "collector", "--project", "demo",
+         "--role", "agent", "--password-stdin", "--data-dir", str(shop.server.data_dir)],
+        input="correct horse 2\n", text=True, check=True, capture_output=True,
+    )  # fmt: skip
+    agent = RunningServer(
+        shop.server.data_dir, username="collector", password="correct horse 2", url=shop.server.url
+    )
+    with agent.client() as posting:
+        for metric in ("cpu", "disk"):
+            dimensions = {"instance_id": "i", "metric_name": metric}
+            body = {"namespace": "hpcs.compute", "dimensions": dimensions, "value": 1}
+            assert posting.post("/v1.1/metrics", json=body).status_code == 204
+    assert [m["dimensions"]["metric_name"] for m in shop.take(2)] == ["cpu", "disk"]
+    shop.client.delete(f"/v1.1/subscriptions/{first}")
+    with agent.client() as posting:
+        body = {"namespace": "hpcs.compute", "dimensions": dimensions, "value": 2}
+        assert posting.post("/v1.1/metrics", json=body).status_code == 204
+    assert shop.take(1)[0]["value"] == 2, "the other subscription still matches"
+
+
+def test_after_the_last_subscription_nothing_flows(shop: Shop) -> None:
+    shop.open()
+    subscription = shop.subscribe("shop", {})
+    shop.post("shop", {}, 1)
+    shop.client.delete(f"/v1.1/subscriptions/{subscription}")
+    shop.post("shop", {}, 2)
+    assert shop.queue()["published"] == 1
+
+
+def test_a_refused_post_flows_nowhere(shop: Shop) -> None:
+    shop.open(("shop", {}))
+    wrong = [{"namespace": "shop", "value": 1}, {"namespace": "shop", "value": "two"}]
+    assert shop.client.post("/v1.1/metrics/aggregate", json=wrong).status_code == 422
+    assert shop.queue()["published"] == 0
+
+
+def test_this_machines_own_metrics_flow(tmp_path: Path) -> None:
+    shop = Shop(
+        tmp_path,
+        {"HELIOMETER_COLLECTOR_ENABLED": "true", "HELIOMETER_COLLECTOR_INTERVAL": "1"},
+    ).start()
+    deadline = time.monotonic() + 20
+    while not (found := shop.client.get("/v1.1/metrics/series").json()["series"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    instance = found[0]["dimensions"]["instance_id"]
+    shop.open(("hpcs.compute", {"instance_id": instance}))
+    for message in shop.take(20):
+        assert message["namespace"] == "hpcs.compute"
+        assert message["dimensions"]["instance_id"] == instance
+    assert shop.stop() == 0
+
+
+# -- who comes in -----------------------------------------------------------------------------
+
+
+def test_a_reset_ends_the_old_password_and_its_sessions(shop: Shop) -> None:
+    shop.open(("shop", {}))
+    session = shop.connect()
+    path = f"/v1.1/endpoints/{shop.endpoint['id']}/reset-password"
+    password = shop.client.post(path).json()["password"]
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="password was reset"):
+        session.process_data_events(5)
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        shop.connect()
+    shop.connect(password).close()
+
+
+def test_deleting_the_endpoint_cuts_connections_and_drops_the_queue(shop: Shop) -> None:
+    shop.open(("shop", {}))
+    shop.post("shop", {}, 1, 2, 3)
+    session = shop.connect()
+    uri = shop.endpoint["uri"]
+    assert shop.client.delete(f"/v1.1/endpoints/{shop.endpoint['id']}").status_code == 204
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="endpoint was deleted"):
+        session.process_data_events(5)
+    parameters = pika.URLParameters(uri)
+    meta = shop.endpoint["meta"]
+    parameters.credentials = pika.PlainCredentials(meta["amqp_username"], meta["amqp_password"])
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        pika.BlockingConnection(parameters)
+    shop.post("shop", {}, 4)
+    shop.open(("shop", {}))
+    shop.post("shop", {}, 5)
+    assert [m["value"] for m in shop.take(1)] == [5]
+
+
+def test_of_many_who_create_an_endpoint_one_does(shop: Shop) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda _: shop.client.post("/v1.1/endpoints").status_code, range(16)))
+    assert sorted(codes) == [201] + [409] * 15
+
+
+def test_the_password_is_kept_nowhere(shop: Shop) -> None:
+    shop.open(("shop", {}))
+    password = shop.endpoint["meta"]["amqp_password"]
+    shop.connect().close()
+    assert len(password) >= 16
+    assert re.fullmatch(r"[A-Za-z0-9]+", password)
+    for path in shop.server.data_dir.rglob("*"):
+        if path.is_file():
+            assert password.encode() not in path.read_bytes(), path
+    assert password not in shop.server.log()
+
+
+# -- what is wrong ----------------------------------------------------------------------------
+
+WRONG = [
+    ("", "The body is empty"),
+    ("[]", "body: "),
+    ("{}", "body: object missing required field subscription"),
+    ('{"subscription": {"namespace": "a"}}', "subscription: .*endpoint_id"),
+    ('{"subscription": {"endpoint_id": ID}}', "subscription: .*namespace"),
+    ('{"subscription": {"endpoint_id": 1, "namespace": "a"}}', "subscription.endpoint_id"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a", "more": 1}}', "more"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": []}}', "dimensions"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": null}}', "dimensions"),
+    (
+        '{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": {"k": 1}}}',
+        "expected str",
+    ),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": {"k": ""}}}', "k"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": {"": "v"}}}', "key"),
+    (
+        '{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": {"k":"1", "k":""}}}',
+        "twice",
+    ),
+    ('{"subscription": {"endpoint_id": ID, "namespace": ""}}', "subscription.namespace"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "a b"}}', "subscription.namespace"),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "' + 65 * "a" + '"}}', "64 characters"),
+    (
+        '{"subscription": {"endpoint_id": ID, "namespace": "a", "dimensions": {"k": "'
+        + 301 * "v"
+        + '"}}}',
+        "300 characters",
+    ),
+    (
+        '{"subscription": {"namespace": "a", "endpoint_id": "36351ef0-3ff3-11e2-a25f-080020"}}',
+        "There is no endpoint",
+    ),
+    ('{"subscription": {"endpoint_id": ID, "namespace": "hpcs.compute"}}', "requires instance_id"),
+    (
+        '{"subscription": {"endpoint_id": ID, "namespace": "hpcs.volume",'
+        ' "dimensions": {"instance_id": "i"}}}',
+        "requires disk",
+    ),
+]
+
+
+def test_what_is_wrong_is_told_and_nothing_is_stored(people: People) -> None:
+    with people.client() as client:
+        endpoint = client.post("/v1.1/endpoints").json()["endpoint"]["id"]
+        for body, message in WRONG:
+            reply = client.post(
+                "/v1.1/subscriptions",
+                content=body.replace("ID", f'"{endpoint}"', 1) if ": ID" in body else body,
+                headers={"Content-Type": "application/json"},
+            )
+            assert reply.status_code == 400, (body, reply.text)
+            assert re.search(message, reply.json()["bad_request"]["message"]), (body, reply.text)
+        xml = client.post(
+            "/v1.1/subscriptions", content="<a/>", headers={"Content-Type": "application/xml"}
+        )
+        assert xml.status_code == 415
+        assert client.get("/v1.1/subscriptions").json() == {"subscriptions": []}
+        client.delete(f"/v1.1/endpoints/{endpoint}")
+
+
+def test_subscriptions_are_limited(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, {"HELIOMETER_LIMITS_SUBSCRIPTIONS_PER_PROJECT": "2"}).start()
+    shop.open(("a", {}), ("b", {}))
+    fields = {"endpoint_id": shop.endpoint["id"], "namespace": "c"}
+    reply = shop.client.post("/v1.1/subscriptions", json={"subscription": fields})
+    assert reply.status_code == 429
+    assert "2 subscriptions and may have 2" in reply.json()["rate_limited"]["message"]
+    shop.stop()
+
+
+# -- what is kept -----------------------------------------------------------------------------
+
+
+def test_what_was_acknowledged_to_the_poster_survives_kill_9(tmp_path: Path) -> None:
+    shop = Shop(tmp_path).start()
+    shop.open(("shop", {}))
+    shop.post("shop", {}, *range(100))
+    assert len(shop.take(30)) == 30
+    unacknowledged = shop.take(10, ack=False)
+    deadline = time.monotonic() + 5
+    database = shop.server.data_dir / "feed.sqlite"
+    while True:  # until it is on the disk that 30 are over
+        with sqlite3.connect(database) as connection:
+            if connection.execute("SELECT first FROM queues WHERE first = 30").fetchone():
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    shop.stop(signal.SIGKILL)
+
+    shop.start()
+    shop.post("shop", {}, 100)
+    values = [m["value"] for m in shop.take(71)]
+    assert values == list(range(30, 101))
+    assert values[:10] == [m["value"] for m in unacknowledged]
+    deadline = time.monotonic() + 5
+    while shop.queue()["queued"]:
+        assert time.monotonic() < deadline
+    assert shop.queue() == {
+        "published": 101, "queued": 0, "delivered": 101, "dropped": 0, "consumers": 0,
+    }  # fmt: skip
+    assert shop.stop() == 0
+
+
+def test_kill_9_under_load_loses_no_message_of_an_acknowledged_post(tmp_path: Path) -> None:
+    shop = Shop(tmp_path).start()
+    shop.open(("shop", {}))
+    acknowledged: list[int] = []
+
+    def load() -> None:
+        number = 0
+        try:
+            while True:
+                shop.post("shop", {}, *range(number, number + 10))
+                acknowledged.extend(range(number, number + 10))
+                number += 10
+        except (httpx.TransportError, AssertionError):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load)
+        time.sleep(0.7)
+        assert shop.server.process is not None
+        shop.server.process.kill()
+        loading.result(20)
+    shop.stop(signal.SIGKILL)
+    assert len(acknowledged) > 50
+
+    shop.start()
+    published = shop.queue()["published"]
+    values = [m["value"] for m in shop.take(published)]
+    assert set(acknowledged) <= set(values)
+    assert len(values) == len(set(values))
+    assert values == sorted(values)
+    assert shop.stop() == 0
+
+
+def test_the_queue_is_bounded_and_its_drops_are_counted(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, {"HELIOMETER_AMQP_QUEUE_MESSAGES": "1000"}).start()
+    shop.open(("shop", {}))
+    for start in range(0, 2500, 500):
+        shop.post("shop", {}, *range(start, start + 500))
+    assert shop.queue() == {
+        "published": 2500, "queued": 1000, "delivered": 0, "dropped": 1500, "consumers": 0,
+    }  # fmt: skip
+    assert [m["value"] for m in shop.take(1000)] == list(range(1500, 2500))
+    figures = httpx.get(f"{shop.server.url}/metrics").text
+    assert "heliometer_feed_dropped 1500.0" in figures
+    shop.stop()
+
+
+# -- the listener -----------------------------------------------------------------------------
+
+
+def test_a_taken_port_turns_the_feed_off_and_nothing_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        shop = Shop(tmp_path, {"HELIOMETER_AMQP_LISTEN": address}).start()
+        shop.open(("shop", {}))
+        shop.post("shop", {}, 1)
+        assert shop.queue()["queued"] == 1
+        health = shop.client.get("/v2/health")
+        assert health.status_code == 503
+        assert address in health.text
+        assert shop.client.head("/v2/health").status_code == 204
+        lines = [line for line in shop.server.log().splitlines() if "feed is off" in line]
+        assert len(lines) == 1
+        assert "HELIOMETER_AMQP_LISTEN" in lines[0]
+        assert shop.stop() == 0
+
+
+def test_the_feed_can_be_switched_off(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, {"HELIOMETER_AMQP_LISTEN": ""}).start()
+    assert shop.client.get("/v2/health").status_code == 200
+    assert "feed is off" not in shop.server.log()
+    shop.stop()
+
+
+def test_tls(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    shop = Shop(
+        tmp_path,
+        {"HELIOMETER_AMQP_TLS_CERT": str(certificate), "HELIOMETER_AMQP_TLS_KEY": str(key)},
+    ).start()
+    shop.open(("shop", {}))
+    shop.post("shop", {}, 1)
+    assert shop.endpoint["uri"].startswith("amqps://127.0.0.1:")
+    parameters = pika.URLParameters(
+        f"{shop.endpoint['uri']}?ssl_options=%7B%27ca_certs%27%3A%27{certificate}%27%7D"
+    )
+    meta = shop.endpoint["meta"]
+    parameters.credentials = pika.PlainCredentials(meta["amqp_username"], meta["amqp_password"])
+    with pika.BlockingConnection(parameters) as connection:
+        assert connection.channel().basic_get(meta["amqp_queue"])[0] is not None
+    shop.stop()
