@@ -28,7 +28,7 @@ from heliometer.dialects import identity as identity_dialect
 from heliometer.dialects import service as service_dialect
 from heliometer.dialects import telemetry_v2
 from heliometer.dialects.hp import v1_0, v1_1
-from heliometer.feed.builtin import BuiltinFeed
+from heliometer.feed import load_feed
 from heliometer.feed.queues import Queues
 from heliometer.http.app import HttpApp
 from heliometer.http.limits import RateLimit
@@ -153,7 +153,7 @@ async def running(
         feed_store = SqlFeedStore(resources)
         endpoints = await feed_store.load_endpoints()
         await queues.load([e.project_id for e in endpoints], await feed_store.load_subscriptions())
-        feed = BuiltinFeed(settings.amqp, queues)
+        feed = load_feed(settings.amqp, queues)
         stack.push_async_callback(feed.stop)
         stack.push_async_callback(writer.drain)
         metrics = Metrics(

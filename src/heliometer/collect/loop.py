@@ -99,7 +99,7 @@ class _Rounds:
     async def one(self) -> None:
         """Collect once and deliver, after what earlier rounds could not deliver."""
         self.counts["rounds"] += 1
-        timestamp_ms = int(self.clock() * 1000)
+        timestamp_ms = int(self.clock()) * 1000  # whole seconds, as documented
         try:
             self.waiting.append(await asyncio.to_thread(self.collector.collect, timestamp_ms))
         except Exception as error:  # a collector must not end the role

@@ -1,1 +1,21 @@
 """The feed: a project's metrics as AMQP messages, by a listener of our own or through a broker."""
+
+from typing import TYPE_CHECKING
+
+from heliometer.config import AmqpSettings
+from heliometer.feed.queues import Queues
+
+if TYPE_CHECKING:
+    from heliometer.feed.builtin import BuiltinFeed
+    from heliometer.feed.rabbitmq import RabbitFeed
+
+
+def load_feed(settings: AmqpSettings, queues: Queues) -> "BuiltinFeed | RabbitFeed":
+    """What the settings name, imported only then."""
+    if settings.backend == "rabbitmq":
+        from heliometer.feed.rabbitmq import RabbitFeed
+
+        return RabbitFeed(settings, queues)
+    from heliometer.feed.builtin import BuiltinFeed
+
+    return BuiltinFeed(settings, queues)
