@@ -17,6 +17,10 @@ import pika
 import pika.exceptions
 import pytest
 
+from heliometer.cli.checks_feed import feed as feed_check
+from heliometer.cli.finding import FAIL, OK, Finding
+from heliometer.cli.server_probe import Probe
+from heliometer.config import AmqpSettings, Settings
 from hp_streams import Shop
 from rabbitmq_server import PROGRAM, RabbitMQ
 
@@ -287,3 +291,16 @@ def test_without_rabbitmq_an_endpoint_is_not_made(tmp_path: Path) -> None:
     assert httpx.get(f"{shop.server.url}/v2/health").status_code == 503
     assert "hush-hush" not in shop.server.log()
     assert shop.stop() == 0
+
+
+def test_the_doctor_looks_at_rabbitmq(rabbitmq: RabbitMQ) -> None:
+    def found(url: str) -> list[Finding]:
+        amqp = AmqpSettings(backend="rabbitmq", url=url, management_url=rabbitmq.management_url)
+        return list(feed_check(Settings(amqp=amqp), Probe("http://127.0.0.1:1", controls=False)))
+
+    assert {f.level for f in found(rabbitmq.url)} == {OK}
+    wrong = found(rabbitmq.url.replace("operator-secret", "wrong"))
+    assert [f.level for f in wrong] == [OK, FAIL, FAIL]
+    assert "refuses the user" in wrong[1].message
+    assert "administrator" in wrong[2].message
+    assert "wrong@" not in "".join(f.line() for f in wrong)

@@ -4,6 +4,10 @@ import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
+from heliometer.cli.finding import FAIL, OK, WARN, Finding
+
+SOON_DAYS = 14
+
 
 class CertificateProblem(Exception):
     """The certificate or key cannot be used. The message says why."""
@@ -51,3 +55,18 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, obje
         if not waiting:
             break
     return dict(ends[0].getpeercert() or {})
+
+
+def validity(check: str, section: str, certificate: str, key: str) -> Finding:
+    """Whether certificate and key, of that section's settings, can be used, and for how long."""
+    try:
+        ends = expiry(certificate, key)
+    except CertificateProblem as error:
+        return Finding(
+            check, FAIL, str(error), f"renew it, or set {section}.tls_cert and {section}.tls_key"
+        )
+    days = (ends - datetime.now(UTC)).days
+    told = f"{certificate} fits its key and is valid until {ends:%Y-%m-%d}"
+    if days < SOON_DAYS:
+        return Finding(check, WARN, f"{told}, {days} days", "renew it")
+    return Finding(check, OK, told)

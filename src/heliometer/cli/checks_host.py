@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from heliometer import __version__
-from heliometer.cli.certificate import CertificateProblem, expiry
+from heliometer.cli.certificate import validity
 from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
@@ -27,7 +27,6 @@ FUTURE_S = 120
 FILES = 4096
 TIME_ERROR = 5
 """What adjtimex(2) answers while the clock is not synchronized."""
-SOON_DAYS = 14
 
 
 def versions(settings: Settings, server: Probe) -> Iterator[Finding]:
@@ -85,17 +84,7 @@ def tls(settings: Settings, server: Probe) -> Iterator[Finding]:
             "" if local else "set server.tls_cert and tls_key, or put a TLS proxy in front",
         )  # fmt: skip
         return
-    try:
-        ends = expiry(certificate, key)
-    except CertificateProblem as error:
-        yield Finding("TLS", FAIL, str(error), "renew it, or set server.tls_cert and tls_key")
-        return
-    days = (ends - datetime.now(UTC)).days
-    told = f"{certificate} fits its key and is valid until {ends:%Y-%m-%d}"
-    if days < SOON_DAYS:
-        yield Finding("TLS", WARN, f"{told}, {days} days", "renew it")
-    else:
-        yield Finding("TLS", OK, told)
+    yield validity("TLS", "server", certificate, key)
 
 
 def clock(settings: Settings, server: Probe) -> Iterator[Finding]:

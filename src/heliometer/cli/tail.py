@@ -8,7 +8,7 @@ from heliometer.cli.options import dimension_option, unique
 PASSWORD = "HELIOMETER_AMQP_PASSWORD"
 
 
-@click.command(epilog=ENVIRONMENT)
+@click.command(epilog=ENVIRONMENT, short_help="Show the project's metrics as they arrive.")
 @client_options
 @click.option("--namespace", metavar="NAME", help="Only metrics of this namespace.")
 @dimension_option

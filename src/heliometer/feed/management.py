@@ -40,6 +40,14 @@ class Management:
         """What the broker says of itself: shows that it is there and lets us in."""
         return dict((await self._ask("GET", "overview")).json())
 
+    async def whoami(self) -> dict[str, Any]:
+        """Our user's name and tags."""
+        return dict((await self._ask("GET", "whoami")).json())
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """The broker's nodes, with their alarms."""
+        return list((await self._ask("GET", "nodes")).json())
+
     async def provide(self, endpoint: Endpoint) -> None:
         """Make everything that the endpoint's consumers need; what is there already stays."""
         vhost, queue = quote(endpoint.vhost, safe=""), quote(endpoint.queue, safe="")

@@ -24,6 +24,7 @@ def settings(folder: Path, **changes: str) -> Settings:
 @pytest.fixture(autouse=True)
 def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIOMETER_SERVER_LISTEN", "127.0.0.1:0")
+    monkeypatch.setenv("HELIOMETER_AMQP_LISTEN", "127.0.0.1:0")
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
