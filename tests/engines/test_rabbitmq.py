@@ -16,13 +16,13 @@ import kombu
 import pika
 import pika.exceptions
 import pytest
+from benchmarks.rabbitmq import PROGRAM, RabbitMQ
 
 from heliometer.cli.checks_feed import feed as feed_check
 from heliometer.cli.finding import FAIL, OK, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import AmqpSettings, Settings
 from hp_streams import Shop
-from rabbitmq_server import PROGRAM, RabbitMQ
 
 pytestmark = [
     pytest.mark.engines,

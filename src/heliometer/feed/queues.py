@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 CHUNK = 1000
 """Messages of one chunk at most."""
 EMPTY = Position(0, 0, 0, 0)
+AT_ONCE = 5000
+"""Messages that are rendered in the event loop; more would hold up everybody else."""
 PASSING = 10_000
 """Messages that a queue keeps which lives only as long as a consumer's connection."""
 REMEMBER_S = 0.25
@@ -125,8 +127,13 @@ class Queues:
         at = self._matching.wanted(batch.series)
         if not len(at):
             return []
-        chunks = self._chunks(Batch(batch.series[at], batch.timestamp[at], batch.value[at]))
-        await self._store.append(chunks)
+        wanted = Batch(batch.series[at], batch.timestamp[at], batch.value[at])
+        if len(wanted) > AT_ONCE:
+            chunks = await asyncio.to_thread(self._chunks, wanted)
+        else:
+            chunks = self._chunks(wanted)
+        if chunks:
+            await self._store.append(chunks)
         return chunks
 
     def publish(self, chunks: Sequence[Chunk]) -> None:
@@ -159,7 +166,8 @@ class Queues:
             order = np.arange(len(ids))
         chunks: list[Chunk] = []
         for project_id, group in groupby(order.tolist(), key=lambda at: project[ids[at]]):
-            if project_id not in self._queues:
+            queue = self._queues.get(project_id)
+            if queue is None:
                 continue
             rows = np.fromiter(group, np.intp)
             bodies = self._renderer.render(
@@ -167,7 +175,7 @@ class Queues:
                 batch.timestamp[rows].tolist(),
                 batch.value[rows].tolist(),
             )
-            first = self._queues[project_id].next
+            first = queue.next
             chunks += [
                 Chunk(project_id, first + start, now, bodies[start : start + CHUNK])
                 for start in range(0, len(bodies), CHUNK)

@@ -507,6 +507,21 @@ def test_strangers_make_room_for_one_another(feed: AmqpFeed) -> None:
         raw.socket.close()
 
 
+def test_a_thousand_connections_are_bounded_and_harm_nobody(tmp_path: Path) -> None:
+    terms = Terms(connections=1000, per_project=50, heartbeat_s=60)
+    feed = AmqpFeed(tmp_path, terms=terms).start()
+    guests = [Raw(feed).sign_in() for _ in range(50)]
+    strangers = [Raw(feed) for _ in range(950)]
+    with connect(feed, f"mon-{STOCK}", vhost=STOCK) as connection:
+        feed.post(1, series=2)
+        assert len(read(connection.channel(), 1, f"metrics-{STOCK}")) == 1
+    guests[0].open_channel()
+    assert feed.broker.refused >= 750
+    for raw in (*guests, *strangers):
+        raw.socket.close()
+    feed.stop()
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(

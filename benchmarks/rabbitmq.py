@@ -1,4 +1,4 @@
-"""Debian's RabbitMQ as a process of the test's own: own ports, data, cookie and port mapper."""
+"""Debian's RabbitMQ as a process of its own: own ports, data, cookie and port mapper."""
 
 import os
 import signal
