@@ -39,7 +39,10 @@ class Listener:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._broker, self._connections), sock=listening, ssl=tls
+            lambda: Connection(self._broker, self._connections),
+            sock=listening,
+            ssl=tls,
+            backlog=BACKLOG,
         )
 
     async def close(self) -> None:
