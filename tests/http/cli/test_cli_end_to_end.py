@@ -239,7 +239,10 @@ def test_backup_while_serving_and_restore(
 
 
 def test_doctor_beside_the_server_and_without(server: RunningServer, tmp_path: Path) -> None:
-    listen = {"HELIOMETER_SERVER_LISTEN": server.url.removeprefix("http://")}
+    listen = {
+        "HELIOMETER_SERVER_LISTEN": server.url.removeprefix("http://"),
+        "HELIOMETER_AMQP_LISTEN": "127.0.0.1:0",
+    }
     told = done(heliometer("doctor", "--data-dir", str(server.data_dir), **listen))
     assert f"ok    server: runs and answers at {server.url}" in told
     other = heliometer("doctor", "--data-dir", str(tmp_path / "var"), **listen)
