@@ -50,6 +50,7 @@ from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.feed import SqlFeedStore
+from heliometer.stores.resources.meters import SqlMeterStore
 from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.notifications import SqlNotificationStore
 from heliometer.stores.resources.projects import SqlProjectStore
@@ -59,8 +60,10 @@ from heliometer.usecases.backup import back_up
 from heliometer.usecases.charts import Charts
 from heliometer.usecases.health import Health
 from heliometer.usecases.metering import Metering
+from heliometer.usecases.meters import Meters
 from heliometer.usecases.metrics import Metrics
 from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.samples import Samples
 from heliometer.usecases.streams import Streams
 from heliometer.usecases.validation import Validation
 
@@ -190,6 +193,9 @@ async def running(
         )
         notifications = Notifications(outbox, settings, clock, notifier.wake)
 
+        meters = Meters(
+            SqlMeterStore(resources), registry, writer, projects, settings.limits, clock
+        )
         streams = Streams(feed_store, feed, settings.limits, clock)
 
         _watch(figures, settings, registry, writer, store)
@@ -210,7 +216,16 @@ async def running(
                     | ({"alarms": evaluator.ping} if "evaluator" in roles else {})
                     | ({"feed": feed.ping} if "feed" in roles else {}),
                     time.monotonic,
-                )
+                ),
+                meters,
+                Samples(
+                    store,
+                    registry,
+                    meters,
+                    settings.limits,
+                    settings.metrics.retention_days,
+                    clock,
+                ),
             ),
             *identity_dialect.dialects(identity, settings),
             service_dialect.dialect(figures, lambda: http.dialects),

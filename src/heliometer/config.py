@@ -324,6 +324,17 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     subscriptions_per_project: Annotated[
         int, Meta(ge=1, description="Subscriptions that one project may have (429 for more).")
     ] = 10_000
+    custom_meters_per_project: Annotated[
+        int, Meta(ge=1, description="Custom meters that one project may have (400 for more).")
+    ] = 500
+    active_meters_basic: Annotated[
+        int,
+        Meta(ge=1, description="Custom meters that may get samples in 24 hours at level basic."),
+    ] = 1
+    active_meters_premium: Annotated[int, Meta(ge=1, description="… and at level premium.")] = 30
+    samples_per_meter_and_day: Annotated[
+        int, Meta(ge=1, description="Samples of one custom meter in a UTC day (400 for more).")
+    ] = 1500
     sign_in_failures: Annotated[
         int,
         Meta(

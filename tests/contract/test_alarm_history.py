@@ -197,7 +197,7 @@ async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "resources.sqlite")) as old, old:
         old.execute("PRAGMA foreign_keys = OFF")
         for table in (
-            "subscriptions", "endpoints", "deliveries", "validation_codes",
+            "custom_meters", "subscriptions", "endpoints", "deliveries", "validation_codes",
             "notification_addresses",
             "alarm_actions", "notification_methods", "transitions", "alarms",
             "evaluation",

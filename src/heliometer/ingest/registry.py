@@ -34,6 +34,8 @@ class ProjectSeries:
         self._spellings: dict[str, dict[bytes, int]] = {}
         self._spelt_bytes = 0
         self._by_name: dict[Name, int] = {}
+        self.ids: list[int] = []
+        """Of all its series, in the order in which they appeared. Only grows."""
         self._by_namespace: dict[str, list[int]] = {}
         self._by_pair: dict[tuple[str, str, str], list[int]] = {}
 
@@ -64,6 +66,7 @@ class ProjectSeries:
     def add(self, series: Series) -> None:
         """Take in a series that is not known yet."""
         self._by_name[Name(series.namespace, series.dimensions)] = series.id
+        self.ids.append(series.id)
         self._by_namespace.setdefault(series.namespace, []).append(series.id)
         for key, value in series.dimensions:
             self._by_pair.setdefault((series.namespace, key, value), []).append(series.id)

@@ -83,6 +83,9 @@ class Aggregation:
     end_ms: int
     period_ms: int
     statistics: Sequence[str]
+    """Names in ``model.statistics.AGGREGATES``."""
+    origin_ms: int = 0
+    """Periods begin at multiples of the period from here; not later than ``start_ms``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Datapoints:
 
     series: Int64s
     timestamp: Int64s
-    """Start of the period in milliseconds; a multiple of the period since the epoch."""
+    """Start of the period in milliseconds; a multiple of the period since the origin."""
     columns: Mapping[str, NDArray[np.generic]]
     """For each statistic that was asked for, an array of the same length."""
 
@@ -114,6 +117,10 @@ class MeasurementStore(Protocol):
 
     async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
         """The stored measurements of [start, end), sorted by series, then timestamp."""
+        ...
+
+    async def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
+        """The newest ``limit`` measurements of [start, end), newest first, then by series."""
         ...
 
     async def load_series(self) -> list[Series]:

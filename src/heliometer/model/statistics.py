@@ -23,3 +23,11 @@ STATISTICS: dict[str, Statistic] = {
         Statistic("count", integer=True),
     )
 }
+
+AGGREGATES: dict[str, str] = {name: f"{name}(m.value)" for name in STATISTICS} | {
+    "stddev": "stddev_pop(m.value)",
+    "first_ms": "min(m.ts)",
+    "last_ms": "max(m.ts)",
+}
+"""What a store can compute of the measurements of one series and period, and how it is said in
+SQL: the statistics, and what Telemetry v2 wants besides."""

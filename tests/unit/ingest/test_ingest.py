@@ -47,6 +47,9 @@ class RecordingStore:
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:
         raise NotImplementedError
 
+    async def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
+        raise NotImplementedError
+
     async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
         raise NotImplementedError
 

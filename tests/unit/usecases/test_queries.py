@@ -36,6 +36,9 @@ class EmptyStore:
         none = np.empty(0, np.int64)
         return Datapoints(none, none, dict.fromkeys(aggregation.statistics, none))
 
+    async def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
+        raise NotImplementedError
+
     async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
         raise NotImplementedError
 

@@ -1,24 +1,18 @@
-"""Telemetry v2 (Ceilometer's reporting API): so far its faults and the health check."""
+"""Telemetry v2: NTT's meters (004, 002), Ceilometer's reporting API that they extend, and the
+health check (000)."""
 
-from http import HTTPStatus
-
-import msgspec
 from starlette.responses import Response
 
-from heliometer.http.operation import STATUS, Call, Dialect, Operation
-from heliometer.model.errors import HeliometerError
+from heliometer.dialects.telemetry_v2 import meters as meter_operations
+from heliometer.dialects.telemetry_v2 import samples as sample_operations
+from heliometer.dialects.telemetry_v2 import wire
+from heliometer.http.operation import Call, Dialect, Operation
 from heliometer.usecases.health import Health
+from heliometer.usecases.meters import Meters
+from heliometer.usecases.samples import Samples
 
 
-def render_fault(error: HeliometerError, _: str) -> Response:
-    """Every error of v2 has this one form."""
-    status = STATUS[error.code]
-    message = f"{error.message} {error.details}".strip()
-    body = {"error": {"code": status, "message": message, "title": HTTPStatus(status).phrase}}
-    return _json(body, status)
-
-
-def dialect(health: Health) -> Dialect:
+def dialect(health: Health, meters: Meters, samples: Samples) -> Dialect:
     """The dialect over these use cases."""
 
     async def alive(_: Call) -> Response:
@@ -27,10 +21,10 @@ def dialect(health: Health) -> Dialect:
     async def healthy(_: Call) -> Response:
         failed = await health.failed()
         if not failed:
-            return _json({"status": "ok"}, 200)
+            return wire.reply({"status": "ok"})
         names = ", ".join(failed)
         error = {"code": 503, "message": f"Failed: {names}.", "title": "Service Unavailable"}
-        return _json({"error": error, "failed": failed}, 503)
+        return wire.reply({"error": error, "failed": failed}, 503)
 
     return Dialect(
         "telemetry-v2",
@@ -41,10 +35,8 @@ def dialect(health: Health) -> Dialect:
                       success=204),
             Operation("GET", "/health", "Check the API and its back-ends", "Health Check API",
                       healthy, faults=(503,)),
+            *meter_operations.operations(meters),
+            *sample_operations.operations(samples),
         ),
-        render_fault,
+        wire.render_fault,
     )  # fmt: skip
-
-
-def _json(body: object, status: int) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")

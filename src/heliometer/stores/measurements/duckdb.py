@@ -139,6 +139,14 @@ class DuckDBStore:
 
         return await self._in(self._readers, lambda: self._read(query, start_ms, end_ms))
 
+    async def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
+            text = sql.latest(series, start_ms, end_ms, limit, sources, self._partition_path)
+            columns = cursor.execute(text).fetchnumpy()
+            return Batch(columns["series"], columns["ts"], columns["value"])
+
+        return await self._in(self._readers, lambda: self._read(query, start_ms, end_ms))
+
     async def load_series(self) -> list[Series]:
         return await self._in(
             self._readers, lambda: self._read(lambda cursor, _: catalog.read_series(cursor))

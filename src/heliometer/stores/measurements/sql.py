@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.model.measurements import Aggregation
-from heliometer.model.statistics import STATISTICS
+from heliometer.model.statistics import AGGREGATES
 from heliometer.stores.measurements.catalog import Sources
 
 # Names, ids and numbers below come from this program alone, never from a request.
@@ -33,11 +33,12 @@ def insert(
 def aggregate(aggregation: Aggregation, sources: Sources, path_of: PathOf) -> str:
     """Statistics by series and period, in that order."""
     a = aggregation
-    statistics = ", ".join(f"{STATISTICS[s].name}(value) AS {s}" for s in a.statistics)
+    statistics = ", ".join(f"{AGGREGATES[s]} AS {s}" for s in a.statistics)
+    start = f"m.ts - (m.ts - {a.origin_ms}) % {a.period_ms}"
     rows = _rows(a.series, a.start_ms, a.end_ms, sources, path_of)
     return (
-        f"SELECT series, ts - ts % {a.period_ms} AS ts, {statistics} "
-        f"FROM ({rows}) AS m GROUP BY m.series, m.ts - m.ts % {a.period_ms} ORDER BY 1, 2"
+        f"SELECT series, {start} AS ts, {statistics} "
+        f"FROM ({rows}) AS m GROUP BY m.series, {start} ORDER BY 1, 2"
     )
 
 
@@ -46,6 +47,19 @@ def read(
 ) -> str:
     """Measurements by series and time, in that order."""
     return f"{_rows(series, start_ms, end_ms, sources, path_of)} ORDER BY series, ts"
+
+
+def latest(
+    series: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    limit: int,
+    sources: Sources,
+    path_of: PathOf,
+) -> str:
+    """The newest measurements, newest first."""
+    rows = _rows(series, start_ms, end_ms, sources, path_of)
+    return f"SELECT * FROM ({rows}) ORDER BY ts DESC, series LIMIT {limit}"
 
 
 def sorted_copy(sources: Sources, path_of: PathOf, target: str) -> str:

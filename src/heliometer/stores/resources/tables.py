@@ -287,3 +287,29 @@ class SubscriptionRow(Base):
     dimensions_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 of the dimensions, which may be too long for an index."""
     created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class MeterRow(Base):
+    """A custom meter, and what was put into it of late."""
+
+    __tablename__ = "custom_meters"
+    __table_args__ = (
+        UniqueConstraint("project_id", "name", "resource_id", "namespace"),
+        Index(None, "project_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    namespace: Mapped[str] = mapped_column(String(64))
+    resource_id: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(255))
+    type: Mapped[str] = mapped_column(String(16))
+    unit: Mapped[str] = mapped_column(String(32))
+    display_name: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    put_at: Mapped[int] = mapped_column(BigInteger)
+    """When a sample was taken last; 0: never."""
+    put_day: Mapped[int] = mapped_column(Integer)
+    """UTC day of that, counted from 1970."""
+    put_number: Mapped[int] = mapped_column(Integer)
+    """Samples taken on that day."""
