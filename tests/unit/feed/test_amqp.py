@@ -292,6 +292,15 @@ def test_a_refusal_closes_the_channel_and_nothing_else(feed: AmqpFeed, what: str
         assert connection.channel().basic_get(QUEUE)[0] is not None
 
 
+@pytest.mark.parametrize("method", [commands.Basic.Ack(0), commands.Basic.Reject(0, True)])
+def test_the_tag_0_names_nothing_alone(feed: AmqpFeed, method: object) -> None:
+    raw = Raw(feed).sign_in().open_channel()
+    raw.send((method, 1))
+    closed = raw.receive()
+    assert isinstance(closed, commands.Channel.Close)
+    assert closed.reply_code == 406
+
+
 def test_transactions_are_not_implemented(feed: AmqpFeed) -> None:
     connection = connect(feed)
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as refused:

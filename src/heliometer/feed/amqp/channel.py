@@ -140,7 +140,7 @@ class Channel:
             tags = list(waiting)
         else:
             tags = list(takewhile(lambda t: t <= tag, waiting))
-        if tag and tag not in waiting:
+        if (tag or not multiple) and tag not in waiting:
             raise Fault(faults.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
         settled = []
         for each in tags:
