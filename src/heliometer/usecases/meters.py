@@ -224,19 +224,21 @@ class Meters:
             self._limits.active_meters_premium if premium else self._limits.active_meters_basic,
             self._limits.samples_per_meter_and_day,
         )
-        names = [Name(m.namespace, m.dimensions) for m in (*new, *(m for m, _ in samples))]
-        ids = self._registry.intern(project_id, names)
         if new or puts:
             await self._store.take(project_id, new, puts, quota, now, caller.user_name)
-        if not samples:
-            return
-        batch = Batch(
-            np.array([ids[Name(m.namespace, m.dimensions)] for m, _ in samples], np.int64),
-            np.array([item.recorded_ms for _, item in samples], np.int64),
-            np.array([item.volume for _, item in samples], np.float64),
-        )
         try:
-            await self._writer.write(batch)
+            names = [Name(m.namespace, m.dimensions) for m in (*new, *(m for m, _ in samples))]
+            ids = self._registry.intern(project_id, names)
+            if samples:
+                await self._writer.write(
+                    Batch(
+                        np.array(
+                            [ids[Name(m.namespace, m.dimensions)] for m, _ in samples], np.int64
+                        ),
+                        np.array([item.recorded_ms for _, item in samples], np.int64),
+                        np.array([item.volume for _, item in samples], np.float64),
+                    )
+                )
         except HeliometerError:
             await self._store.give_back(new, puts)
             raise

@@ -63,9 +63,9 @@ def operations(meters: Meters) -> tuple[Operation, ...]:
             document, body = [document], b"[" + body + b"]"
         if len(document) > ITEMS:
             raise Malformed("Request size is over than 100.")
-        raw = [_raw(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
         now = meters.now_ms()
         items = [_item(call, name, given, now) for given in document]
+        raw = [_raw(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
         made = await meters.put(call.caller, items)
         return wire.reply(
             [

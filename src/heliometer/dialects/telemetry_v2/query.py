@@ -4,6 +4,7 @@ Parameter), as often as wanted and in any order."""
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,9 +59,12 @@ def _dotted(query: QueryParams) -> list[dict[str, str]]:
     ]
     by_key = {key: [value for name, value in pairs if name == key] for key in KEYS}
     number = max(map(len, by_key.values()), default=0)
-    if all(len(values) in (0, number) for values in by_key.values()):
+    runs = sum(1 for _ in groupby(name for name, _ in pairs))
+    by_index = all(len(values) in (0, number) for values in by_key.values())
+    if by_index or runs == sum(map(bool, by_key.values())):
         return [
-            {key: values[at] for key, values in by_key.items() if values} for at in range(number)
+            {key: values[at] for key, values in by_key.items() if at < len(values)}
+            for at in range(number)
         ]
     # Some were left out: what stands together belongs together.
     grouped: list[dict[str, str]] = []
