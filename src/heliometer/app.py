@@ -226,6 +226,8 @@ async def running(
                     settings.metrics.retention_days,
                     clock,
                 ),
+                alarms,
+                notifications,
             ),
             *identity_dialect.dialects(identity, settings),
             service_dialect.dialect(figures, lambda: http.dialects),

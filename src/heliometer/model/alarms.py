@@ -102,6 +102,8 @@ class Alarm:
     ok_actions: tuple[str, ...] = ()
     undetermined_actions: tuple[str, ...] = ()
     """Ids of notification methods, told when the alarm enters that state."""
+    rule: str = ""
+    """The expression in the words of the dialect that it was defined in, if that has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,11 @@ class AlarmStore(Protocol):
         A transition whose alarm was deleted, disabled or is not in its old state any more is left
         out; return the ids of those alarms.
         """
+        ...
+
+    async def force(self, transition: Transition, by: str) -> None:
+        """Record a state that somebody set; nobody is notified. Raises CONFLICT when the alarm is
+        not in the old state any more."""
         ...
 
     async def resume(self, changed_since_ms: int) -> Resumed:

@@ -19,6 +19,8 @@ from heliometer.model.alarms import (
     AlarmFilter,
     AlarmStore,
     HistoryEntry,
+    State,
+    Transition,
 )
 from heliometer.model.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.model.identity import Caller
@@ -57,6 +59,8 @@ class Definition:
     alarm_actions: tuple[str, ...] | None = None
     ok_actions: tuple[str, ...] | None = None
     undetermined_actions: tuple[str, ...] | None = None
+    rule: str | None = None
+    """The expression in a dialect's own words; gone when only the expression is given."""
 
     def given(self) -> Mapping[str, Any]:
         """The fields that are decided."""
@@ -124,6 +128,8 @@ class Alarms:
         """Change what is given and leave the rest. The state stays until the next evaluation."""
         old = await self._store.get(caller.project_id, alarm_id)
         alarm = replace(_changed(old, wanted), updated_ms=max(self.now_ms(), old.updated_ms))
+        if wanted.rule is None and alarm.expression != old.expression:
+            alarm = replace(alarm, rule="")
         if alarm.expression != old.expression:
             self._check_windows(alarm)
         await self._store.update(alarm, caller.user_name)
@@ -133,6 +139,19 @@ class Alarms:
             # Its state may have changed since it was read.
             await self._watch(await self._store.get(caller.project_id, alarm_id))
         return await self._store.get(caller.project_id, alarm_id)
+
+    async def set_state(self, caller: Caller, alarm_id: str, state: State) -> Alarm:
+        """Put an alarm into a state by hand; the next evaluation may see it otherwise. Nobody is
+        notified, and history tells of it."""
+        alarm = await self._store.get(caller.project_id, alarm_id)
+        now = self.now_ms()
+        if alarm.state is not state:
+            minute = now // MINUTE_MS * MINUTE_MS
+            transition = Transition(alarm.id, now, minute, alarm.state, state, True, ())
+            await self._store.force(transition, caller.user_name)
+            alarm = await self._store.get(caller.project_id, alarm_id)
+            await self._watch(alarm)
+        return alarm
 
     async def delete(self, caller: Caller, alarm_id: str) -> None:
         """Remove an alarm with its history; what waits to be sent about it is dropped."""

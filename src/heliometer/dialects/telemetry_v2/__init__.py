@@ -3,16 +3,25 @@ health check (000)."""
 
 from starlette.responses import Response
 
+from heliometer.dialects.telemetry_v2 import alarms as alarm_operations
 from heliometer.dialects.telemetry_v2 import meters as meter_operations
 from heliometer.dialects.telemetry_v2 import samples as sample_operations
 from heliometer.dialects.telemetry_v2 import wire
 from heliometer.http.operation import Call, Dialect, Operation
+from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.health import Health
 from heliometer.usecases.meters import Meters
+from heliometer.usecases.notifications import Notifications
 from heliometer.usecases.samples import Samples
 
 
-def dialect(health: Health, meters: Meters, samples: Samples) -> Dialect:
+def dialect(
+    health: Health,
+    meters: Meters,
+    samples: Samples,
+    alarms: Alarms,
+    notifications: Notifications,
+) -> Dialect:
     """The dialect over these use cases."""
 
     async def alive(_: Call) -> Response:
@@ -37,6 +46,7 @@ def dialect(health: Health, meters: Meters, samples: Samples) -> Dialect:
                       healthy, faults=(503,)),
             *meter_operations.operations(meters),
             *sample_operations.operations(samples),
+            *alarm_operations.operations(alarms, notifications, meters),
         ),
         wire.render_fault,
     )  # fmt: skip

@@ -193,6 +193,34 @@ class SqlAlarmStore:
                     )
         return left_out
 
+    async def force(self, transition: Transition, by: str) -> None:
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(AlarmRow)
+                .where(AlarmRow.id == transition.alarm_id, AlarmRow.state == transition.old.value)
+                .values(state=transition.new.value, state_since=transition.at_ms)
+                .returning(AlarmRow.project_id)
+            )
+            row = changed.first()
+            if row is None:
+                raise HeliometerError(
+                    Code.CONFLICT, "The alarm's state has just changed.", details="Look again."
+                )
+            await connection.execute(
+                insert(TransitionRow).values(
+                    alarm_id=transition.alarm_id,
+                    project_id=row.project_id,
+                    at=transition.at_ms,
+                    old=transition.old.value,
+                    new=transition.new.value,
+                    reason=json.dumps(reason_document(transition)),
+                )
+            )
+            await record(
+                connection, milliseconds(), by, "set alarm state", transition.alarm_id,
+                row.project_id,
+            )  # fmt: skip
+
     async def resume(self, changed_since_ms: int) -> Resumed:
         async with self._database.read() as connection:
             alarms = (
@@ -433,6 +461,7 @@ def _row(alarm: Alarm) -> dict[str, Any]:
         "state_since": alarm.state_since_ms,
         "created_at": alarm.created_ms,
         "updated_at": alarm.updated_ms,
+        "rule": alarm.rule,
     }
 
 
@@ -450,6 +479,7 @@ def _alarm(row: Row[Any], actions: Mapping[str, Sequence[str]]) -> Alarm:
         description=row.description,
         severity=row.severity,
         enabled=row.enabled,
+        rule=row.rule,
         **{name: tuple(actions.get(state.value, ())) for name, state in _ACTIONS.items()},
     )
 

@@ -134,6 +134,7 @@ class AlarmRow(Base):
     state_since: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[int] = mapped_column(BigInteger)
+    rule: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class ActionRow(Base):

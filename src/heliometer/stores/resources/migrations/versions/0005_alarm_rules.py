@@ -1,0 +1,11 @@
+"""What a dialect calls the expression of an alarm that was defined in it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("alarms", sa.Column("rule", sa.Text(), nullable=False, server_default=""))
