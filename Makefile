@@ -40,9 +40,10 @@ bench: install ## Measure speed and size; prints a table (about 15 minutes)
 lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o requirements.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/clients/requirements.lock tests/engines/clients/requirements.in
 
 clean: ## Remove the environment and caches, never data
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "heliometer needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }

@@ -130,13 +130,14 @@ class HttpApp:
         self._count(dialect, operation, _loggable(route, path), response.status_code, started, call)
 
     def _add(self, dialect: Dialect, operation: Operation) -> None:
-        path = dialect.prefix + operation.path
-        if "{" not in path:
-            route = self._static.setdefault(path, _Route(path, dialect))
-        else:
-            pattern, _, _ = compile_path(path)
-            _, route = self._dynamic.setdefault(path, (pattern, _Route(path, dialect)))
-        route.operations[operation.method] = operation
+        for prefix in (dialect.prefix, *dialect.aliases):
+            path = prefix + operation.path
+            if "{" not in path:
+                route = self._static.setdefault(path, _Route(path, dialect))
+            else:
+                pattern, _, _ = compile_path(path)
+                _, route = self._dynamic.setdefault(path, (pattern, _Route(path, dialect)))
+            route.operations[operation.method] = operation
 
     def _find(self, path: str) -> tuple[_Route | None, Mapping[str, str]]:
         route = self._static.get(path)

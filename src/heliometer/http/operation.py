@@ -176,3 +176,5 @@ class Dialect:
     """Such as ``/v1.1``; empty for the root."""
     operations: tuple[Operation, ...]
     render_fault: FaultRenderer
+    aliases: tuple[str, ...] = ()
+    """Other prefixes that clients look for the same operations below."""

@@ -49,4 +49,6 @@ def dialect(
             *alarm_operations.operations(alarms, notifications, meters),
         ),
         wire.render_fault,
+        # eclsdk joins its paths to the endpoint of the catalog, which has no version.
+        aliases=("",),
     )  # fmt: skip

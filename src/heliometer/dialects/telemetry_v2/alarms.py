@@ -128,18 +128,14 @@ def operations(
         return wire.reply(await show(call, await known(call)))
 
     async def put(call: Call) -> Response:
-        return await change(call, convert(strict_loads(await call.body()), AlarmFields))
-
-    async def patch(call: Call) -> Response:
+        # Some clients send the whole alarm, others only what is to change.
         given = strict_loads(await call.body())
         if not isinstance(given, dict):
             raise Malformed("body: expected object.")
         before = await show(call, await known(call))
         if "threshold_rule" in given and isinstance(given["threshold_rule"], dict):
             given["threshold_rule"] = before["threshold_rule"] | given["threshold_rule"]
-        return await change(call, convert(before | given, AlarmFields))
-
-    async def change(call: Call, fields: AlarmFields) -> Response:
+        fields = convert(before | given, AlarmFields)
         alarm = await known(call)
         wanted = await define(call, fields, alarm)
         alarm = await told(alarms.update(call.caller, alarm.id, wanted))
@@ -345,10 +341,6 @@ def operations(
         Operation(
             "PUT", "/alarms/{alarm_id}", "Update an alarm", source, put, manage, 200,
             (404, 409, 413), body=AlarmFields,
-        ),
-        Operation(
-            "PATCH", "/alarms/{alarm_id}", "Change some of an alarm", "beyond the documents",
-            patch, manage, 200, (404, 409, 413), body=dict[str, Any],
         ),
         Operation(
             "DELETE", "/alarms/{alarm_id}", "Delete an alarm", source, delete, manage, 204, (404,)
