@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ from heliometer.ingest.writer import Writer
 from heliometer.model.notifications import DELIVERED, FAILED
 from heliometer.model.projects import LEVEL_INTERVAL_S
 from heliometer.notify.heartbeat import beat
-from heliometer.notify.kinds import load_kinds
+from heliometer.notify.kinds import Kind, Probed, load_kinds
 from heliometer.notify.pipeline import Notifier
 from heliometer.observe.figures import Figures
 from heliometer.observe.logs import logging_to_stderr
@@ -212,9 +212,10 @@ async def running(
             v1_0.dialect(alarms, notifications, streams),
             telemetry_v2.dialect(
                 Health(
-                    {"resources": resources.ping, "metrics": store.ping}
+                    {"resources": resources.ping, "metrics": store.ping, "messages": messages.ping}
                     | ({"alarms": evaluator.ping} if "evaluator" in roles else {})
-                    | ({"feed": feed.ping} if "feed" in roles else {}),
+                    | ({"feed": feed.ping} if "feed" in roles else {})
+                    | _relays(kinds if "notifier" in roles else {}),
                     time.monotonic,
                 ),
                 meters,
@@ -414,6 +415,11 @@ def _watch(
         "Free space on the data directory's disk.",
         lambda: shutil.disk_usage(settings.data_dir).free,
     )
+
+
+def _relays(kinds: Mapping[str, Kind]) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What takes messages, as far as it can be asked."""
+    return {name.lower(): kind.ping for name, kind in kinds.items() if isinstance(kind, Probed)}
 
 
 def _watch_feed(figures: Figures, queues: Queues) -> None:

@@ -1,7 +1,7 @@
 """The ways that a message goes, by the type of a notification method."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from heliometer.config import Settings
 from heliometer.model.notifications import APPRISE, EMAIL, SMS, WEBHOOK, Delivery
@@ -25,6 +25,15 @@ class Kind(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A way whose relay can be asked whether it is there."""
+
+    async def ping(self) -> None:
+        """Raise unless messages could be handed over now."""
         ...
 
 

@@ -54,6 +54,10 @@ class MaildirKind:
         )
         return f"written to {path.name}"
 
+    async def ping(self) -> None:
+        """Write and remove a file."""
+        await asyncio.to_thread(folder.probe, self._place / "tmp")
+
     async def close(self) -> None:
         """Nothing is held."""
 
@@ -107,6 +111,16 @@ class SmtpKind:
             raise
         await self._keep(client)
         return answer.strip()[:200] or "accepted"
+
+    async def ping(self) -> None:
+        """Ask the relay whether it is there, on a connection that is kept for the next message."""
+        client, _ = await self._connection()
+        try:
+            await client.noop()
+        except BaseException:
+            client.close()
+            raise
+        await self._keep(client)
 
     async def close(self) -> None:
         """Say goodbye on every idle connection."""

@@ -4,6 +4,14 @@ import os
 from pathlib import Path
 
 
+def probe(folder: Path) -> None:
+    """Raise OSError unless files can be written there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / ".probe"
+    path.write_bytes(b"")
+    path.unlink()
+
+
 def write(folder: Path, name: str, content: bytes, *, within: Path | None = None) -> Path:
     """Write a file durably; it appears whole or not at all, and a duplicate replaces it.
 

@@ -37,6 +37,10 @@ class FolderKind:
         path = await asyncio.to_thread(folder.write, self._place, name, content)
         return f"written to {path.name}"
 
+    async def ping(self) -> None:
+        """Write and remove a file."""
+        await asyncio.to_thread(folder.probe, self._place)
+
     async def close(self) -> None:
         """Nothing is held."""
 
@@ -54,6 +58,13 @@ class GatewayKind:
         document = {"to": delivery.address, "text": message.short, "id": message.id}
         response = await self._client.post(self._url, json=document)
         return judge(response.status_code)
+
+    async def ping(self) -> None:
+        """Connect, and send nothing: a message costs money."""
+        url = httpx.URL(self._url)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        _, writer = await asyncio.open_connection(url.host, port)
+        writer.close()
 
     async def close(self) -> None:
         """Close the connections."""
