@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, str] = {
     "crash": "benchmarks.crash",
     "alarms": "benchmarks.alarms",
     "feed": "benchmarks.feed",
+    "meters": "benchmarks.meters",
     "vmalert": "benchmarks.vmalert",
 }
 """Name of each benchmark → its module, imported only when it is run."""
