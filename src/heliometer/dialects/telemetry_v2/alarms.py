@@ -19,7 +19,7 @@ from heliometer.expression.nodes import FUNCTIONS, Operator
 from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.model.alarms import Alarm, AlarmFilter, HistoryEntry, State
-from heliometer.model.errors import Code, HeliometerError, Invalid, Malformed
+from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import check_dimension
 from heliometer.model.meters import CUSTOM_NAMESPACE, INSTANCE, NAME, RESOURCE
@@ -105,7 +105,7 @@ def operations(
     async def create(call: Call) -> Response:
         fields = convert(strict_loads(await call.body()), AlarmFields)
         wanted = await define(call, fields)
-        alarm = await told(alarms.create(call.caller, wanted))
+        alarm = await alarms.create(call.caller, wanted)
         if fields.state is not None and _state(fields.state) is not alarm.state:
             alarm = await alarms.set_state(call.caller, alarm.id, _state(fields.state))
         return wire.reply(await show(call, alarm), 201)
@@ -138,7 +138,7 @@ def operations(
         fields = convert(before | given, AlarmFields)
         alarm = await known(call)
         wanted = await define(call, fields, alarm)
-        alarm = await told(alarms.update(call.caller, alarm.id, wanted))
+        alarm = await alarms.update(call.caller, alarm.id, wanted)
         if fields.state is not None and STATES[alarm.state] != fields.state:
             alarm = await alarms.set_state(call.caller, alarm.id, _state(fields.state))
         return wire.reply(await show(call, alarm))
@@ -310,9 +310,10 @@ def operations(
         spaces = dict.fromkeys(s.namespace for s in series) or {namespace or CUSTOM_NAMESPACE: None}
         found = []
         for space in spaces:
-            keys = {k for s in series if s.namespace == space for k, _ in s.dimensions}
+            here = [s for s in series if s.namespace == space]
+            keys = {key for s in here for key, _ in s.dimensions}
             pairs = dict(own)
-            if NAME in keys or not keys:
+            if NAME in keys or not here:
                 pairs[NAME] = rule.meter_name
             if resource is not None:
                 pairs[INSTANCE if INSTANCE in keys and RESOURCE not in keys else RESOURCE] = (
@@ -322,13 +323,6 @@ def operations(
                 check_dimension(key, value, "threshold_rule.query")
             found.append(Metric(space, tuple(sorted(pairs.items()))))
         return found
-
-    async def told(work: Any) -> Alarm:
-        try:
-            alarm: Alarm = await work
-        except Invalid as error:  # this dialect has no 422
-            raise Malformed(error.message, details=error.details) from error
-        return alarm
 
     read, manage, source = Permission.READ, Permission.MANAGE, "Ceilometer v2"
     return (

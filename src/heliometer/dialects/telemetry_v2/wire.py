@@ -26,7 +26,8 @@ MESSAGES = {
 
 def render_fault(error: HeliometerError, _: str) -> Response:
     """Every error of v2 has this one form."""
-    status = STATUS[error.code]
+    # Its documents have no 422: what breaks a rule is a bad request.
+    status = STATUS[Code.MALFORMED if error.code is Code.INVALID else error.code]
     message = f"{error.message} {error.details}".strip()
     if error.message != NOT_AUTHORIZED:
         message = MESSAGES.get(error.code, message)
