@@ -18,6 +18,16 @@ def post(client: httpx.Client, value: float) -> httpx.Response:
     return client.post("/v1.1/metrics", json={"namespace": "full", "value": value})
 
 
+def health(client: httpx.Client, status: int) -> None:
+    """Wait until the health check says so, and names the store of the measurements."""
+    deadline = time.monotonic() + 10
+    while (reply := client.get("/v2/health")).status_code != status:
+        assert time.monotonic() < deadline, reply.text
+        time.sleep(0.2)
+    if status == 503:
+        assert "metrics" in reply.json()["failed"], reply.text
+
+
 def count(client: httpx.Client) -> int:
     """How many measurements are stored."""
     query = {"namespace": "full", "statistics": "count", "start_time": "2020-01-01T00:00Z",
@@ -48,8 +58,10 @@ def main(folder: Path) -> None:
                 assert "disk is almost full" in refused.json()["fault"]["faultstring"]
                 assert "Retry-After" in refused.headers
                 assert count(client) == taken, cycle
+                health(client, 503)
                 filler.unlink()
                 time.sleep(0.3)
+                health(client, 200)
         assert server.stop() == 0
         server.start()
         with server.client(server.token()) as client:
