@@ -84,8 +84,9 @@ class Aggregation:
     period_ms: int
     statistics: Sequence[str]
     """Names in ``model.statistics.AGGREGATES``."""
-    origin_ms: int = 0
-    """Periods begin at multiples of the period from here; not later than ``start_ms``."""
+    origin_ms: int | None = 0
+    """Periods begin at multiples of the period from here; not later than ``start_ms``. ``None``:
+    from the first measurement that is found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,12 +185,7 @@ class Samples:
         start, end = self._range(wanted)
         if start >= end:
             return [], unit
-        origin = start
-        if period_s is not None and wanted.start_ms is None:
-            first = await self._aggregate(ids, start, end, end - start, start, ("first_ms",))
-            if not len(first["series"]):
-                return [], unit
-            origin = start = int(first["first_ms"].min())
+        origin = start if wanted.start_ms is not None or period_s is None else None
         period = (end - start) if period_s is None else period_s * 1000
         if -(-(end - start) // period) * len(ids) > self._limits.datapoints_per_query:
             raise Malformed("The answer would be too large. Ask for a longer period.")
@@ -248,7 +243,7 @@ class Samples:
         start: int,
         end: int,
         period: int,
-        origin: int,
+        origin: int | None,
         statistics: Sequence[str],
     ) -> dict[str, NDArray[Any]]:
         found = await self._store.aggregate(

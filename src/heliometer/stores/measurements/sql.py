@@ -34,11 +34,13 @@ def aggregate(aggregation: Aggregation, sources: Sources, path_of: PathOf) -> st
     """Statistics by series and period, in that order."""
     a = aggregation
     statistics = ", ".join(f"{AGGREGATES[s]} AS {s}" for s in a.statistics)
-    start = f"m.ts - (m.ts - {a.origin_ms}) % {a.period_ms}"
+    origin = "o.ts" if a.origin_ms is None else str(a.origin_ms)
+    start = f"m.ts - (m.ts - {origin}) % {a.period_ms}"
     rows = _rows(a.series, a.start_ms, a.end_ms, sources, path_of)
+    first = ", (SELECT min(ts) AS ts FROM m) AS o" if a.origin_ms is None else ""
     return (
-        f"SELECT series, {start} AS ts, {statistics} "
-        f"FROM ({rows}) AS m GROUP BY m.series, {start} ORDER BY 1, 2"
+        f"WITH m AS ({rows}) SELECT m.series, {start} AS ts, {statistics} "
+        f"FROM m{first} GROUP BY m.series, {start} ORDER BY 1, 2"
     )
 
 
