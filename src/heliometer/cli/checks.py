@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from heliometer.cli import checks_data, checks_feed, checks_host, checks_stores
+from heliometer.cli import checks_data, checks_feed, checks_host, checks_notify, checks_stores
 from heliometer.cli.finding import FAIL, Finding
 from heliometer.cli.server_probe import Probe, probe
 from heliometer.config import Settings
@@ -17,6 +17,7 @@ CHECKS: dict[str, Check] = {
     "server": checks_host.port,
     "TLS": checks_host.tls,
     "feed": checks_feed.feed,
+    "notifications": checks_notify.relays,
     "clock": checks_host.clock,
     "limits": checks_host.file_limit,
 }
