@@ -17,6 +17,7 @@ import pika
 import pika.exceptions
 import pytest
 
+from certificates import make
 from conftest import RunningServer
 from hp_streams import Shop
 from hp_v1_1.conftest import People
