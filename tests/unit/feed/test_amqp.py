@@ -627,3 +627,60 @@ def test_messages_and_counts_survive_a_stop_and_a_kill(tmp_path: Path) -> None:
     assert values[0] == "30.0}"
     assert values[-1] == "9.0}"
     last.stop()
+
+
+def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path) -> None:
+    feed = AmqpFeed(tmp_path).start()
+    feed.post(10)
+    now = feed.queues._clock()
+    feed.queues._clock = lambda: now + 86_400 / 2
+    feed.post(5)
+    feed.queues._clock = lambda: now + 86_400 + 60
+    feed.run(feed.queues.expire())
+    usage = feed.usage()
+    assert (usage.dropped, usage.queued) == (10, 5)
+    with connect(feed) as connection:
+        assert read(connection.channel(), 1)[0].endswith('"value":10.0}')
+    feed.stop()
+
+
+def test_who_does_not_sign_in_is_shown_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heliometer.feed.amqp.connection.SIGN_IN_S", 0.2)
+    feed = AmqpFeed(tmp_path).start()
+    silent, half = Raw(feed), Raw(feed)
+    half.socket.sendall(PROTOCOL)
+    half.receive()
+    assert silent.receive() is None
+    assert half.receive() is None
+    signed_in = Raw(feed).sign_in()
+    time.sleep(0.4)
+    signed_in.open_channel()
+    feed.stop()
+
+
+def test_a_client_that_vanishes_gives_its_messages_back(feed: AmqpFeed) -> None:
+    """Half-open: nothing says that it is gone, but that its heartbeats stop."""
+    feed.post(5)
+    raw = Raw(feed).sign_in(heartbeat=1).open_channel()
+    raw.send((commands.Basic.Consume(0, QUEUE, "t"), 1))
+    feed.wait(consumers=1)
+    feed.wait(consumers=0)  # the socket is still open on this side
+    with connect(feed) as connection:
+        assert len(read(connection.channel(), 5)) == 5
+
+
+def test_who_reads_byte_by_byte_holds_up_nobody(feed: AmqpFeed) -> None:
+    raw = Raw(feed)
+    raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.sign_in().open_channel()
+    raw.send((commands.Basic.Qos(prefetch_count=50), 1), (commands.Basic.Consume(0, QUEUE, "t"), 1))
+    feed.post(100)
+    with connect(feed) as connection:
+        assert len(read(connection.channel(), 50)) == 50, "the rest goes to who is quicker"
+    for _ in range(200):  # a byte at a time
+        assert raw.socket.recv(1)
+    assert feed.usage().queued == 50
+    raw.socket.close()
+    feed.wait(consumers=0)
+    with connect(feed) as connection:
+        assert len(read(connection.channel(), 50)) == 50
