@@ -41,6 +41,7 @@ from heliometer.model.meters import (
     resource_of,
 )
 from heliometer.model.projects import ProjectStore
+from heliometer.usecases.turns import Turns
 
 SETTLE_MS = 60_000
 """A new custom meter takes samples after this (002, Response Code)."""
@@ -126,7 +127,7 @@ class Meters:
         self._indexes: dict[str, _Index] = {}
         self._custom: dict[str, dict[tuple[str, Dimensions], CustomMeter]] = {}
         """Custom meters by what their series are called, of projects that were asked for."""
-        self._changing = asyncio.Lock()
+        self._turns = Turns()
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -175,7 +176,7 @@ class Meters:
         Raises MALFORMED with the documented messages (002, Response Code).
         """
         now, project_id = self.now_ms(), caller.project_id
-        async with self._changing:
+        async with self._turns.of(project_id):
             await self._index(project_id)
             known = self._custom[project_id]
             new: dict[tuple[str, Dimensions], CustomMeter] = {}

@@ -1,6 +1,5 @@
 """Streams: a project's endpoint, and what it subscribes to."""
 
-import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from heliometer.model.errors import HeliometerError
 from heliometer.model.feed import Endpoint, FeedStore, Subscription, Usage, check_required
 from heliometer.model.identity import Caller
 from heliometer.model.measurements import check_dimension, check_namespace
+from heliometer.usecases.turns import Turns
 
 
 class Streaming(Protocol):
@@ -63,8 +63,8 @@ class Streams:
         self._streaming = streaming
         self._limits = limits
         self._clock = clock
-        # What is stored and what is served change together, one endpoint at a time.
-        self._changing = asyncio.Lock()
+        # What is stored and what is served change together.
+        self._turns = Turns()
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
         """Where clients connect to."""
@@ -83,7 +83,7 @@ class Streams:
         endpoint = Endpoint(
             str(uuid.uuid4()), caller.project_id, hash_password(password), self._now_ms()
         )
-        async with self._changing:
+        async with self._turns.of(caller.project_id):
             await self._store.create_endpoint(endpoint, caller.user_name)
             try:
                 await self._streaming.open(endpoint)
@@ -103,7 +103,7 @@ class Streams:
     async def reset_password(self, caller: Caller, endpoint_id: str) -> str:
         """Give the endpoint a new password, and return it; the old one's sessions end."""
         password = new_password()
-        async with self._changing:
+        async with self._turns.of(caller.project_id):
             old = await self._store.get_endpoint(caller.project_id, endpoint_id)
             endpoint = replace(old, password_hash=hash_password(password))
             await self._streaming.reset(endpoint)
@@ -114,7 +114,7 @@ class Streams:
 
     async def delete_endpoint(self, caller: Caller, endpoint_id: str) -> None:
         """Remove the endpoint with its subscriptions and queue, and cut its connections."""
-        async with self._changing:
+        async with self._turns.of(caller.project_id):
             endpoint = await self._store.get_endpoint(caller.project_id, endpoint_id)
             subscriptions = await self._store.list_subscriptions(caller.project_id)
             await self._streaming.close(endpoint)
@@ -143,7 +143,7 @@ class Streams:
             tuple(sorted(dimensions.items())),
             self._now_ms(),
         )
-        async with self._changing:
+        async with self._turns.of(caller.project_id):
             await self._store.create_subscription(
                 subscription, caller.user_name, self._limits.subscriptions_per_project
             )
@@ -162,7 +162,7 @@ class Streams:
 
     async def unsubscribe(self, caller: Caller, subscription_id: str) -> None:
         """End a subscription; what is in the queue already stays."""
-        async with self._changing:
+        async with self._turns.of(caller.project_id):
             subscription = await self._store.get_subscription(caller.project_id, subscription_id)
             await self._store.delete_subscription(
                 caller.project_id, subscription_id, caller.user_name

@@ -33,6 +33,8 @@ UNRECOGNIZED = (
     '["project_id", "timestamp", "resource_id", "resource_name", "meter"]'
 )
 ITEMS = 100
+LIMIT = 100_000
+"""What Ceilometer's clients may ask for at once."""
 _SYMBOLS = re.compile(r"[A-Za-z0-9._-]+")
 _VOLUME = re.compile(r"[+-]?\d{1,12}(\.\d{1,4})?|[+-]?\.\d{1,4}")
 
@@ -48,7 +50,7 @@ def operations(meters: Meters) -> tuple[Operation, ...]:
         if query.get("unique", "").lower() in ("1", "true", "yes"):
             return wire.reply(_unique(meters.meters(found)))
         if "limit" in query and "per_page" not in query:
-            per_page = wire.number(call, "limit", wire.PER_PAGE, wire.MOST_PER_PAGE)
+            per_page = wire.number(call, "limit", wire.PER_PAGE, LIMIT)
         start = (page - 1) * per_page
         shown = meters.meters(found[start : start + per_page])
         reply = wire.reply([render(m) for m in shown])
