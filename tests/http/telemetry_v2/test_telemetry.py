@@ -401,12 +401,11 @@ def test_a_request_has_up_to_100_items_all_or_nothing(
     assert client.post("/v2/meters/a", json=item("a", 1)).status_code == 200, "one, not in a list"
 
 
-@pytest.mark.parametrize("volume", ["", "1e3", "0x1", "1,5", " 1", "nan", True, [], {}, "1."])
-def test_what_is_no_volume(aged: tuple[RunningServer, httpx.Client], volume: Any) -> None:
+def test_what_is_no_volume(aged: tuple[RunningServer, httpx.Client]) -> None:
     _, client = aged
-    reply = client.post("/v2/meters/a", json=[item("a", volume)])
-    if volume == "":
-        assert reply.status_code == 200
-    else:
-        assert message(reply) == "Invalid counter_volume."
+    wrong: list[Any] = ["1e3", "0x1", "1,5", " 1", "nan", True, [], {}, "1."]
+    for volume in wrong:
+        reply = client.post("/v2/meters/a", json=[item("a", volume)])
+        assert message(reply) == "Invalid counter_volume.", volume
+    assert client.post("/v2/meters/a", json=[item("a", "")]).status_code == 200
     assert client.get("/v2/meters/a").json() == []

@@ -97,6 +97,11 @@ def test_rabbitmq_that_does_not_answer() -> None:
     assert "hush" not in "".join(f.line() for f in findings)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heliometer.cli.checks_feed.TIMEOUT_S", 0.5)
+
+
 @pytest.mark.parametrize("reply", [b"", b"\x01\x00\x00\x00\x00\x00\x04abcd\xce"])
 def test_rabbitmq_that_is_something_else(reply: bytes) -> None:
     with answering(reply) as port:
