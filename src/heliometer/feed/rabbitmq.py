@@ -40,6 +40,8 @@ class RabbitFeed:
         """Endpoints that the broker is to be told of."""
         self._reconciling: asyncio.Task[None] | None = None
         self._trouble = ""
+        self._answered = asyncio.Event()
+        """It was seen to answer: no reason to sleep until the next attempt."""
 
     async def start(self, endpoints: Iterable[Endpoint], *, listen: bool = True) -> None:
         """Make sure that the broker has everything, now or as soon as it answers."""
@@ -63,6 +65,7 @@ class RabbitFeed:
     async def ping(self) -> None:
         """Raise UNAVAILABLE unless the broker answers."""
         await self._management.overview()
+        self._answered.set()
         if self._trouble:
             raise refused(self._trouble)
 
@@ -137,7 +140,10 @@ class RabbitFeed:
                 if not self._trouble:
                     _tell(error)
                 self._trouble = str(error.__cause__)
-                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+                self._answered.clear()
+                with suppress(TimeoutError):
+                    pause = delay * random.uniform(0.75, 1.25)  # noqa: S311
+                    await asyncio.wait_for(self._answered.wait(), pause)
                 delay = min(2 * delay, LAST_RETRY_S)
         if self._trouble:
             log.info("RabbitMQ answers again")

@@ -28,6 +28,8 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
 }
 RAW = ("count", "sum", "min", "max", "avg", "stddev", "first_ms", "last_ms")
+RESOURCES = 1000
+"""That are looked at in one query."""
 NEWEST = 100_000
 """Samples in one answer at most."""
 
@@ -199,12 +201,14 @@ class Samples:
         by_resource: dict[str, list[Series]] = {}
         for series_id in await self._select(caller, wanted):
             series = self._registry[series_id]
-            by_resource.setdefault(resource_of(series), []).append(series)
+            if resource_of(series):
+                by_resource.setdefault(resource_of(series), []).append(series)
         start, end = self._range(wanted)
         found: list[Resource] = []
         names = list(by_resource)
-        for at in range(0, len(names), limit):
-            part = names[at : at + limit]
+        step = max(limit, RESOURCES)
+        for at in range(0, len(names), step):
+            part = names[at : at + step]
             if start < end:
                 ids = [s.id for name in part for s in by_resource[name]]
                 seen = await self._seen(ids, start, end)
