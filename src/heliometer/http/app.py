@@ -13,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
+from heliometer.http.credentials import Password, read_credentials
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Authenticator
+from heliometer.model.identity import Authenticator, Caller
 from heliometer.observe.figures import Figures
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class HttpApp:
             operation = _operation(route, scope["method"], path)
             _check_accept(request, operation)
             if operation.permission is not None:
-                caller = await self._authenticator.authenticate(_token(scope))
+                caller = await self._authenticate(request, operation)
                 self._rate_limit.take(caller.project_id)
                 caller.require(operation.permission)
                 call.caller_or_none = caller
@@ -128,6 +129,17 @@ class HttpApp:
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
         await response(scope, receive, send)
         self._count(dialect, operation, _loggable(route, path), response.status_code, started, call)
+
+    async def _authenticate(self, request: Request, operation: Operation) -> Caller:
+        credentials = None
+        if operation.foreign and "x-auth-token" not in request.headers:
+            credentials = read_credentials(request)
+        if isinstance(credentials, Password):
+            client = request.client.host if request.client else None
+            return await self._authenticator.authenticate_basic(
+                credentials.user, credentials.password, client, request.query_params.get("project")
+            )
+        return await self._authenticator.authenticate(credentials or _token(request.scope))
 
     def _add(self, dialect: Dialect, operation: Operation) -> None:
         for prefix in (dialect.prefix, *dialect.aliases):
@@ -227,6 +239,8 @@ def _check_headers(scope: Scope) -> None:
 
 
 def _check_accept(request: Request, operation: Operation) -> None:
+    if operation.foreign:
+        return
     accept = ",".join(request.headers.getlist("accept"))
     if not accept:
         return

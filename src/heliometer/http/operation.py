@@ -51,6 +51,10 @@ class BodyBudget:
         self._left += size
 
 
+Unpack = Callable[[bytes, int], bytes | None]
+"""Undoes a Content-Encoding. ``None``: there would be more than so many bytes; raises MALFORMED."""
+
+
 @dataclass(slots=True)
 class Call:
     """One request on its way to its operation."""
@@ -73,19 +77,21 @@ class Call:
             raise LookupError("an open operation has no caller")
         return self.caller_or_none
 
-    async def body(self) -> bytes:
-        """The whole body, inflated where Content-Encoding says gzip.
+    async def body(self, unpack: Mapping[str, Unpack] | None = None) -> bytes:
+        """The whole body, inflated where Content-Encoding says gzip, or as ``unpack`` knows.
 
         Raises TOO_LARGE as soon as it is clear that the body is over the limit, without reading
         on, and UNSUPPORTED_MEDIA_TYPE for any other encoding.
         """
         headers = self.request.headers
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("identity", "gzip", ""):
+        other = (unpack or {}).get(encoding)
+        if other is None and encoding not in ("identity", "gzip", ""):
             raise HeliometerError(
                 Code.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Encoding {encoding[:40]!r} is not supported.",
-                details="Send the body as it is, or compressed with gzip.",
+                details="Send the body as it is, or compressed with "
+                f"{' or '.join(['gzip', *(unpack or {})])}.",
             )
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self.body_limit:
@@ -111,7 +117,16 @@ class Call:
             raise Malformed("The connection closed before the whole body arrived.") from error
         if inflate is not None and (not inflate.eof or inflate.unused_data):
             raise Malformed("The gzip body is not complete, or bytes follow it.")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body if other is None else self._unpacked(body, other)
+
+    def _unpacked(self, packed: bytes, unpack: Unpack) -> bytes:
+        body = unpack(packed, self.body_limit)
+        if body is None:
+            raise self._too_large()
+        self.budget.take(len(body))
+        self.held_bytes += len(body)
+        return body
 
     def _too_large(self) -> HeliometerError:
         return HeliometerError(
@@ -160,6 +175,9 @@ class Operation:
     """What a success answers with."""
     knows_caller: bool = False
     """Open to everyone, but who sends a token is known (and must send a good one)."""
+    foreign: bool = False
+    """Called by programs that know nothing of X-Auth-Token: they may send Authorization (Bearer,
+    Token, Basic), and any Accept."""
 
 
 FaultRenderer = Callable[[HeliometerError, str], Response]

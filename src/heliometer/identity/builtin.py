@@ -14,6 +14,7 @@ from heliometer.config import Settings
 from heliometer.identity.cache import Known, TokenCache
 from heliometer.identity.directory import Directory
 from heliometer.identity.passwords import Passwords
+from heliometer.identity.standing import StandingTokens
 from heliometer.identity.throttle import Attempt, Throttle
 from heliometer.model.accounts import (
     NAME_LENGTH,
@@ -69,6 +70,7 @@ class BuiltinIdentity(Directory):
         self._settled = asyncio.Event()
         self._cache = TokenCache(monotonic)
         self._lookups: dict[bytes, asyncio.Task[Known]] = {}
+        self._standing = StandingTokens()
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -112,6 +114,36 @@ class BuiltinIdentity(Directory):
             attempt.succeeded()
         membership = await self._membership(found, project)
         return await self._issue(found, membership, ("password",), password_hash=True)
+
+    async def authenticate_basic(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> Caller:
+        """Return the caller of a request that comes with a password, in its only project unless
+        one is named.
+
+        The password is verified once; what it was good for is a token like any other, which
+        passwords, users and grants that change make void. Raises as ``authenticate_password``.
+        """
+        async with self._standing.of(user, password, project or "") as standing:
+            if standing.token:
+                try:
+                    return await self.authenticate(standing.token)
+                except HeliometerError as error:
+                    if error.code is not Code.UNAUTHENTICATED:
+                        raise
+            standing.token = ""
+            issued = await self.authenticate_password(user, password, address, project)
+            if project is None:
+                owner = issued.owner.user
+                memberships = await self._accounts.list_memberships(owner.id)
+                if len(memberships) != 1:
+                    raise unauthenticated(
+                        f"User {owner.name} belongs to {len(memberships)} projects: name one with "
+                        "?project=NAME in the URL."
+                    )
+                issued = await self.authenticate_token(issued.secret, memberships[0].project.id)
+            standing.token = issued.secret
+            return await self.authenticate(issued.secret)
 
     async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
         """Exchange a token for one of another scope, which ends no later than the first.
@@ -197,7 +229,7 @@ class BuiltinIdentity(Directory):
         password_hash: bool = False,
         parent: Token | None = None,
     ) -> Issued:
-        secret = secrets.token_urlsafe(32)
+        secret = _new_secret()
         now = self._now_ms()
         token = Token(
             digest=_sha256(secret),
@@ -252,6 +284,13 @@ def _known(owner: TokenOwner) -> Known:
 def _digest(token: str) -> bytes | None:
     """The token's digest; ``None`` for what cannot be a token."""
     return _sha256(token) if TOKEN.fullmatch(token) else None
+
+
+def _new_secret() -> str:
+    """A token. It does not begin like an option, so that it can stand on a command line."""
+    while (secret := secrets.token_urlsafe(32)).startswith("-"):
+        pass
+    return secret
 
 
 def _sha256(secret: str) -> bytes:

@@ -68,3 +68,10 @@ class Authenticator(Protocol):
         """Return the caller; raise UNAUTHENTICATED for a token that is unknown, expired or
         revoked, and UNAVAILABLE when that cannot be found out (never let anyone in then)."""
         ...
+
+    async def authenticate_basic(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> Caller:
+        """The same for a sender that gives its password with each request; without a project in
+        the only one that the user belongs to. Raises RATE_LIMITED after many wrong passwords."""
+        ...

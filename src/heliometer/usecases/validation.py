@@ -61,7 +61,7 @@ class Validation:
         if address is None:
             return None
         short = "".join(secrets.choice("0123456789") for _ in range(SHORT_DIGITS))
-        long = secrets.token_urlsafe(24) if address.type == EMAIL else ""
+        long = secrets.token_hex(24) if address.type == EMAIL else ""
         code = ValidationCode(
             address_id,
             await self._short_hash(address.project_id, short),

@@ -249,3 +249,52 @@ async def test_a_database_down_is_no_failed_guess(world: World) -> None:
         assert caught.value.code is Code.UNAVAILABLE
     world.identity._passwords.verify = verify  # type: ignore[method-assign]
     await sign_in(world)
+
+
+async def test_tokens_can_stand_on_a_command_line(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(["-" + "a" * 42, "b" * 43, "audit"])
+    monkeypatch.setattr(
+        "heliometer.identity.builtin.secrets.token_urlsafe", lambda _: next(made, "more")
+    )
+    assert await sign_in(world) == "b" * 43
+
+
+async def test_a_password_with_each_request_is_hashed_once(world: World) -> None:
+    async def caller(password: str = "secret", project: str | None = "shop") -> str:
+        found = await world.identity.authenticate_basic("ann", password, "192.0.2.1", project)
+        return found.project_name
+
+    hashed = 0
+    verify = world.identity._passwords.verify
+
+    async def counted(password_hash: str | None, password: str) -> bool:
+        nonlocal hashed
+        hashed += 1
+        return await verify(password_hash, password)
+
+    world.identity._passwords.verify = counted  # type: ignore[method-assign]
+    assert set(await asyncio.gather(*(caller() for _ in range(20)))) == {"shop"}
+    assert hashed == 1
+    with pytest.raises(HeliometerError) as caught:
+        await caller("wrong")
+    assert caught.value.code is Code.UNAUTHENTICATED
+
+    await world.identity.set_password("ann", "another")
+    with pytest.raises(HeliometerError):
+        await caller()
+    assert await caller("another") == "shop"
+
+
+async def test_a_password_alone_is_good_for_the_only_project(world: World) -> None:
+    async def caller() -> str:
+        found = await world.identity.authenticate_basic("ann", "secret", None, None)
+        return found.project_name
+
+    await world.identity.grant("ann", "stock", "member")
+    with pytest.raises(HeliometerError, match=r"\?project=NAME"):
+        await caller()
+    await world.identity.create_user("bob", "secret", "shop", "agent")
+    found = await world.identity.authenticate_basic("bob", "secret", None, None)
+    assert found.project_name == "shop"
