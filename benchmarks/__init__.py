@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, str] = {
     "alarms": "benchmarks.alarms",
     "feed": "benchmarks.feed",
     "meters": "benchmarks.meters",
+    "remote_write": "benchmarks.remote_write",
     "vmalert": "benchmarks.vmalert",
 }
 """Name of each benchmark → its module, imported only when it is run."""

@@ -202,7 +202,8 @@ def request(
 ) -> bytes:
     """A whole request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    given = {"Content-Type": "application/json", **(headers or {})} if body else headers or {}
     if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        lines.append(f"Content-Length: {len(body)}")
+    lines += [f"{name}: {value}" for name, value in given.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -28,7 +28,7 @@ class RunningServer:
     process: subprocess.Popen[str] | None = None
     _token: str = ""
 
-    def start(self) -> "RunningServer":
+    def start(self, listen: str = "127.0.0.1:0") -> "RunningServer":
         """Start it and wait until it says that it is ready."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
         environment |= {
@@ -38,7 +38,7 @@ class RunningServer:
         }
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "heliometer", "serve", "--listen", "127.0.0.1:0",
+                [sys.executable, "-m", "heliometer", "serve", "--listen", listen,
                  "--data-dir", str(self.data_dir)],
                 stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
             )  # fmt: skip

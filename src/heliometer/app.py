@@ -28,15 +28,17 @@ from heliometer.dialects import identity as identity_dialect
 from heliometer.dialects import service as service_dialect
 from heliometer.dialects import telemetry_v2
 from heliometer.dialects.hp import v1_0, v1_1
+from heliometer.dialects.push import influx, otlp, prometheus, statsd
 from heliometer.feed import load_feed
 from heliometer.feed.queues import Queues
 from heliometer.http.app import HttpApp
 from heliometer.http.limits import RateLimit
 from heliometer.http.server import Server
 from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.ingest.receipts import LIFE_MS, Receipts
+from heliometer.ingest.receipts import Receipts
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Writer
+from heliometer.model.measurements import RECEIPT_LIFE_MS
 from heliometer.model.notifications import DELIVERED, FAILED
 from heliometer.model.projects import LEVEL_INTERVAL_S
 from heliometer.notify.heartbeat import beat
@@ -133,7 +135,7 @@ async def running(
         await _bootstrap(identity)
 
         registry = Registry(await store.load_series(), settings.limits.series_per_project)
-        receipts = Receipts(await store.load_receipts(now_ms - LIFE_MS))
+        receipts = Receipts(await store.load_receipts(now_ms - RECEIPT_LIFE_MS))
         messages = SqliteMessageStore(settings.data_dir / "feed.sqlite")
         await asyncio.to_thread(messages.open)
         stack.push_async_callback(messages.close)
@@ -230,6 +232,9 @@ async def running(
                 alarms,
                 notifications,
             ),
+            prometheus.dialect(metrics),
+            otlp.dialect(metrics),
+            influx.dialect(metrics),
             *identity_dialect.dialects(identity, settings),
             service_dialect.dialect(figures, lambda: http.dialects),
         ]
@@ -278,6 +283,8 @@ async def running(
                 _background(stack, heart, "heartbeat")
         if "evaluator" in roles:
             _background(stack, evaluator.run(), "evaluator")
+        if "api" in roles and settings.statsd.listen:
+            await _take_statsd(stack, settings, accounts, metrics, figures, clock)
         if "collector" in roles and settings.collector.enabled:
             _background(
                 stack, _collect(settings, accounts, projects, metrics, figures, clock), "collector"
@@ -392,6 +399,28 @@ async def _collect(
         figures.watch(f"collector_{name}", what, partial(counts.__getitem__, name))
     collector = await asyncio.to_thread(collect.load_collector, "host")
     await run_collector(collector, deliver, interval, clock, counts=counts)
+
+
+async def _take_statsd(
+    stack: AsyncExitStack,
+    settings: Settings,
+    accounts: SqlAccountStore,
+    metrics: Metrics,
+    figures: Figures,
+    clock: Callable[[], float],
+) -> None:
+    project = await accounts.find_project(settings.statsd.project)
+    if project is None:
+        raise WrongSetting(
+            f"statsd.project: there is no project {settings.statsd.project!r}; make it with "
+            "heliometer project create"
+        )
+    listener = statsd.Statsd(settings.statsd, metrics, project.id, clock)
+    for name, what in statsd.FIGURES.items():
+        figures.watch(name, what, partial(listener.counts.__getitem__, name))
+    await listener.start()
+    stack.push_async_callback(listener.stop)
+    _background(stack, listener.run(), "statsd")
 
 
 def _watch(

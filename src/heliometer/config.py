@@ -392,6 +392,23 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
+class StatsdSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    listen: Annotated[
+        str,
+        Meta(
+            description="UDP address that StatsD's samples are taken at, such as 127.0.0.1:8125, "
+            "or empty: none are. Whoever reaches it may send: it knows no passwords."
+        ),
+    ] = ""
+    project: Annotated[str, Meta(description="Project, by name, that they go to.")] = "demo"
+    namespace: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$", description="Namespace of their series.")
+    ] = "statsd"
+    interval: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds over which they are gathered.")
+    ] = 10
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings, as one immutable value."""
 
@@ -409,6 +426,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     alarms: AlarmSettings = AlarmSettings()
     limits: LimitSettings = LimitSettings()
     collector: CollectorSettings = CollectorSettings()
+    statsd: StatsdSettings = StatsdSettings()
 
     @property
     def data_dir(self) -> Path:
@@ -570,6 +588,15 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
             raise wrong(
                 "amqp.listen", amqp.listen, "allowed: HOST:PORT, such as 127.0.0.1:5672, or empty"
             ) from error
+    if settings.statsd.listen:
+        try:
+            parse_address(settings.statsd.listen)
+        except ValueError as error:
+            raise wrong(
+                "statsd.listen",
+                settings.statsd.listen,
+                "allowed: HOST:PORT, such as 127.0.0.1:8125, or empty",
+            ) from error
     if amqp.public_url and not urlsplit(amqp.public_url).hostname:
         raise wrong("amqp.public_url", amqp.public_url, "allowed: amqp://HOST:PORT")
     if amqp.backend == "rabbitmq":
@@ -591,6 +618,7 @@ _PATTERNS = {
     "^($|amqps?://)": "empty, or a URL that starts with amqp:// or amqps://",
     "^($|https?://)": "empty, or a URL that starts with http:// or https://",
     "^[^\\s@]+@[^\\s@]+$": "an e-mail address",
+    "^[A-Za-z0-9._-]{1,64}$": "1 to 64 of the characters a-z A-Z 0-9 . - _",
 }
 """What the patterns of settings mean, in words."""
 

@@ -78,6 +78,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "amqp.management_url": ("http://h:15672", "http://h:15672"),
     "amqp.public_url": ("amqps://h:5671", "amqps://h:5671"),
     "amqp.heartbeat": ("0", 0),
+    "statsd.listen": ("127.0.0.1:0", "127.0.0.1:0"),
+    "statsd.interval": ("60", 60),
     "identity.backend": ("builtin", "builtin"),
 }
 ENTRIES = [(section, key, default) for section, key, default, *_ in config.entries()]

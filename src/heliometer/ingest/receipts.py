@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.measurements import Receipt
 
-LIFE_MS = 86_400_000
-"""How long a key is remembered, in milliseconds."""
 KEY_LENGTH = 255
 
 
 @dataclass(slots=True)
 class _Taken:
     fingerprint: bytes
-    at_ms: int
+    ends_ms: int
     under_way: asyncio.Future[None] | None = None
 
 
@@ -23,7 +21,7 @@ class Receipts:
     """The keys of the last 24 hours."""
 
     def __init__(self, receipts: Iterable[Receipt]) -> None:
-        self._taken = {(r.project_id, r.key): _Taken(r.fingerprint, r.at_ms) for r in receipts}
+        self._taken = {(r.project_id, r.key): _Taken(r.fingerprint, r.ends_ms) for r in receipts}
 
     async def once(self, receipt: Receipt, store: Callable[[Receipt], Awaitable[None]]) -> None:
         """Call ``store`` unless the receipt's key was taken before.
@@ -36,7 +34,7 @@ class Receipts:
             raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
         name = (receipt.project_id, receipt.key)
         before = self._taken.get(name)
-        while before is not None and receipt.at_ms - before.at_ms < LIFE_MS:
+        while before is not None and receipt.at_ms < before.ends_ms:
             if before.fingerprint != receipt.fingerprint:
                 raise HeliometerError(
                     Code.INVALID,
@@ -48,7 +46,7 @@ class Receipts:
             await asyncio.wait({before.under_way})
             before = self._taken.get(name)
         under_way = asyncio.get_running_loop().create_future()
-        taken = self._taken[name] = _Taken(receipt.fingerprint, receipt.at_ms, under_way)
+        taken = self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms, under_way)
 
         async def run() -> None:
             try:
@@ -64,11 +62,11 @@ class Receipts:
         await asyncio.shield(asyncio.create_task(run()))
 
     def forget(self, now_ms: int) -> None:
-        """Drop keys that are older than 24 hours."""
+        """Drop keys that are remembered no longer."""
         old = [
             name
             for name, taken in self._taken.items()
-            if taken.under_way is None and now_ms - taken.at_ms >= LIFE_MS
+            if taken.under_way is None and now_ms >= taken.ends_ms
         ]
         for name in old:
             del self._taken[name]

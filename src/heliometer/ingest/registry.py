@@ -31,7 +31,7 @@ class ProjectSeries:
 
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id
-        self._spellings: dict[str, dict[bytes, int]] = {}
+        self._spellings: dict[tuple[str, str], dict[bytes, int]] = {}
         self._spelt_bytes = 0
         self._by_name: dict[Name, int] = {}
         self.ids: list[int] = []
@@ -46,20 +46,21 @@ class ProjectSeries:
         """The id of a series; ``None``: there is none."""
         return self._by_name.get(name)
 
-    def spellings(self, namespace: str) -> Mapping[bytes, int]:
-        """The ids of a namespace's series, by spelling of their dimensions."""
-        return self._spellings.get(namespace, _NONE)
+    def spellings(self, namespace: str, form: str = "") -> Mapping[bytes, int]:
+        """The ids of a namespace's series, by spelling of their dimensions. Each ``form`` has
+        spellings of its own: the same bytes mean one thing in JSON and another elsewhere."""
+        return self._spellings.get((namespace, form), _NONE)
 
-    def learn(self, namespace: str, spelling: bytes, series_id: int) -> None:
+    def learn(self, namespace: str, spelling: bytes, series_id: int, form: str = "") -> None:
         """Remember a validated spelling of a series."""
-        known = self._spellings.setdefault(namespace, {})
+        known = self._spellings.setdefault((namespace, form), {})
         if spelling in known:
             return
         size = len(spelling) + _ENTRY_BYTES
         if self._spelt_bytes + size > SPELLING_BYTES:
             self._spellings.clear()
             self._spelt_bytes = 0
-            known = self._spellings.setdefault(namespace, {})
+            known = self._spellings.setdefault((namespace, form), {})
         known[spelling] = series_id
         self._spelt_bytes += size
 

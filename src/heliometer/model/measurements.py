@@ -63,6 +63,13 @@ class Batch:
         )
 
 
+RECEIPT_LIFE_MS = 86_400_000
+"""How long a receipt is remembered, in milliseconds."""
+PUSH_PREFIX = "push "
+"""Begins the keys of requests that programs push, which repeat a request at once or never."""
+PUSH_LIFE_MS = 900_000
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Remembers that a request was taken, so that its retry is answered and not stored again."""
@@ -72,6 +79,12 @@ class Receipt:
     fingerprint: bytes
     """Digest of the request's body: a key belongs to one body."""
     at_ms: int
+
+    @property
+    def ends_ms(self) -> int:
+        """When it may be forgotten."""
+        is_push = self.key.startswith(PUSH_PREFIX)
+        return self.at_ms + (PUSH_LIFE_MS if is_push else RECEIPT_LIFE_MS)
 
 
 @dataclass(frozen=True, slots=True)

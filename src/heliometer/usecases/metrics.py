@@ -1,6 +1,7 @@
 """Metrics: post measurements, query statistics, list series."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import (
     FUTURE_MS,
+    PUSH_PREFIX,
     Aggregation,
     Batch,
     Float64s,
@@ -43,6 +45,8 @@ class Columns:
     repeats: list[int] | None
     timestamp: Int64s
     value: Float64s
+    form: str = ""
+    """Whose spellings they are: see ``ProjectSeries.spellings``."""
 
 
 class Measured(Protocol):
@@ -131,6 +135,19 @@ class Metrics:
         else:
             await self._post(project, columns, None)
 
+    async def push(self, project: ProjectSeries, columns: Columns, body: bytes | None) -> None:
+        """Store what a program pushed; return when it is durable.
+
+        Such programs repeat a request whose reply was lost, byte by byte: ``body``, if given, is
+        not stored twice within ``PUSH_LIFE_MS``. ``None``: the same again is meant.
+        """
+        receipt = None
+        if body is not None:
+            digest = hashlib.blake2b(body, digest_size=16).digest()
+            key = f"{PUSH_PREFIX}{digest.hex()}"
+            receipt = Receipt(project.project_id, key, digest, self.now_ms())
+        await self.post(project, columns, receipt)
+
     async def post_collected(self, project_id: str, measured: Sequence[Measured]) -> None:
         """Store what a collector read; return when it is durable."""
         names = [Name(m.namespace, tuple(sorted(m.dimensions.items()))) for m in measured]
@@ -142,6 +159,11 @@ class Metrics:
         )
         await self._writer.write(batch)
 
+    def known(self, project_id: str, names: Iterable[Name]) -> set[Name]:
+        """Which of these series the project has already."""
+        project = self._registry.project(project_id)
+        return {name for name in names if project.get(name) is not None}
+
     async def _post(
         self, project: ProjectSeries, columns: Columns, receipt: Receipt | None
     ) -> None:
@@ -152,7 +174,7 @@ class Metrics:
             for position, (name, spelling) in columns.names.items():
                 columns.series[position] = ids[name]
                 if spelling is not None:
-                    project.learn(name.namespace, spelling, ids[name])
+                    project.learn(name.namespace, spelling, ids[name], columns.form)
         series = np.array(columns.series, dtype=np.int64)
         if columns.repeats is not None:
             series = np.repeat(series, columns.repeats)

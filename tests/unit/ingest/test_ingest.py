@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from heliometer.ingest.receipts import LIFE_MS, Receipts
+from heliometer.ingest.receipts import Receipts
 from heliometer.ingest.registry import Name, Registry
 from heliometer.ingest.writer import Writer
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import (
+    RECEIPT_LIFE_MS,
     Aggregation,
     Batch,
     Datapoints,
@@ -237,14 +238,14 @@ async def test_a_key_stores_once_for_a_day_also_after_a_restart() -> None:
         stored.append(given.at_ms)
 
     receipts = Receipts([])
-    for at in (0, 1, LIFE_MS - 1):
+    for at in (0, 1, RECEIPT_LIFE_MS - 1):
         await receipts.once(receipt(at=at), store)
     assert stored == [0]
     await Receipts([receipt(at=0)]).once(receipt(at=5), store)
     assert stored == [0]
-    await receipts.once(receipt(at=LIFE_MS), store)
-    assert stored == [0, LIFE_MS]
-    receipts.forget(2 * LIFE_MS)
+    await receipts.once(receipt(at=RECEIPT_LIFE_MS), store)
+    assert stored == [0, RECEIPT_LIFE_MS]
+    receipts.forget(2 * RECEIPT_LIFE_MS)
     await receipts.once(Receipt("q", "k", b"y", 0), store)
 
 
@@ -330,7 +331,7 @@ async def test_a_client_that_hangs_up_does_not_undo_its_key() -> None:
     await asyncio.sleep(0)
     retry = asyncio.create_task(receipts.once(receipt(at=1), store))
     await asyncio.sleep(0)
-    receipts.forget(2 * LIFE_MS)
+    receipts.forget(2 * RECEIPT_LIFE_MS)
     gate.set()
     await retry
     assert stored == 1

@@ -18,14 +18,19 @@ from typing import Protocol, TypeVar
 import duckdb
 
 from heliometer.config import MetricSettings
-from heliometer.model.measurements import FUTURE_MS, PAST_MS
+from heliometer.model.measurements import (
+    FUTURE_MS,
+    PAST_MS,
+    PUSH_LIFE_MS,
+    PUSH_PREFIX,
+    RECEIPT_LIFE_MS,
+)
 from heliometer.stores.measurements import sql
 from heliometer.stores.measurements.catalog import DAY_MS, Partition, Sources, Table
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-RECEIPT_LIFE_MS = DAY_MS
 LATE_ROWS = 1_000_000
 """Late measurements of a sealed day that are worth a partition of their own before the day
 closes."""
@@ -105,7 +110,8 @@ class Maintenance:
         self._store.write(
             lambda connection: _execute(
                 connection,
-                f"DELETE FROM receipts WHERE at_ms < {now_ms - RECEIPT_LIFE_MS}",  # noqa: S608
+                f"DELETE FROM receipts WHERE at_ms < {now_ms - RECEIPT_LIFE_MS} "  # noqa: S608
+                f"OR (at_ms < {now_ms - PUSH_LIFE_MS} AND starts_with(key, '{PUSH_PREFIX}'))",
             ),
             lambda sources: sources,
         )
