@@ -1,4 +1,4 @@
-"""Prometheus remote write of 1000 samples over 4 connections, here and to VictoriaMetrics."""
+"""Prometheus remote write of 2000 samples over 8 connections, here and to VictoriaMetrics."""
 
 import time
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from benchmarks.remote_write_body import time_series
 from benchmarks.server import Server, request
 
 SERIES = 10_000
-BATCH = 1000
-CONNECTIONS = 4
+BATCH = 2000
+"""Samples of one request, and requests under way: what a loaded Prometheus sends unless it is told
+otherwise (``max_samples_per_send``, shards)."""
+CONNECTIONS = 8
 STAMP_BYTES, VALUE_AT, TAIL = 6, 3, 18
 PATH = "/api/v1/write"
 

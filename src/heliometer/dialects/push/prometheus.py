@@ -29,9 +29,27 @@ FORM = "prometheus"
 METRIC = "__name__"
 _LABEL = 0x0A
 """What each label begins with within a time series: field 1, with a length."""
-_SAMPLE = ((18, 9), (9, None))
-"""Bytes of a time series' last sample, and where its value begins: the sample of a zero has none.
-"""
+_TAILS = {
+    18: np.dtype(
+        {
+            "names": ["head", "value", "end"],
+            "formats": ["<u4", "<f8", "<u8"],
+            "offsets": [0, 3, 10],
+            "itemsize": 18,
+        }
+    ),
+    9: np.dtype(
+        {"names": ["head", "end"], "formats": ["u1", "<u8"], "offsets": [0, 1], "itemsize": 9}
+    ),
+}
+"""How a time series ends that has one sample, by how long that is: the sample of a zero says no
+value. Field 2 (0x12) with its length, the value (field 1: 0x09, eight bytes), and the timestamp
+(field 2: 0x10) as a number of six groups of seven bits, as milliseconds have until 2109."""
+_MARKS = {
+    18: (np.uint32(0x091012), np.uint32(0xFFFFFF), np.uint64(0x0080_8080_8080_1000)),
+    9: (np.uint8(0x12), np.uint8(0xFF), np.uint64(0x0080_8080_8080_1007)),
+}
+_END_MASKS = {18: np.uint64(0x8080_8080_8080_FF00), 9: np.uint64(0x8080_8080_8080_FFFF)}
 
 
 def _messages() -> dict[str, Any]:
@@ -93,10 +111,17 @@ def dialect(metrics: Metrics) -> Dialect:
             call.request.query_params.get("namespace", NAMESPACE),
             reserved_allowed=Permission.POST_RESERVED in call.caller.permissions,
         )
-        body = await call.body({"snappy": unpack})
+        packed = b""
+
+        def unpack_it(sent: bytes, limit: int) -> bytes | None:
+            nonlocal packed
+            packed = sent
+            return unpack(sent, limit)
+
+        body = await call.body({"snappy": unpack_it})
         intake = Intake(project, FORM, metrics.now_ms())
         columns = read(body, namespace, intake)
-        await metrics.push(project, columns, body)
+        await metrics.push(project, columns, packed or body)  # the shorter one to digest
         if intake.complaint:
             raise Malformed(f"{intake.complaint}")
         return Response(status_code=204)
@@ -154,19 +179,29 @@ def read(body: bytes, namespace: str, intake: Intake) -> Columns:
     series: list[int] = []
     stamps, values = [], []
     spellings = intake.project.spellings(namespace, FORM)
-    for length, value_at in _SAMPLE:
-        ids = [spellings.get(item[:-length]) for item in items]
-        known = [item for item, each in zip(items, ids, strict=True) if each is not None]
-        if not known:
-            continue
-        stamp, value, good = _samples([item[-length:] for item in known], length, value_at)
-        good &= _storable(stamp, value, intake.now_ms)
-        # A series that is known by these bytes and one sample of ours: nothing else can be there.
-        series += np.array([i for i in ids if i is not None], dtype=np.int64)[good].tolist()
-        stamps.append(stamp[good])
-        values.append(value[good])
-        odd = iter((~good).tolist())
-        items = [item for item, each in zip(items, ids, strict=True) if each is None or next(odd)]
+    for length in _TAILS:
+        ids: list[int | None] = [spellings.get(item[:-length]) for item in items]
+        known, unknown = items, []
+        if None in ids:
+            known = [item for item, each in zip(items, ids, strict=True) if each is not None]
+            unknown = [item for item, each in zip(items, ids, strict=True) if each is None]
+        if known:
+            stamp, value, good = _samples([item[-length:] for item in known], length)
+            good &= _storable(stamp, value, intake.now_ms)
+            # A series known by these bytes, and one sample of ours: nothing else can be there.
+            found = [each for each in ids if each is not None]
+            if not good.all():
+                unknown += [
+                    item for item, fine in zip(known, good.tolist(), strict=True) if not fine
+                ]
+                found = np.array(found, dtype=np.int64)[good].tolist()
+                stamp, value = stamp[good], value[good]
+            series += found
+            stamps.append(stamp)
+            values.append(value)
+        items = unknown
+        if not items:
+            break
     for item in items:
         _read_slowly(item, namespace, intake)
     rest = intake.columns()
@@ -181,28 +216,23 @@ def read(body: bytes, namespace: str, intake: Intake) -> Columns:
     )
 
 
-def _samples(tails: list[bytes], length: int, value_at: int | None) -> tuple[Any, Any, Any]:
-    """Timestamps, values, and which of the tails are samples at all.
-
-    Such a tail is field 2 (18), its length, the value (field 1: 9, and eight bytes) unless that is
-    zero, and the timestamp (field 2: 16) as a number of six groups of seven bits.
-    """
-    table = np.frombuffer(b"".join(tails), dtype=np.uint8).reshape(-1, length)
-    digits = table[:, -6:]
-    good = (table[:, 0] == 18) & (table[:, 1] == length - 2) & (table[:, -7] == 16)
-    good &= (digits[:, :5] >= 0x80).all(axis=1) & (digits[:, 5] < 0x80)
-    stamp = ((digits & 0x7F).astype(np.int64) << (7 * np.arange(6))).sum(axis=1)
-    if value_at is None:
-        return stamp, np.zeros(len(table)), good
-    good &= table[:, 2] == 9
-    value = np.ascontiguousarray(table[:, 3:11]).view("<f8").reshape(-1)
-    return stamp, value, good
+def _samples(tails: list[bytes], length: int) -> tuple[Any, Any, Any]:
+    """Timestamps, values, and which of the tails are samples at all."""
+    table = np.frombuffer(b"".join(tails), dtype=_TAILS[length])
+    head, head_mask, end = _MARKS[length]
+    last = table["end"]
+    good = (table["head"] & head_mask == head) & (last & _END_MASKS[length] == end)
+    groups = last >> np.uint64(16)
+    stamp = groups & np.uint64(0x7F)
+    for group in range(1, 6):
+        stamp |= (groups >> np.uint64(group)) & np.uint64(0x7F << 7 * group)
+    value = table["value"] if length == 18 else np.zeros(len(table))
+    return stamp.astype(np.int64), value, good
 
 
 def _storable(stamp: Any, value: Any, now_ms: int) -> Any:
-    with np.errstate(invalid="ignore"):
-        magnitude = np.abs(value)
-        good = (magnitude >= SMALLEST) & (magnitude <= LARGEST) | (magnitude == 0)
+    magnitude = np.abs(value)
+    good = (magnitude >= SMALLEST) & (magnitude <= LARGEST) | (magnitude == 0)
     return good & (stamp >= now_ms - PAST_MS) & (stamp <= now_ms + FUTURE_MS)
 
 

@@ -206,9 +206,12 @@ def forget_idle_series(
 
 def insert_receipts(connection: duckdb.DuckDBPyConnection, receipts: Sequence[Receipt]) -> None:
     """Add receipts, within the caller's transaction."""
-    connection.executemany(
-        "INSERT INTO receipts VALUES ($1, $2, $3, $4)",
-        [[r.project_id, r.key, r.fingerprint, r.at_ms] for r in receipts],
+    columns = [[r.project_id, r.key, r.fingerprint, r.at_ms] for r in receipts]
+    # A statement for each would take ten times as long.
+    connection.execute(
+        "INSERT INTO receipts SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), "
+        "unnest($3::BLOB[]), unnest($4::BIGINT[])",
+        [list(column) for column in zip(*columns, strict=True)],
     )
 
 
