@@ -22,7 +22,9 @@ from typing import Any
 
 from heliometer import collect, control
 from heliometer.alarms.loop import Evaluator
+from heliometer.collect.libvirt.owners import Owners, WrongOwners
 from heliometer.collect.loop import run as run_collector
+from heliometer.collect.schedule import Schedule
 from heliometer.config import BOOTSTRAP_PASSWORD, Settings, WrongSetting
 from heliometer.dialects import identity as identity_dialect
 from heliometer.dialects import service as service_dialect
@@ -40,7 +42,6 @@ from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Writer
 from heliometer.model.measurements import RECEIPT_LIFE_MS
 from heliometer.model.notifications import DELIVERED, FAILED
-from heliometer.model.projects import LEVEL_INTERVAL_S
 from heliometer.notify.heartbeat import beat
 from heliometer.notify.kinds import Kind, Probed, load_kinds
 from heliometer.notify.pipeline import Notifier
@@ -65,6 +66,7 @@ from heliometer.usecases.metering import Metering
 from heliometer.usecases.meters import Meters
 from heliometer.usecases.metrics import Metrics
 from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.reports import Reports
 from heliometer.usecases.samples import Samples
 from heliometer.usecases.streams import Streams
 from heliometer.usecases.validation import Validation
@@ -73,10 +75,15 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 COLLECTOR_FIGURES = {
-    "rounds": "Rounds of the host collector.",
-    "measurements": "Measurements that it delivered.",
-    "dropped": "Measurements that it gave up.",
-    "errors": "Errors that it met.",
+    "rounds": "Rounds of the collectors.",
+    "measurements": "Measurements that they delivered.",
+    "dropped": "Measurements that they gave up.",
+    "errors": "Errors that they met.",
+}
+LIBVIRT_FIGURES = {
+    "domains": "Running domains in the last round.",
+    "vanished": "Domains that ended while they were read.",
+    "ownerless": "Times that a domain was left out because nobody says whose it is.",
 }
 FEED_FIGURES = {
     "published": "Messages put into the queues of all projects.",
@@ -172,6 +179,8 @@ async def running(
             clock,
         )
 
+        reports = Reports(metrics, projects)
+
         alarm_store = SqlAlarmStore(resources)
         outbox = SqlNotificationStore(resources)
         validation = Validation(outbox, clock, time.monotonic)
@@ -210,7 +219,9 @@ async def running(
                 partial(notifier.counts.__getitem__, status),
             )
         dialects = [
-            v1_1.dialect(metrics, Metering(projects), alarms, notifications, validation, streams),
+            v1_1.dialect(
+                metrics, reports, Metering(projects), alarms, notifications, validation, streams
+            ),
             v1_0.dialect(alarms, notifications, streams),
             telemetry_v2.dialect(
                 Health(
@@ -286,9 +297,7 @@ async def running(
         if "api" in roles and settings.statsd.listen:
             await _take_statsd(stack, settings, accounts, metrics, figures, clock)
         if "collector" in roles and settings.collector.enabled:
-            _background(
-                stack, _collect(settings, accounts, projects, metrics, figures, clock), "collector"
-            )
+            await _start_collectors(stack, settings, accounts, reports, figures, clock)
         yield Service(
             settings, identity, store, resources, metrics, http, control.control_app(orders)
         )
@@ -369,36 +378,60 @@ async def _bootstrap(identity: BuiltinIdentity) -> None:
         )
 
 
-async def _collect(
+async def _start_collectors(
+    stack: AsyncExitStack,
     settings: Settings,
     accounts: SqlAccountStore,
-    projects: SqlProjectStore,
-    metrics: Metrics,
+    reports: Reports,
     figures: Figures,
     clock: Callable[[], float],
 ) -> None:
-    """Report this machine to the project that the settings name."""
-    project = await accounts.find_project(settings.collector.project)
+    """Report this machine to the project that the settings name, and its domains to theirs."""
+    chosen = settings.collector
+    project = await accounts.find_project(chosen.project)
     if project is None:
         log.warning(
             "this machine is not reported: there is no project %s (setting collector.project)",
-            settings.collector.project,
+            chosen.project,
         )
         return
+    own = project.id
 
-    async def interval() -> int:
-        if settings.collector.interval:
-            return settings.collector.interval
-        return LEVEL_INTERVAL_S[await projects.monitoring_level(project.id)]
+    async def intervals() -> Mapping[str, int]:
+        found = await reports.intervals_s()
+        return found | ({"": found[own]} if own in found else {})
 
     async def deliver(measurements: list[collect.Measurement]) -> None:
-        await metrics.post_collected(project.id, measurements)
+        await reports.collected(own, measurements)
 
     counts: Counter[str] = Counter()
     for name, what in COLLECTOR_FIGURES.items():
         figures.watch(f"collector_{name}", what, partial(counts.__getitem__, name))
-    collector = await asyncio.to_thread(collect.load_collector, "host")
-    await run_collector(collector, deliver, interval, clock, counts=counts)
+    collectors = {"host": await asyncio.to_thread(collect.load_collector, "host")}
+    if chosen.libvirt_uri:
+        collectors["libvirt"] = await asyncio.to_thread(_libvirt, settings, counts)
+        for name, what in LIBVIRT_FIGURES.items():
+            figures.watch(f"libvirt_{name}", what, partial(counts.__getitem__, name))
+    for name, collector in collectors.items():
+        schedule = Schedule(intervals, fixed_s=chosen.interval)
+        work = run_collector(collector, deliver, schedule, clock, counts=counts)
+        _background(stack, work, f"{name} collector")
+
+
+def _libvirt(settings: Settings, counts: Counter[str]) -> collect.Collector:
+    chosen = settings.collector
+    try:
+        owners = Owners.load(Path(chosen.owners) if chosen.owners else None)
+        return collect.load_collector(
+            "libvirt", uri=chosen.libvirt_uri, owners=owners, counts=counts
+        )
+    except WrongOwners as error:
+        raise WrongSetting(f"collector.owners: {error}") from error
+    except ImportError as error:
+        raise WrongSetting(
+            f"collector.libvirt_uri needs libvirt's Python module ({error}): "
+            "pip install heliometer[libvirt]"
+        ) from error
 
 
 async def _take_statsd(

@@ -390,6 +390,20 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "says (300 or 60).",
         ),
     ] = 0
+    libvirt_uri: Annotated[
+        str,
+        Meta(
+            description="Hypervisor whose virtual machines are reported to the projects that own "
+            "them, such as qemu:///system; empty: none."
+        ),
+    ] = ""
+    owners: Annotated[
+        str,
+        Meta(
+            description="TOML file that says which project owns which virtual machine, where "
+            "OpenStack Nova does not."
+        ),
+    ] = ""
 
 
 class StatsdSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ BROKEN_PIPE = 1
             "notifications:notifications",
             "Notification methods, addresses, and who was told of what.",
         ),
+        "collect": ("collect:collect", "Report this machine, or its virtual machines."),
         "tail": ("tail:tail", "Show the project's metrics as they arrive."),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),

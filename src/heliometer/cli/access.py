@@ -72,11 +72,11 @@ class Access:
     cacert: str = ""
     insecure: bool = False
 
-    def connect(self) -> "AbstractContextManager[Client]":
+    def connect(self, **patience: Any) -> "AbstractContextManager[Client]":
         """A client; it signs in when it is first used."""
         from heliometer.cli.client import Client
 
-        return Client(self)
+        return Client(self, **patience)
 
 
 FIELDS = tuple(field.name for field in fields(Access))

@@ -29,11 +29,19 @@ class Client:
     Every method raises CommandError, with one line, when the server cannot be reached or says no.
     """
 
-    def __init__(self, access: Access, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self.access = access
+        self._attempts = attempts
         self._http = httpx.Client(
             headers={"User-Agent": f"heliometer/{__version__}", "Accept": "application/json"},
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             verify=_verify(access),
             transport=transport,
         )
@@ -81,6 +89,23 @@ class Client:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
+        """``request``; raise CommandError with what the server says when that is a fault."""
+        response = self.request(method, path, query=query, content=content, headers=headers)
+        if response.status_code == 401 and self.access.token:
+            raise CommandError(
+                "the token is not valid, or not any more; get one with heliometer token issue"
+            )
+        return checked(response)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """Send a request with the token; sign in again, once, when the token is stale."""
         for again in (False, True):
             session = self.session
@@ -95,27 +120,23 @@ class Client:
             if response.status_code != 401 or again or not self.access.password:
                 break
             self._session = None
-        if response.status_code == 401 and self.access.token:
-            raise CommandError(
-                "the token is not valid, or not any more; get one with heliometer token issue"
-            )
-        return checked(response)
+        return response
 
     def send(self, method: str, url: str, **request: Any) -> httpx.Response:
         """Send one request, again while the server is overloaded or restarts."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 response = self._http.request(method, url, **request)
             except httpx.TransportError as error:
                 # A server that was never reached is a wrong address, not one that restarts.
-                if attempt == ATTEMPTS or not self._reached:
+                if attempt == self._attempts or not self._reached:
                     raise CommandError(_unreachable(url, error)) from error
                 wait = _backoff(attempt)
             except httpx.InvalidURL as error:
                 raise CommandError(f"{url!r} is not a URL: {error}") from error
             else:
                 self._reached = True
-                if response.status_code not in RETRIED or attempt == ATTEMPTS:
+                if response.status_code not in RETRIED or attempt == self._attempts:
                     return response
                 wait = max(_retry_after(response), _backoff(attempt))
                 if wait > LONGEST_WAIT_S:

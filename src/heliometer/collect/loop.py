@@ -1,12 +1,14 @@
-"""The loop of the collector role: when to collect, and what happens when that fails."""
+"""The loop of a collector: when to collect, and what happens when that fails."""
 
 import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from heliometer.collect import Collector, Measurement
+from heliometer.collect.schedule import Schedule
 from heliometer.model.errors import Code, HeliometerError
 
 log = logging.getLogger(__name__)
@@ -19,10 +21,10 @@ RECHECK_S = 30
 stepped clock take effect within that time."""
 KEPT = 100_000
 """Measurements that wait for the store to come back; beyond it the oldest rounds are dropped."""
-UNKNOWN_INTERVAL_S = 300
+COLLECT_S = 60.0
+"""A round that takes longer is waited for no more: whatever is read does not answer."""
 
 Deliver = Callable[[list[Measurement]], Awaitable[None]]
-Interval = Callable[[], Awaitable[int]]
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -30,80 +32,80 @@ Sleep = Callable[[float], Awaitable[None]]
 async def run(
     collector: Collector,
     deliver: Deliver,
-    interval: Interval,
+    schedule: Schedule,
     clock: Clock,
     sleep: Sleep = asyncio.sleep,
     counts: Counter[str] | None = None,
 ) -> None:
-    """Collect and deliver until cancelled: now, after QUICK_S, then at multiples of the interval.
+    """Collect and deliver until cancelled: now, after QUICK_S, then as the schedule says.
 
-    ``clock`` is Unix time and ``interval`` the time between rounds, in seconds. ``counts``, if
-    given, is kept up to date: ``rounds``, ``measurements`` (delivered), ``dropped``
-    (measurements), ``errors``.
+    ``clock`` is Unix time in seconds. ``counts``, if given, is kept up to date: ``rounds``,
+    ``measurements`` (delivered), ``dropped`` (measurements), ``errors``.
     """
-    rounds = _Rounds(collector, deliver, clock, Counter() if counts is None else counts)
-    pace = _Pace(interval, clock, sleep, rounds.failed)
+    rounds = _Rounds(collector, deliver, schedule, clock, Counter() if counts is None else counts)
+    await rounds.refresh()
     await rounds.one()
-    await sleep(min(QUICK_S, await pace.seconds()))
+    await sleep(min(QUICK_S, schedule.seconds))
+    schedule.again()
     while True:
         at = clock()
+        await rounds.refresh()
         await rounds.one()
-        await pace.wait_after(at)
+        await _wait_after(at, rounds, clock, sleep)
 
 
-@dataclass(slots=True)
-class _Pace:
-    interval: Interval
-    clock: Clock
-    sleep: Sleep
-    failed: Callable[[str, Exception, str], None]
-    last_known: int = UNKNOWN_INTERVAL_S
+async def _wait_after(last: float, rounds: "_Rounds", clock: Clock, sleep: Sleep) -> None:
+    """Return at the first beginning of a round after ``last``, never before it.
 
-    async def seconds(self) -> int:
-        """The interval now; the last known one while it cannot be found out."""
-        try:
-            self.last_known = max(1, await self.interval())
-        except Exception as error:  # the loop outlives whatever the level's store does
-            self.failed(
-                "interval",
-                error,
-                f"collecting every {self.last_known} s until the monitoring level can be read",
-            )
-        return self.last_known
-
-    async def wait_after(self, last: float) -> None:
-        """Return at the first multiple of the interval after ``last``, never before it.
-
-        The level may change and the clock may be stepped meanwhile, so both are looked at anew
-        after every nap.
-        """
-        while True:
-            seconds = await self.seconds()
-            now = self.clock()
-            last = min(last, now)  # the clock went back: count from where it is now
-            remaining = (last // seconds + 1) * seconds - now
-            if remaining <= 0:
-                return
-            await self.sleep(min(remaining, RECHECK_S))
+    A level may change and the clock may be stepped meanwhile, so both are looked at anew after
+    every nap.
+    """
+    while True:
+        await rounds.refresh()
+        now = clock()
+        last = min(last, now)  # the clock went back: count from where it is now
+        remaining = rounds.schedule.remaining(last, now)
+        if remaining <= 0:
+            return
+        await sleep(min(remaining, RECHECK_S))
 
 
 @dataclass(slots=True)
 class _Rounds:
     collector: Collector
     deliver: Deliver
+    schedule: Schedule
     clock: Clock
     counts: Counter[str]
     waiting: deque[list[Measurement]] = field(default_factory=deque)
     seen: set[tuple[str, str]] = field(default_factory=set)
+    reading: asyncio.Future[list[Measurement]] | None = None
+
+    async def refresh(self) -> None:
+        """Learn of new levels; the last known ones hold while that fails."""
+        try:
+            await self.schedule.refresh()
+        except Exception as error:  # the loop outlives whatever the level's store does
+            self.failed(
+                "interval",
+                error,
+                f"collecting every {self.schedule.seconds} s until the monitoring level can be "
+                "read",
+            )
+        else:
+            self.works("interval")
 
     async def one(self) -> None:
         """Collect once and deliver, after what earlier rounds could not deliver."""
         self.counts["rounds"] += 1
-        timestamp_ms = int(self.clock()) * 1000  # whole seconds, as documented
         try:
-            self.waiting.append(await asyncio.to_thread(self.collector.collect, timestamp_ms))
+            found = await self._collect()
         except Exception as error:  # a collector must not end the role
             self.failed("collecting", error, "this round is left out; the next one is tried")
+        else:
+            self.works("collecting")
+            if found:
+                self.waiting.append(found)
         while self.waiting:
             try:
                 await self.deliver(self.waiting[0])
@@ -115,27 +117,69 @@ class _Rounds:
                 self.failed("delivering", error, "this round is dropped; the next one is tried")
                 self.counts["dropped"] += len(self.waiting.popleft())
             else:
+                self.works("delivering")
                 self.counts["measurements"] += len(self.waiting.popleft())
 
+    async def _collect(self) -> list[Measurement]:
+        if self.reading is not None:
+            if not self.reading.done():
+                raise TimeoutError("an earlier round still waits for an answer")
+            self.reading = None  # what it read belongs to a time that is over
+        now = self.clock()
+        due: set[str] = set()
+
+        def is_due(project_id: str) -> bool:
+            if project_id not in due and self.schedule.due(project_id, now):
+                due.add(project_id)
+            return project_id in due
+
+        timestamp_ms = int(now) * 1000  # whole seconds, as documented
+        reading = asyncio.ensure_future(
+            asyncio.to_thread(self.collector.collect, timestamp_ms, is_due)
+        )
+        try:
+            found = await asyncio.wait_for(asyncio.shield(reading), COLLECT_S)
+        except TimeoutError:
+            if not reading.done():  # a thread cannot be ended, only left alone
+                self.reading = reading
+                reading.add_done_callback(_look_at)
+                raise TimeoutError(f"no answer within {COLLECT_S:g} s") from None
+            raise
+        self.schedule.reported(due, now)
+        return found
+
     def failed(self, doing: str, error: Exception, consequence: str) -> None:
-        """Count the failure, and log it if it is the first of its kind."""
+        """Count the failure, and log it if it is the first of its kind since it worked."""
         self.counts["errors"] += 1
         kind = (doing, type(error).__name__)
         if kind in self.seen:
             return
         self.seen.add(kind)
-        what = error.message if isinstance(error, HeliometerError) else repr(error)
+        if isinstance(error, HeliometerError):
+            what = f"{error.message} {error.details}".strip()
+        else:
+            what = str(error) if isinstance(error, TimeoutError) and str(error) else repr(error)
         log.warning(
-            "collector: %s failed: %s; %s (said once; set collector.enabled = false to stop "
-            "collecting)",
+            "collector: %s failed: %s; %s (said once until it works again)",
             doing,
-            what,
+            what.rstrip("."),
             consequence,
         )
+
+    def works(self, doing: str) -> None:
+        """It succeeded: another failure is news again."""
+        if any(kind[0] == doing for kind in self.seen):
+            self.seen = {kind for kind in self.seen if kind[0] != doing}
+            log.info("collector: %s works again", doing)
 
     def _drop_oldest(self) -> None:
         while len(self.waiting) > 1 and sum(map(len, self.waiting)) > KEPT:
             self.counts["dropped"] += len(self.waiting.popleft())
+
+
+def _look_at(reading: asyncio.Future[list[Measurement]]) -> None:
+    with suppress(asyncio.CancelledError):
+        reading.exception()
 
 
 def _may_succeed_later(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Projects (the documents' tenants) and what is set for each."""
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 LEVELS = ("basic", "premium")
 """Monitoring levels (v1.1 §4.4.8): system metrics every 300 s, or every 60 s."""
@@ -8,11 +9,26 @@ DEFAULT_LEVEL = "basic"
 LEVEL_INTERVAL_S = {"basic": 300, "premium": 60}
 
 
+class Found(NamedTuple):
+    """A project that somebody named."""
+
+    id: str
+    level: str
+
+
 class ProjectStore(Protocol):
     """Keeps what is set for each project."""
 
     async def project_exists(self, project_id: str) -> bool:
         """Whether there is such a project, enabled."""
+        ...
+
+    async def resolve(self, references: Sequence[str]) -> Mapping[str, "Found"]:
+        """The enabled projects of these ids or names, by what each was called."""
+        ...
+
+    async def levels(self) -> Mapping[str, str]:
+        """The level of every project that has another than the default, by id."""
         ...
 
     async def monitoring_level(self, project_id: str) -> str:

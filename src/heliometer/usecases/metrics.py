@@ -149,24 +149,45 @@ class Metrics:
         await self.post(project, columns, receipt)
 
     async def post_collected(self, project_id: str, measured: Sequence[Measured]) -> None:
-        """Store what a collector read; return when it is durable."""
+        """Store what was gathered for a project; return when it is durable."""
+        await self._writer.write(self.batch_collected(project_id, measured))
+
+    def batch_collected(self, project_id: str, measured: Sequence[Measured]) -> Batch:
+        """What was gathered for a project, for ``store``. Raises RATE_LIMITED for too many
+        series."""
         names = [Name(m.namespace, tuple(sorted(m.dimensions.items()))) for m in measured]
         ids = self._registry.intern(project_id, names)
-        batch = Batch(
+        return Batch(
             np.array([ids[name] for name in names], dtype=np.int64),
             np.array([m.timestamp_ms for m in measured], dtype=np.int64),
             np.array([m.value for m in measured], dtype=np.float64),
         )
-        await self._writer.write(batch)
 
     def known(self, project_id: str, names: Iterable[Name]) -> set[Name]:
         """Which of these series the project has already."""
         project = self._registry.project(project_id)
         return {name for name in names if project.get(name) is not None}
 
+    async def store(self, batches: Sequence[Batch], receipt: Receipt | None) -> None:
+        """Store what belongs to several projects, whole or not at all."""
+
+        async def write(given: Receipt | None) -> None:
+            await self._writer.write(Batch.concatenate(batches), given)
+
+        if not sum(map(len, batches)):
+            return
+        if receipt is not None:
+            await self._receipts.once(receipt, write)
+        else:
+            await write(None)
+
     async def _post(
         self, project: ProjectSeries, columns: Columns, receipt: Receipt | None
     ) -> None:
+        await self._writer.write(self.batch(project, columns), receipt)
+
+    def batch(self, project: ProjectSeries, columns: Columns) -> Batch:
+        """A decoded request, for ``store``. Raises RATE_LIMITED for too many series."""
         if columns.names:
             ids = self._registry.intern(
                 project.project_id, [name for name, _ in columns.names.values()]
@@ -178,7 +199,7 @@ class Metrics:
         series = np.array(columns.series, dtype=np.int64)
         if columns.repeats is not None:
             series = np.repeat(series, columns.repeats)
-        await self._writer.write(Batch(series, columns.timestamp, columns.value), receipt)
+        return Batch(series, columns.timestamp, columns.value)
 
     async def query(self, caller: Caller, query: Query) -> list[SeriesStatistics]:
         """One result for each series that has data, ordered by dimensions.

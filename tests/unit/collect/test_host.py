@@ -5,22 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from heliometer.collect import COLLECTORS, load_collector
+from heliometer.collect import load_collector
 from heliometer.collect.host.collector import HostCollector
 from heliometer.collect.host.instance import instance_id
 from heliometer.collect.host.reader import Reader, whole_disks, worth_reporting
-from heliometer.collect.host.snapshot import Cpu, Interface, Snapshot
+from heliometer.collect.snapshot import Cpu, Interface, Snapshot
 from heliometer.model.measurements import check_dimension, check_namespace, check_value
 
 QUIET = Interface(0, 0, 0, 0, 0, 0, 0, 0)
 BUSY = Interface(1, 1, 0, 0, 1, 1, 0, 0)
 
 
-@pytest.mark.parametrize("name", COLLECTORS)
-def test_what_this_machine_says_may_be_stored(name: str) -> None:
-    collector = load_collector(name)
-    first = collector.collect(1_000)
-    second = collector.collect(2_000)
+def test_what_this_machine_says_may_be_stored() -> None:
+    collector = load_collector("host")
+    first = collector.collect(1_000, lambda _: True)
+    second = collector.collect(2_000, lambda _: True)
     assert {m.dimensions["metric_name"] for m in first} >= {"cpu_total_time"}
     assert {m.dimensions["metric_name"] for m in second} >= {"cpu_total_time", "cpu_time"}
     for measurement in first + second:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from heliometer.collect import Measurement
+from heliometer.collect import Due, Measurement
 from heliometer.collect.loop import run
+from heliometer.collect.schedule import Schedule
 from heliometer.model.errors import Code, HeliometerError
 
 
@@ -30,7 +31,9 @@ class World:
         self.on_interval: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
 
-    def collect(self, timestamp_ms: int) -> list[Measurement]:
+    def collect(self, timestamp_ms: int, due: Due) -> list[Measurement]:
+        if not due(""):
+            return []
         self.taken.append(timestamp_ms / 1000)
         self.on_collect()
         return [Measurement("hpcs.compute", {"metric_name": "m"}, timestamp_ms, 1.0)]
@@ -39,9 +42,9 @@ class World:
         self.on_deliver()
         self.delivered.append(measurements)
 
-    async def interval(self) -> int:
+    async def intervals(self) -> dict[str, int]:
         self.on_interval()
-        return self.seconds
+        return {"": self.seconds}
 
     async def sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -53,7 +56,8 @@ class World:
 
     async def run(self) -> None:
         with pytest.raises(Ended):
-            await run(self, self.deliver, self.interval, lambda: self.now, self.sleep, self.counts)
+            schedule = Schedule(self.intervals)
+            await run(self, self.deliver, schedule, lambda: self.now, self.sleep, self.counts)
 
 
 async def test_at_once_then_soon_then_at_multiples_of_the_interval() -> None:

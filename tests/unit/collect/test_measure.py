@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliometer.collect import Measurement
-from heliometer.collect.host.measure import measure, utilization
-from heliometer.collect.host.snapshot import Cpu, Disk, Interface, Snapshot
+from heliometer.collect.measure import measure, utilization
+from heliometer.collect.snapshot import Cpu, Disk, Interface, Snapshot
 
 ROOT = Path(__file__).parents[3]
 BEFORE = Snapshot(

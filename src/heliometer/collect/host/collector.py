@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
-from heliometer.collect import Measurement
+from heliometer.collect import Due, Measurement
 from heliometer.collect.host.instance import instance_id
-from heliometer.collect.host.measure import COMPUTE, measure, utilization
 from heliometer.collect.host.reader import Reader
-from heliometer.collect.host.snapshot import Snapshot
+from heliometer.collect.measure import COMPUTE, measure, utilization
+from heliometer.collect.snapshot import Snapshot
 
 FIRST_LOOK_S = 0.5
 """How long the first round looks at the processor, so that it has a utilization to report."""
@@ -29,9 +29,11 @@ class HostCollector:
         self._sleep = sleep
         self._last: Snapshot | None = None
 
-    def collect(self, timestamp_ms: int) -> list[Measurement]:
+    def collect(self, timestamp_ms: int, due: Due = lambda _: True) -> list[Measurement]:
         """Counters, and deltas since the last round; the first round has counters and the
         utilization only. Raises OSError when nothing can be read."""
+        if not due(""):
+            return []
         first = self._last is None
         before = self._last or self._read(self._monotonic())
         if first:

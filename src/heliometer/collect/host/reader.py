@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
-from heliometer.collect.host.snapshot import Cpu, Disk, Interface, Snapshot
+from heliometer.collect.snapshot import Cpu, Disk, Interface, Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,7 +17,7 @@ from heliometer.dialects.hp.faults import render_fault
 from heliometer.dialects.hp.metrics_json import read_metrics
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
-from heliometer.model.errors import HeliometerError, Malformed
+from heliometer.model.errors import HeliometerError, Invalid, Malformed
 from heliometer.model.identity import Permission
 from heliometer.model.measurements import Receipt
 from heliometer.model.statistics import STATISTICS
@@ -24,6 +25,7 @@ from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.metering import Metering
 from heliometer.usecases.metrics import Metrics, Query
 from heliometer.usecases.notifications import Notifications
+from heliometer.usecases.reports import Reports
 from heliometer.usecases.streams import Streams
 from heliometer.usecases.validation import Validation
 
@@ -69,8 +71,31 @@ class SeriesPage(msgspec.Struct):
     links: list[dict[str, str]]
 
 
+class ProjectReport(msgspec.Struct):
+    """What an agent measured for one project."""
+
+    metrics: msgspec.Raw
+    """An array of metrics (v1.1 §2.4)."""
+    project: str = ""
+    """Id or name; the agent's own without."""
+
+
+class Report(msgspec.Struct):
+    """What an agent measured in one round."""
+
+    reports: list[ProjectReport]
+
+
+class ReportOutcome(msgspec.Struct):
+    """What became of it."""
+
+    intervals: dict[str, int]
+    refused: list[dict[str, str]]
+
+
 def dialect(
     metrics: Metrics,
+    reports: Reports,
     metering: Metering,
     alarms: Alarms,
     notifications: Notifications,
@@ -89,13 +114,31 @@ def dialect(
             body, project, now_ms,
             reserved_allowed=Permission.POST_RESERVED in call.caller.permissions,
         )  # fmt: skip
-        key = headers.get("idempotency-key")
-        receipt = None
-        if key is not None:
-            digest = hashlib.blake2b(body, digest_size=16).digest()
-            receipt = Receipt(project.project_id, key, digest, now_ms)
+        receipt = _receipt(call, body, now_ms, project.project_id)
         await metrics.post(project, columns, receipt)
         return Response(status_code=204)
+
+    async def report(call: Call) -> Response:
+        wire.require_json_body(call)
+        body = await call.body()
+        now_ms = metrics.now_ms()
+        reserved = Permission.POST_RESERVED in call.caller.permissions
+        parts = {
+            part.project: partial(
+                read_metrics, bytes(part.metrics), now_ms=now_ms, reserved_allowed=reserved
+            )
+            for part in _read_report(body)
+        }
+        outcome = await reports.take(call.caller, parts, _receipt(call, body, now_ms))
+        return wire.json_response(
+            {
+                "intervals": outcome.intervals_s,
+                "refused": [
+                    {"project": project, "message": message}
+                    for project, message in outcome.refused.items()
+                ],
+            }
+        )
 
     async def get(call: Call) -> Response:
         query = call.request.query_params
@@ -188,6 +231,11 @@ def dialect(
                 posting, list[Metric], None, [metric_example],
             ),
             Operation(
+                "POST", "/metrics/reports", "Report for several projects at once",
+                "beyond the documents", report, Permission.POST_METRICS, 200,
+                (403, 409, 413, 415, 422), posting[:1], reply=ReportOutcome,
+            ),
+            Operation(
                 "GET", "/metrics", "Get metric datapoints", "v1.1 §4.4.7.3", get, Permission.READ,
                 parameters=_QUERY, reply=list[SeriesDatapoints],
             ),
@@ -250,6 +298,29 @@ _LIST = (
     ),
     Parameter("marker", "Where the answer before ended; the link to the next holds it."),
 )  # fmt: skip
+
+
+def _receipt(call: Call, body: bytes, now_ms: int, project_id: str = "") -> Receipt | None:
+    key = call.request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    digest = hashlib.blake2b(body, digest_size=16).digest()
+    return Receipt(project_id or call.caller.project_id, key, digest, now_ms)
+
+
+def _read_report(body: bytes) -> list[ProjectReport]:
+    strict_loads(body)  # for its messages, and for names that stand twice
+    try:
+        found = msgspec.json.decode(body, type=Report).reports
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"reports: {str(error).replace('`', '')}.",
+            details='Such as {"reports": [{"project": "shop", "metrics": [{"namespace": "n", '
+            '"value": 1}]}]}.',
+        ) from error
+    if len({part.project for part in found}) != len(found):
+        raise Invalid("reports: a project is named twice.")
+    return found
 
 
 def _setting(level: str) -> Response:

@@ -1,11 +1,16 @@
 """What is set for each project, in the resource database."""
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import select, update
 
 from heliometer.model.errors import Code, HeliometerError, Invalid
-from heliometer.model.projects import DEFAULT_LEVEL, LEVELS
+from heliometer.model.projects import DEFAULT_LEVEL, LEVELS, Found
 from heliometer.stores.resources.database import Database, milliseconds, record
 from heliometer.stores.resources.tables import ProjectRow
+
+AT_ONCE = 500
+"""Names in one statement."""
 
 
 class SqlProjectStore:
@@ -19,6 +24,28 @@ class SqlProjectStore:
         wanted = select(ProjectRow.id).where(ProjectRow.id == project_id, ProjectRow.enabled)
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).first() is not None
+
+    async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
+        """The enabled projects of these ids or names, by what each was called."""
+        found: dict[str, Found] = {}
+        columns = (ProjectRow.id, ProjectRow.name, ProjectRow.monitoring_level)
+        async with self._database.read() as connection:
+            for at in range(0, len(references), AT_ONCE):
+                part = references[at : at + AT_ONCE]
+                named = ProjectRow.id.in_(part) | ProjectRow.name.in_(part)
+                wanted = select(*columns).where(ProjectRow.enabled, named)
+                for id_, name, level in await connection.execute(wanted):
+                    found[id_] = found[name] = Found(id_, level or DEFAULT_LEVEL)
+        return {reference: found[reference] for reference in references if reference in found}
+
+    async def levels(self) -> Mapping[str, str]:
+        """The level of every project that has another than the default, by id."""
+        wanted = select(ProjectRow.id, ProjectRow.monitoring_level).where(
+            ProjectRow.enabled, ProjectRow.monitoring_level != DEFAULT_LEVEL
+        )
+        async with self._database.read() as connection:
+            rows = await connection.execute(wanted)
+            return {id_: level for id_, level in rows if level}
 
     async def monitoring_level(self, project_id: str) -> str:
         """The project's level; the default when none was set."""

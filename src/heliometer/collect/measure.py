@@ -3,55 +3,70 @@
 from collections.abc import Iterator, Mapping
 
 from heliometer.collect import Measurement
-from heliometer.collect.host.snapshot import Cpu, Disk, Interface, Snapshot
+from heliometer.collect.snapshot import Cpu, Disk, Interface, Snapshot
 
 COMPUTE = "hpcs.compute"
 VOLUME = "hpcs.volume"
 
+MOST_A_SECOND = 1e12
+"""By which no counter of a disk or interface grows in a second: bytes of a terabyte."""
 DISK_METRICS = ("read_ops", "write_ops", "read_bytes", "write_bytes")
 INTERFACE_METRICS = Interface._fields
 VOLUME_TIMES = {"volume_read_time": "read_ms", "volume_write_time": "write_ms"}
 
 
 def measure(
-    before: Snapshot | None, after: Snapshot, instance_id: str, timestamp_ms: int
+    before: Snapshot | None,
+    after: Snapshot,
+    instance_id: str,
+    timestamp_ms: int,
+    project_id: str = "",
 ) -> list[Measurement]:
     """What to report at ``after``: counters always, deltas over the time since ``before``.
 
     A delta is left out for a round where there is nothing to compare with: the first round, a
-    device that was just plugged in, and one of which any counter went back (it was reset or
-    unplugged in between, so that its other differences mean nothing either).
+    device that was just plugged in or stands for another one now, and one of which any counter
+    went back (it was reset or unplugged in between, so that its other differences mean nothing
+    either) or grew faster than any device can.
     """
 
     def compute(name: str, value: float, device: str = "") -> Measurement:
         dimensions = {"instance_id": instance_id, "metric_name": name}
         if device:
             dimensions["device"] = device
-        return Measurement(COMPUTE, dimensions, timestamp_ms, float(value))
+        return Measurement(COMPUTE, dimensions, timestamp_ms, float(value), project_id)
 
     def volume(name: str, value: float, disk: str) -> Measurement:
         dimensions = {"instance_id": instance_id, "metric_name": name, "disk": disk}
-        return Measurement(VOLUME, dimensions, timestamp_ms, float(value))
+        return Measurement(VOLUME, dimensions, timestamp_ms, float(value), project_id)
 
     before = before or Snapshot(after.monotonic_s)
     elapsed_s = after.monotonic_s - before.monotonic_s
     found: list[Measurement] = []
     for name, value in _cpu(before.cpu, after.cpu):
         found.append(compute(name, value))
+    same = {
+        device
+        for device in (*after.disks, *after.interfaces)
+        if before.identities.get(device) == after.identities.get(device)
+    }
     for device, disk in after.disks.items():
-        delta = _difference(before.disks.get(device), disk)
+        old = before.disks.get(device) if device in same else None
+        delta = _difference(old, disk, elapsed_s)
         for name in DISK_METRICS:
-            found.append(compute(f"disk_{name}_count", getattr(disk, name), device))
-            if delta is not None:
+            if (counter := getattr(disk, name)) is not None:
+                found.append(compute(f"disk_{name}_count", counter, device))
+            if name in delta:
                 found.append(compute(f"disk_{name}", delta[name], device))
-        if delta is not None:
-            for name, value in _volume(delta, elapsed_s):
-                found.append(volume(name, value, device))
+        for name, value in _volume(delta, elapsed_s):
+            found.append(volume(name, value, device))
     for device, interface in after.interfaces.items():
-        delta = _difference(before.interfaces.get(device), interface)
+        was = before.interfaces.get(device) if device in same else None
+        delta = _difference(was, interface, elapsed_s)
         for name in INTERFACE_METRICS:
-            found.append(compute(f"net_{name}_count", getattr(interface, name), device))
-            if delta is not None:
+            if (counter := getattr(interface, name)) is not None:
+                found.append(compute(f"net_{name}_count", counter, device))
+            if name in delta:
                 found.append(compute(f"net_{name}", delta[name], device))
     return found
 
@@ -80,27 +95,31 @@ def _cpu(before: Cpu | None, after: Cpu | None) -> Iterator[tuple[str, float]]:
         yield "cpu_time", _nanoseconds(after.used) - _nanoseconds(before.used)
 
 
-def _volume(delta: Mapping[str, int], elapsed_s: float) -> Iterator[tuple[str, float]]:
+def _volume(delta: Mapping[str, float], elapsed_s: float) -> Iterator[tuple[str, float]]:
     for name in DISK_METRICS:
-        yield f"volume_{name}", delta[name]
+        if name in delta:
+            yield f"volume_{name}", delta[name]
     for name, counter in VOLUME_TIMES.items():
-        yield name, delta[counter] / 1000
+        if counter in delta:
+            yield name, round(delta[counter] / 1000, 9)
     if "busy_ms" in delta and elapsed_s > 0:
         # A disk's clock and ours differ by some milliseconds, hence never below 0.
         yield "volume_idle_time", max(0.0, round(elapsed_s - delta["busy_ms"] / 1000, 3))
 
 
-def _difference(before: Disk | Interface | None, after: Disk | Interface) -> dict[str, int] | None:
-    """By how much each counter grew; None when that cannot be known."""
+def _difference(
+    before: Disk | Interface | None, after: Disk | Interface, elapsed_s: float
+) -> dict[str, float]:
+    """By how much each counter grew; empty when that cannot be known."""
     if before is None:
-        return None
-    grown: dict[str, int] = {}
+        return {}
+    grown: dict[str, float] = {}
     for name in after._fields:
         old, new = getattr(before, name), getattr(after, name)
         if old is None or new is None:
             continue
-        if new < old:
-            return None
+        if new < old or new - old > MOST_A_SECOND * max(1.0, elapsed_s):
+            return {}
         grown[name] = new - old
     return grown
 

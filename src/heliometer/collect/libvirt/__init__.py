@@ -1,0 +1,1 @@
+"""Reports the virtual machines of a hypervisor in ``hpcs.compute`` and ``hpcs.volume``."""

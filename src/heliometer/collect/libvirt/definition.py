@@ -1,0 +1,80 @@
+"""What a domain's own XML says: whose it is, and what its devices are called inside."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from xml.etree import ElementTree as ET
+
+NOVA = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[\d.]+\}(\w+)")
+"""Elements that OpenStack Nova writes into the metadata, in all of its versions."""
+_ALIAS = re.compile(r"net(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A domain, as far as its statistics need it."""
+
+    name: str
+    project: str = ""
+    """Id of the project that owns it, as Nova says; empty: it does not."""
+    nova_name: str = ""
+    disks: Mapping[str, str] = field(default_factory=dict)
+    """Name inside (``vda``) → what is behind it: a file, a block device, a network volume."""
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    """Name on the host (``tap…``) → name inside (``eth0``), as far as it can be known outside."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Name inside (``eth0``) → MAC address."""
+
+
+def read_definition(xml: str) -> Definition:
+    """Read what libvirt returns for a domain. Raises ValueError for what is no domain."""
+    try:
+        # libvirt wrote it: there are no entities in it, and the tenant's texts are escaped.
+        root = ET.fromstring(xml)  # noqa: S314
+    except ET.ParseError as error:
+        raise ValueError(f"a domain's XML cannot be read: {error}") from error
+    if root.tag != "domain":
+        raise ValueError(f"a domain's XML begins with <{root.tag}>")
+    nova = {found[1]: element for element in root.iter() if (found := NOVA.match(element.tag))}
+    project = nova.get("project")
+    nova_name = nova.get("name")
+    interfaces = dict(_interfaces(root))
+    return Definition(
+        name=root.findtext("name", ""),
+        project=(project.get("uuid") or "") if project is not None else "",
+        nova_name=(nova_name.text or "") if nova_name is not None else "",
+        disks=dict(_disks(root)),
+        interfaces={host: inside for host, (inside, _) in interfaces.items() if host},
+        addresses=dict(interfaces.values()),
+    )
+
+
+def _disks(root: ET.Element) -> Iterator[tuple[str, str]]:
+    for disk in root.iterfind("./devices/disk"):
+        if disk.get("device", "disk") not in ("disk", "lun"):
+            continue  # drives for removable media
+        target, source = disk.find("target"), disk.find("source")
+        if target is not None and target.get("dev"):
+            behind = {} if source is None else source.attrib
+            # The index counts what was opened, and says nothing of what it is.
+            text = ",".join(f"{k}={v}" for k, v in sorted(behind.items()) if k != "index")
+            serial = disk.findtext("serial", "")
+            yield target.get("dev", ""), serial or text
+
+
+def _interfaces(root: ET.Element) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Name on the host → name inside, MAC address.
+
+    The guest names its interfaces by itself; the first one is ``eth0`` by long custom. The alias
+    keeps its number when another interface is unplugged, the position would not.
+    """
+    taken: set[str] = set()
+    for position, interface in enumerate(root.iterfind("./devices/interface")):
+        target, alias, mac = (interface.find(tag) for tag in ("target", "alias", "mac"))
+        found = _ALIAS.fullmatch(alias.get("name", "")) if alias is not None else None
+        inside = f"eth{found[1] if found else position}"
+        if inside in taken:
+            inside = f"eth{position}"
+        taken.add(inside)
+        host = target.get("dev", "") if target is not None else ""
+        yield host, (inside, mac.get("address", "") if mac is not None else "")
