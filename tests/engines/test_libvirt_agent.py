@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from conftest import RunningServer
-from engines.qemu_guest import Hypervisor, missing
+from qemu_guest import Hypervisor, missing
 from heliometer.model.meters import KNOWN
 
 pytestmark = pytest.mark.engines
