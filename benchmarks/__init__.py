@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, str] = {
     "alarms": "benchmarks.alarms",
     "feed": "benchmarks.feed",
     "meters": "benchmarks.meters",
+    "collect": "benchmarks.collect",
     "remote_write": "benchmarks.remote_write",
     "vmalert": "benchmarks.vmalert",
 }

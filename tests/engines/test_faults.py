@@ -46,7 +46,8 @@ def strace(inject: str) -> list[str]:
             "-e", f"inject={calls}:{inject}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("nth", [*range(1, 30), 40, 60, 90, 110])
+# Counted in each thread, of which two sync, about 120 times each.
+@pytest.mark.parametrize("nth", [*range(1, 30), 40, 50, 60, 80])
 def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
     tmp_path: Path, nth: int
 ) -> None:

@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from conftest import RunningServer
-from qemu_guest import Hypervisor, missing
+from heliometer.cli.checks_collect import hypervisor
+from heliometer.cli.server_probe import Probe
+from heliometer.config import CollectorSettings, Settings
 from heliometer.model.meters import KNOWN
+from qemu_guest import Hypervisor, missing
 
 pytestmark = pytest.mark.engines
 libvirt = pytest.importorskip("libvirt", reason="needs libvirt-python")
@@ -108,6 +112,41 @@ def test_libvirts_own_test_driver(server: RunningServer, tmp_path: Path) -> None
         if name.startswith(("disk", "volume")):
             where = "device" if name.startswith("disk") else "disk"
             assert not found or found["dimensions"][where] == "vda"
+
+
+def test_the_server_reads_a_hypervisor_by_itself(tmp_path: Path) -> None:
+    owners = tmp_path / "owners.toml"
+    owners.write_text('[projects]\n"test" = "demo"\n')
+    server = RunningServer(
+        tmp_path / "var",
+        {
+            "HELIOMETER_COLLECTOR_LIBVIRT_URI": "test:///default",
+            "HELIOMETER_COLLECTOR_OWNERS": str(owners),
+            "HELIOMETER_COLLECTOR_INTERVAL": "1",
+        },
+    ).start()
+    eventually(lambda: figures(server, "hpcs.volume", "volume_write_bytes", TEST_UUID))
+    text = httpx.get(f"{server.url}/metrics").text
+    assert "heliometer_libvirt_domains 1.0" in text
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "owned", "level", "text"),
+    [
+        ("test:///default", "test", "ok", "1 running domain"),
+        ("test:///default", "other", "warn", "1 without an owner"),
+        ("qemu+unix:///system?socket=/nowhere", "test", "FAIL", "cannot be read"),
+    ],
+)
+def test_the_doctor_looks_at_the_hypervisor(
+    tmp_path: Path, uri: str, owned: str, level: str, text: str
+) -> None:
+    owners = tmp_path / "owners.toml"
+    owners.write_text(f'[projects]\n"{owned}" = "demo"\n')
+    collector = CollectorSettings(libvirt_uri=uri, owners=str(owners))
+    [finding] = hypervisor(Settings(collector=collector), Probe("", controls=False))
+    assert (finding.level, text in finding.message) == (level, True)
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))

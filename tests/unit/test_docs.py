@@ -53,6 +53,12 @@ def test_every_setting_is_in_the_reference() -> None:
     assert SETTINGS.read_text(encoding="utf-8") == settings_page(), f"renew it with: {RENEW}"
 
 
+def test_the_agents_unit_file_is_the_documented_one() -> None:
+    page = (DOCS / "collectors.md").read_text(encoding="utf-8")
+    unit = (DOCS.parent / "packaging" / "heliometer-agent.service").read_text(encoding="utf-8")
+    assert unit in page
+
+
 def test_every_setting_says_what_it_is_for() -> None:
     for section, key, _, allowed, description in config.entries():
         assert allowed, f"{section}.{key}"

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
-from heliometer.cli import checks_data, checks_feed, checks_host, checks_notify, checks_stores
+from heliometer.cli import (
+    checks_collect,
+    checks_data,
+    checks_feed,
+    checks_host,
+    checks_notify,
+    checks_stores,
+)
 from heliometer.cli.finding import FAIL, Finding
 from heliometer.cli.server_probe import Probe, probe
 from heliometer.config import Settings
@@ -18,6 +25,8 @@ CHECKS: dict[str, Check] = {
     "TLS": checks_host.tls,
     "feed": checks_feed.feed,
     "notifications": checks_notify.relays,
+    "hypervisor": checks_collect.hypervisor,
+    "StatsD": checks_collect.statsd,
     "clock": checks_host.clock,
     "limits": checks_host.file_limit,
 }

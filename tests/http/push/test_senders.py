@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -353,3 +354,35 @@ def test_statsds_client(tmp_path: Path) -> None:
         assert [s[1:] for s in statistics(api, "statsd", "shop.latency")] == [(20.0, 2)]
         assert [s[1:] for s in statistics(api, "statsd", "shop.users")] == [(1.0, 1)]
     assert server.stop() == 0
+
+
+# -- whatever comes over the network -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/metrics", PROTOBUF),
+        ("/v1/metrics", {"Content-Type": "application/json"}),
+        ("/api/v1/write", REMOTE_WRITE),
+        ("/write?db=fuzz", {}),
+        ("/v1.1/metrics/reports", {"Content-Type": "application/json"}),
+    ],
+)
+def test_no_body_is_an_error_of_the_server(
+    member: httpx.Client, path: str, headers: dict[str, str]
+) -> None:
+    random = Random(path)
+    good = [
+        json.dumps(otlp_json({"timeUnixNano": "1", "asDouble": 1})).encode(),
+        packed(time_series({"__name__": "m"}, [(now_ms(), 1.0)])),
+        b'm,a=b f="t",g=1i 1\n' * 3,
+        b'{"reports": [{"metrics": [{"namespace": "n", "value": 1}]}]}',
+    ]
+    for _ in range(150):
+        body = bytearray(random.choice(good))
+        for _ in range(random.randrange(6)):
+            at = random.randrange(len(body) + 1)
+            body[at : at + random.randrange(3)] = random.randbytes(random.randrange(4))
+        reply = member.post(path, content=bytes(body), headers=headers)
+        assert reply.status_code < 500, (body, reply.text)
