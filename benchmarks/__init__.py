@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, str] = {
     "feed": "benchmarks.feed",
     "meters": "benchmarks.meters",
     "collect": "benchmarks.collect",
+    "console": "benchmarks.console",
     "remote_write": "benchmarks.remote_write",
     "vmalert": "benchmarks.vmalert",
 }

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heliometer import collect, control
+from heliometer import collect, console, control
 from heliometer.alarms.loop import Evaluator
 from heliometer.collect.libvirt.owners import Owners, WrongOwners
 from heliometer.collect.loop import run as run_collector
@@ -82,8 +82,8 @@ COLLECTOR_FIGURES = {
 }
 LIBVIRT_FIGURES = {
     "domains": "Running domains in the last round.",
-    "vanished": "Domains that ended while they were read.",
-    "ownerless": "Times that a domain was left out because nobody says whose it is.",
+    "vanished": "Domains that ended while they were read, in the last round.",
+    "ownerless": "Domains that were left out because nobody says whose they are.",
 }
 FEED_FIGURES = {
     "published": "Messages put into the queues of all projects.",
@@ -218,28 +218,25 @@ async def running(
                 f"Notifications that were {status}.",
                 partial(notifier.counts.__getitem__, status),
             )
+        health = Health(
+            {"resources": resources.ping, "metrics": store.ping, "messages": messages.ping}
+            | ({"alarms": evaluator.ping} if "evaluator" in roles else {})
+            | ({"feed": feed.ping} if "feed" in roles else {})
+            | _relays(kinds if "notifier" in roles else {}),
+            time.monotonic,
+        )
+        samples = Samples(
+            store, registry, meters, settings.limits, settings.metrics.retention_days, clock
+        )
         dialects = [
             v1_1.dialect(
                 metrics, reports, Metering(projects), alarms, notifications, validation, streams
             ),
             v1_0.dialect(alarms, notifications, streams),
             telemetry_v2.dialect(
-                Health(
-                    {"resources": resources.ping, "metrics": store.ping, "messages": messages.ping}
-                    | ({"alarms": evaluator.ping} if "evaluator" in roles else {})
-                    | ({"feed": feed.ping} if "feed" in roles else {})
-                    | _relays(kinds if "notifier" in roles else {}),
-                    time.monotonic,
-                ),
+                health,
                 meters,
-                Samples(
-                    store,
-                    registry,
-                    meters,
-                    settings.limits,
-                    settings.metrics.retention_days,
-                    clock,
-                ),
+                samples,
                 alarms,
                 notifications,
             ),
@@ -247,6 +244,20 @@ async def running(
             otlp.dialect(metrics),
             influx.dialect(metrics),
             *identity_dialect.dialects(identity, settings),
+            console.dialect(
+                identity,
+                console.UseCases(
+                    metrics,
+                    Metering(projects),
+                    alarms,
+                    notifications,
+                    validation,
+                    streams,
+                    meters,
+                    samples,
+                    health,
+                ),
+            ),
             service_dialect.dialect(figures, lambda: http.dialects),
         ]
         http = HttpApp(
@@ -394,8 +405,7 @@ async def _start_collectors(
             "this machine is not reported: there is no project %s (setting collector.project)",
             chosen.project,
         )
-        return
-    own = project.id
+    own = project.id if project else ""
 
     async def intervals() -> Mapping[str, int]:
         found = await reports.intervals_s()
@@ -407,7 +417,9 @@ async def _start_collectors(
     counts: Counter[str] = Counter()
     for name, what in COLLECTOR_FIGURES.items():
         figures.watch(f"collector_{name}", what, partial(counts.__getitem__, name))
-    collectors = {"host": await asyncio.to_thread(collect.load_collector, "host")}
+    collectors: dict[str, collect.Collector] = {}
+    if project is not None:
+        collectors["host"] = await asyncio.to_thread(collect.load_collector, "host")
     if chosen.libvirt_uri:
         collectors["libvirt"] = await asyncio.to_thread(_libvirt, settings, counts)
         for name, what in LIBVIRT_FIGURES.items():

@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +85,9 @@ class Agent:
         digest = hashlib.blake2b(instance_id().encode(), digest_size=4).digest()
         offset = int.from_bytes(digest) / (1 << 32) * 300
         tasks = []
-        for position, name in enumerate(self.collectors):
+        for name in self.collectors:
             counts: Counter[str] = Counter()
-            collector: Collector = self.load(name, counts)
-            if position == 0:
-                collector = WithHealth(collector, sender, spool, counts, self.collectors)
+            collector = WithHealth(self.load(name, counts), name, sender, spool, counts)
             schedule = Schedule(sender.intervals, fixed_s=self.interval_s, offset_s=offset)
             log.info("collecting %s for %s", name, self.access.url or "the server of the catalog")
             tasks.append(
@@ -137,17 +134,16 @@ class WithHealth:
     def __init__(
         self,
         collector: Collector,
+        name: str,
         sender: "Sender",
         spool: Spool,
         counts: Counter[str],
-        collectors: Sequence[str],
     ) -> None:
         self._collector = collector
         self._sender = sender
         self._spool = spool
         self._counts = counts
-        self._dimensions = {"host": socket.gethostname() or "localhost"}
-        self._collectors = ",".join(collectors)
+        self._dimensions = {"host": socket.gethostname() or "localhost", "collector": name}
 
     def collect(self, timestamp_ms: int, due: Due) -> list[Measurement]:
         """What the collector reads, also when that is nothing because it failed."""
@@ -168,7 +164,7 @@ class WithHealth:
         values = {
             "agent_up": up,
             "agent_round_seconds": round(time.monotonic() - began, 6),
-            "agent_clock_skew_seconds": round(self._sender.skew_s, 1),
+            "agent_clock_skew_seconds": round(self._sender.skew_s or 0.0, 1),
             "agent_spool_reports": files,
             "agent_spool_bytes": size,
             "agent_reports_sent": sent["reports_sent"],

@@ -1,9 +1,9 @@
 """How an agent delivers: every report is written down first, and sent until the server took it."""
 
-import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -18,7 +18,7 @@ from heliometer.cli.replies import fault_message
 from heliometer.collect import Measurement
 from heliometer.collect.report import reports_of
 from heliometer.collect.spool import Entry, Spool
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.collect.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ FUTURE_MS = 110_000
 the way there."""
 REPLAY_S = 30.0
 """How long one round may replay what waits: then the next round is due soon."""
+MEMORY_BYTES = 64 << 20
+"""Reports that wait in memory while the spool cannot be written."""
 SKEW_S = 30.0
 """A clock that is so far from the server's is worth a word."""
 
@@ -55,9 +57,12 @@ class Sender:
         self._clock = clock
         self._told: set[str] = set()
         self.counts: Counter[str] = Counter()
-        self.skew_s = 0.0
-        """How far this machine's clock is ahead of the server's, in seconds."""
+        self.skew_s: float | None = None
+        """How far this machine's clock is ahead of the server's, in seconds, as the newest reply
+        showed; None: there was none yet."""
         self._intervals: dict[str, int] = {}
+        self._unwritten: list[tuple[int, str, bytes]] = []
+        """Time, key and body of what the spool could not take."""
         self._turn = threading.Lock()
         """Several collectors share one connection."""
 
@@ -66,25 +71,37 @@ class Sender:
         return self._intervals
 
     async def deliver(self, measurements: list[Measurement]) -> None:
-        """Write a round down and send what can be sent. Raises UNAVAILABLE when it could not even
-        be written down."""
-        await asyncio.to_thread(self.deliver_now, measurements)
+        """Write a round down and send what can be sent."""
+        await in_thread(lambda: self.deliver_now(measurements), "sender")
 
     def deliver_now(self, measurements: list[Measurement]) -> None:
         """The same, in the calling thread."""
         with self._turn:
-            self._deliver(measurements)
+            stamp = measurements[0].timestamp_ms
+            self._unwritten += [(stamp, uuid.uuid4().hex, b) for b in reports_of(measurements)]
+            self._write_down()
+            self._send_waiting()
+            self._write_down()  # sending may have made room
 
-    def _deliver(self, measurements: list[Measurement]) -> None:
-        for body in reports_of(measurements):
+    def _write_down(self) -> None:
+        while self._unwritten:
+            stamp, key, body = self._unwritten[0]
             try:
-                dropped = self._spool.add(body, measurements[0].timestamp_ms)
+                dropped = self._spool.add(body, stamp, key)
             except OSError as error:
-                raise HeliometerError(
-                    Code.UNAVAILABLE,
-                    f"{self._spool.folder}: {error.strerror or error}.",
-                    details="Make room there, or say another folder with --spool.",
-                ) from error
+                self._tell(
+                    "write",
+                    "%s cannot be written: %s; reports wait in memory: make room there, or say "
+                    "another folder with --spool",
+                    self._spool.folder,
+                    error.strerror or error,
+                )
+                while sum(len(b) for _, _, b in self._unwritten) > MEMORY_BYTES:
+                    self._unwritten.pop(0)
+                    self.counts["reports_dropped"] += 1
+                return
+            del self._unwritten[0]
+            self._again("write", "the spool can be written again")
             if dropped:
                 self.counts["reports_dropped"] += dropped
                 self._tell(
@@ -93,83 +110,123 @@ class Sender:
                     "or say more with --spool-bytes",
                     self._spool.folder,
                 )
-        self.send_waiting()
+            else:
+                self._again("full", "the spool is not full any more")
 
-    def send_waiting(self) -> None:
+    def _send_waiting(self) -> None:
         """Send what waits until the server does not take more, or REPLAY_S are over."""
         entries = self._spool.entries()
-        until = self._clock() + REPLAY_S
+        until = time.monotonic() + REPLAY_S
+        asked = self.skew_s is None
+        if (entries or self._unwritten) and asked and not self._ask_the_time():
+            return
+        for stamp, key, body in list(self._unwritten):
+            if not self._settle(*self._send(key, body)):
+                return
+            self._unwritten.remove((stamp, key, body))
         for entry in [*entries[-1:], *entries[:-1]]:
-            age_ms = (self._clock() - self.skew_s) * 1000 - entry.timestamp_ms
-            if age_ms < -FUTURE_MS:
-                continue  # by a clock that is ahead: the server will take it when its time comes
-            if age_ms > PAST_MS:
-                self._drop(entry, "is older than two weeks, which the server does not take")
-                continue
+            if not self._is_in_time(entry):
+                # The clock may have been set since the last reply: never judge by an old one.
+                if not asked and not self._ask_the_time():
+                    return
+                asked = True
+                if not self._is_in_time(entry):
+                    if self._age_ms(entry) > 0:
+                        why = "is older than two weeks, which the server does not take"
+                        self._drop(entry, why)
+                    continue  # or the server will take it when its time comes
             try:
                 body = entry.read()
             except OSError as error:
                 self._drop(entry, f"cannot be read: {error.strerror or error}")
                 continue
-            fate, why = self._send(entry, body)
-            if fate is _Fate.LATER:
-                self.counts["send_errors"] += 1
-                self._tell("away", "reports wait in %s: %s", self._spool.folder, why)
+            fate, why = self._send(entry.key, body)
+            if not self._settle(fate, why):
                 return
-            if fate is _Fate.NEVER:
-                self._drop(entry, f"was refused: {why}")
-            else:
-                self.counts["reports_sent"] += 1
-                self._spool.remove(entry)
-                self._again("away", "reports are delivered again")
-            if self._clock() > until:
+            if not self._remove(entry) or time.monotonic() > until:
                 return
 
-    def _send(self, entry: Entry, body: bytes) -> tuple[_Fate, str]:
+    def _settle(self, fate: _Fate, why: str) -> bool:
+        """Count what became of a report; whether it is done with."""
+        if fate is _Fate.LATER:
+            self.counts["send_errors"] += 1
+            self._tell(f"away {why[:24]}", "reports wait in %s: %s", self._spool.folder, why)
+            return False
+        if fate is _Fate.NEVER:
+            self.counts["reports_dropped"] += 1
+            self._tell(f"drop {why[:40]}", "a report is dropped: it was refused: %s", why)
+            return True
+        self.counts["reports_sent"] += 1
+        self._again("away", "reports are delivered again")
+        return True
+
+    def _age_ms(self, entry: Entry) -> float:
+        return (self._clock() - (self.skew_s or 0.0)) * 1000 - entry.timestamp_ms
+
+    def _is_in_time(self, entry: Entry) -> bool:
+        """Whether the server takes it now: by its own clock, as far as that is known."""
+        return -FUTURE_MS <= self._age_ms(entry) <= PAST_MS
+
+    def _ask_the_time(self) -> bool:
+        """Have a reply, for the server's time; whether there was one."""
+        try:
+            self._compare_clocks(self._client.request("GET", "/metering"))
+        except (CommandError, httpx.HTTPError) as error:
+            why = error.message if isinstance(error, CommandError) else str(error)
+            return self._settle(_Fate.LATER, why)
+        return True
+
+    def _send(self, key: str, body: bytes) -> tuple[_Fate, str]:
         headers = {
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
-            "Idempotency-Key": entry.key,
+            "Idempotency-Key": key,
         }
         try:
             response = self._client.request(
                 "POST", "/metrics/reports", content=body, headers=headers
             )
+            self._compare_clocks(response)
+            said = fault_message(response.content)
         except CommandError as error:
             return _Fate.LATER, error.message
-        self._compare_clocks(response)
-        text = fault_message(response.content) or response.reason_phrase
+        except httpx.HTTPError as error:
+            return _Fate.LATER, f"the answer cannot be read: {error or type(error).__name__}"
         status = response.status_code
         if response.is_success:
-            self._read(response)
-            return _Fate.TAKEN, ""
-        if status in (400, 413, 415, 422):
-            return _Fate.NEVER, f"{text} ({status})"
+            # Something between us and the server may say 200 too, and keep nothing.
+            good = self._read(response)
+            return (_Fate.TAKEN, "") if good else (_Fate.LATER, "it answers as no Heliometer does")
+        if said and status in (400, 413, 415, 422):
+            return _Fate.NEVER, f"{said} ({status})"
+        text = said or response.reason_phrase
         if status == 409:
             text += " Give this agent's user the role agent."
+        if status == 401:
+            text += " Check user, password and project, or the token."
         return _Fate.LATER, f"{text} ({status})"
 
-    def _read(self, response: httpx.Response) -> None:
+    def _read(self, response: httpx.Response) -> bool:
         try:
-            answer = msgspec.json.decode(response.content)
-            self._intervals |= {str(k): int(v) for k, v in answer["intervals"].items()}
-            refused = answer["refused"]
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-            self._tell("answer", "the server answers as no Heliometer does: %a", response.text[:80])
-            return
-        for each in refused:
+            answer = msgspec.json.decode(response.content, type=_Answer)
+        except msgspec.DecodeError:
+            return False
+        self._intervals |= answer.intervals
+        refused = {each.project: each.message for each in answer.refused}
+        for project in answer.intervals:
+            if project not in refused:
+                self._again(f"refused {project} ", f"project {project or 'own'} is stored again")
+        for project, message in refused.items():
             self.counts["refused"] += 1
-            self._tell(
-                f"refused {each.get('project')}",
-                "nothing is stored for project %s: %s",
-                each.get("project"),
-                each.get("message"),
-            )
+            whose = f"project {project}" if project else "this agent's own project"
+            self._tell(f"refused {project} ", "something of %s is not stored: %s", whose, message)
+        return True
 
     def _compare_clocks(self, response: httpx.Response) -> None:
         try:
             there = parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (KeyError, ValueError):
+            self.skew_s = self.skew_s or 0.0
             return
         # The header is cut to whole seconds.
         self.skew_s = self._clock() - (there + 0.5)
@@ -186,7 +243,15 @@ class Sender:
     def _drop(self, entry: Entry, why: str) -> None:
         self.counts["reports_dropped"] += 1
         self._tell(f"drop {why[:40]}", "a report is dropped: it %s", why)
-        self._spool.remove(entry)
+        self._remove(entry)
+
+    def _remove(self, entry: Entry) -> bool:
+        try:
+            self._spool.remove(entry)
+        except OSError as error:
+            self._tell("remove", "%s cannot be removed: %s", entry.path, error.strerror or error)
+            return False
+        return True
 
     def _tell(self, what: str, message: str, *values: object) -> None:
         if what not in self._told:
@@ -194,6 +259,19 @@ class Sender:
             log.warning(f"{message} (said once)", *values)  # noqa: G004
 
     def _again(self, what: str, message: str) -> None:
-        if what in self._told:
-            self._told.discard(what)
+        over = {told for told in self._told if told.startswith(what)}
+        if over:
+            self._told -= over
             log.info(message)
+
+
+class _Refusal(msgspec.Struct):
+    project: str
+    message: str
+
+
+class _Answer(msgspec.Struct):
+    """What the server says of a report."""
+
+    intervals: dict[str, int]
+    refused: list[_Refusal]

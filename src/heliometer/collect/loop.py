@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from heliometer.collect import Collector, Measurement
 from heliometer.collect.schedule import Schedule
+from heliometer.collect.threads import in_thread
 from heliometer.model.errors import Code, HeliometerError
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,10 @@ class _Rounds:
         if self.reading is not None:
             if not self.reading.done():
                 raise TimeoutError("an earlier round still waits for an answer")
-            self.reading = None  # what it read belongs to a time that is over
+            late, self.reading = self.reading, None
+            if late.exception() is None and late.result():
+                # It belongs to a time that is over, and the next differences begin there.
+                self.waiting.append(late.result())
         now = self.clock()
         due: set[str] = set()
 
@@ -134,9 +138,7 @@ class _Rounds:
             return project_id in due
 
         timestamp_ms = int(now) * 1000  # whole seconds, as documented
-        reading = asyncio.ensure_future(
-            asyncio.to_thread(self.collector.collect, timestamp_ms, is_due)
-        )
+        reading = in_thread(lambda: self.collector.collect(timestamp_ms, is_due), "collector")
         try:
             found = await asyncio.wait_for(asyncio.shield(reading), COLLECT_S)
         except TimeoutError:

@@ -8,6 +8,8 @@ from heliometer.collect.snapshot import Cpu, Disk, Interface, Snapshot
 COMPUTE = "hpcs.compute"
 VOLUME = "hpcs.volume"
 
+CPU_SLACK = 4
+"""Times the processor's capacity by which its time may grow: clocks differ, but not by more."""
 MOST_A_SECOND = 1e12
 """By which no counter of a disk or interface grows in a second: bytes of a terabyte."""
 DISK_METRICS = ("read_ops", "write_ops", "read_bytes", "write_bytes")
@@ -71,6 +73,20 @@ def measure(
     return found
 
 
+def remembered(before: Snapshot | None, after: Snapshot) -> Snapshot:
+    """What the next snapshot is to be compared with: ``after``, and of what could not be read this
+    time what was read before, so that its growth is not lost."""
+    if before is None:
+        return after
+    return Snapshot(
+        after.monotonic_s,
+        after.cpu or before.cpu,
+        {**before.disks, **after.disks},
+        {**before.interfaces, **after.interfaces},
+        {**before.identities, **after.identities},
+    )
+
+
 def utilization(before: Cpu, after: Cpu) -> float | None:
     """Percent of all cores used in between, 0 … 100; None when no time passed or it went back."""
     used, total = after.used - before.used, after.total - before.total
@@ -90,7 +106,8 @@ def _cpu(before: Cpu | None, after: Cpu | None) -> Iterator[tuple[str, float]]:
     if percent is not None:
         # Values below the smallest that may be stored (1e-108) cannot come about: ticks are 10 ms.
         yield "cpu_total_utilization", round(percent, 3)
-    if after.used >= before.used:
+    grown = after.used - before.used
+    if 0 <= grown <= CPU_SLACK * max(1.0, after.total - before.total):
         # The difference of what is reported, so that counter and delta agree to the nanosecond.
         yield "cpu_time", _nanoseconds(after.used) - _nanoseconds(before.used)
 

@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,8 @@ class Spool:
                 f"another agent uses {self.folder}; give each a folder of its own with --spool"
             ) from error
         for half in self.folder.glob("*.part"):
-            half.unlink(missing_ok=True)  # a write that its agent did not live to finish
+            with suppress(OSError):
+                half.unlink()  # a write that its agent did not live to finish
 
     def close(self) -> None:
         """Let others have it."""
@@ -62,11 +64,12 @@ class Spool:
             os.close(self._lock)
             self._lock = None
 
-    def add(self, report: bytes, timestamp_ms: int) -> int:
+    def add(self, report: bytes, timestamp_ms: int, key: str = "") -> int:
         """Keep a report; say how many old ones gave way to it. Raises OSError; it is not kept
         then."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         dropped = self._make_room(len(report))
-        key = uuid.uuid4().hex
+        key = key or uuid.uuid4().hex
         path = self.folder / f"{timestamp_ms:013d}-{key}.json.gz"
         part = path.with_suffix(".part")
         try:
@@ -83,9 +86,9 @@ class Spool:
     def entries(self) -> list[Entry]:
         """Everything that waits, the oldest first."""
         found = []
-        for path in self.folder.iterdir():
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
             match = _NAME.fullmatch(path.name)
-            if match:
+            if match and path.is_file():
                 found.append(Entry(int(match["stamp"]), match["key"], path))
         return sorted(found)
 

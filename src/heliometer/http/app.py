@@ -281,7 +281,10 @@ def _refusal(
     request: Request,
     route: _Route | None,
 ) -> Response:
-    response = dialect.render_fault(error, request_id)
+    if dialect.render_fault_of is not None:
+        response = dialect.render_fault_of(error, request_id, request)
+    else:
+        response = dialect.render_fault(error, request_id)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.code is Code.METHOD_NOT_ALLOWED and route is not None:

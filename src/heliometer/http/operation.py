@@ -196,3 +196,7 @@ class Dialect:
     render_fault: FaultRenderer
     aliases: tuple[str, ...] = ()
     """Other prefixes that clients look for the same operations below."""
+    is_api: bool = True
+    """Whether programs call it: what people look at is not described to them."""
+    render_fault_of: Callable[[HeliometerError, str, Request], Response] | None = None
+    """Instead of ``render_fault`` where the form depends on the request."""

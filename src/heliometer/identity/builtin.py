@@ -14,7 +14,7 @@ from heliometer.config import Settings
 from heliometer.identity.cache import Known, TokenCache
 from heliometer.identity.directory import Directory
 from heliometer.identity.passwords import Passwords
-from heliometer.identity.standing import StandingTokens
+from heliometer.identity.standing import Standing, StandingTokens
 from heliometer.identity.throttle import Attempt, Throttle
 from heliometer.model.accounts import (
     NAME_LENGTH,
@@ -37,6 +37,8 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 PURGE_ROWS = 5_000
 """Expired tokens that one transaction removes, so that others need not wait long."""
 LOOKUP_S = 10.0
+REFUSED_S = 30.0
+"""How long a sender with a right password and a wrong project is refused without looking again."""
 
 
 class Issued(NamedTuple):
@@ -102,6 +104,11 @@ class BuiltinIdentity(Directory):
         Raises UNAUTHENTICATED for a wrong name or password, or a project that the user does not
         belong to, RATE_LIMITED after too many failures, and INVALID for impossible passwords.
         """
+        found = await self._verified(user, password, address)
+        membership = await self._membership(found, project)
+        return await self._issue(found, membership, ("password",), password_hash=True)
+
+    async def _verified(self, user: str, password: str, address: str | None) -> User:
         check_password(password)
         found = await self._accounts.find_user(normalized(user))
         # By id, so that guessing by name and by id draw on one budget.
@@ -112,8 +119,7 @@ class BuiltinIdentity(Directory):
                 log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
                 raise unauthenticated()
             attempt.succeeded()
-        membership = await self._membership(found, project)
-        return await self._issue(found, membership, ("password",), password_hash=True)
+        return found
 
     async def authenticate_basic(
         self, user: str, password: str, address: str | None, project: str | None
@@ -124,26 +130,64 @@ class BuiltinIdentity(Directory):
         The password is verified once; what it was good for is a token like any other, which
         passwords, users and grants that change make void. Raises as ``authenticate_password``.
         """
-        async with self._standing.of(user, password, project or "") as standing:
-            if standing.token:
-                try:
-                    return await self.authenticate(standing.token)
-                except HeliometerError as error:
-                    if error.code is not Code.UNAUTHENTICATED:
-                        raise
-            standing.token = ""
-            issued = await self.authenticate_password(user, password, address, project)
+        with self._standing.of(user, password, project or "") as standing:
+            caller = await self._standing_caller(standing)
+            if caller is not None:
+                return caller
+            async with standing.lock:  # of those who wait, one is verified for all
+                caller = await self._standing_caller(standing)
+                if caller is None:
+                    standing.token = ""
+                    standing.token = await self._sign_in_basic(
+                        standing, user, password, address, project
+                    )
+                    caller = await self.authenticate(standing.token)
+                return caller
+
+    async def _standing_caller(self, standing: Standing) -> Caller | None:
+        if standing.refusal is not None and self._cache.now() < standing.refused_until:
+            raise unauthenticated(standing.refusal)
+        if not standing.token:
+            return None
+        try:
+            return await self.authenticate(standing.token)
+        except HeliometerError as error:
+            if error.code is not Code.UNAUTHENTICATED:
+                raise
+            return None
+
+    async def _sign_in_basic(
+        self,
+        standing: Standing,
+        user: str,
+        password: str,
+        address: str | None,
+        project: str | None,
+    ) -> str:
+        try:
+            found = await self._verified(user, password, address)
+        except HeliometerError as error:
+            if error.code is Code.INVALID:
+                raise unauthenticated(error.message) from error
+            raise
+        try:
             if project is None:
-                owner = issued.owner.user
-                memberships = await self._accounts.list_memberships(owner.id)
+                memberships = await self._accounts.list_memberships(found.id)
                 if len(memberships) != 1:
                     raise unauthenticated(
-                        f"User {owner.name} belongs to {len(memberships)} projects: name one with "
+                        f"User {found.name} belongs to {len(memberships)} projects: name one with "
                         "?project=NAME in the URL."
                     )
-                issued = await self.authenticate_token(issued.secret, memberships[0].project.id)
-            standing.token = issued.secret
-            return await self.authenticate(issued.secret)
+                membership: Membership | None = memberships[0]
+            else:
+                membership = await self._membership(found, project)
+        except HeliometerError as error:
+            # The password is right and stays so: it need not be hashed for each of its requests.
+            standing.refusal = error.message
+            standing.refused_until = self._cache.now() + REFUSED_S
+            raise
+        issued = await self._issue(found, membership, ("password",), password_hash=True)
+        return issued.secret
 
     async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
         """Exchange a token for one of another scope, which ends no later than the first.
@@ -163,6 +207,13 @@ class BuiltinIdentity(Directory):
                 await self._tokens.remove(digest)
             finally:
                 self._cache.revoke(digest)  # Even when nobody waits any more to hear of it.
+
+    async def revoke_all(self, user_id: str) -> None:
+        """End all tokens of a user: at once in this process, within 60 s in others."""
+        try:
+            await self._tokens.remove_all(user_id)
+        finally:
+            self._cache.revoke()
 
     async def purge_expired(self) -> int:
         """Remove expired tokens from the store; say how many."""

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 REMEMBERED = 10_000
@@ -16,6 +16,9 @@ class Standing:
 
     token: str = ""
     """Empty: it is to be verified."""
+    refusal: str | None = None
+    """Why a right password was of no use, until then by a clock that nobody sets."""
+    refused_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
@@ -27,21 +30,18 @@ class StandingTokens:
         self._key = secrets.token_bytes(32)
         self._standing: dict[bytes, Standing] = {}
 
-    @asynccontextmanager
-    async def of(self, user: str, password: str, project: str) -> AsyncIterator[Standing]:
-        """That of one sender; while it has no token, one after the other."""
+    @contextmanager
+    def of(self, user: str, password: str, project: str) -> Iterator[Standing]:
+        """That of one sender."""
         text = "\0".join((user, password, project))
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key).digest()
         standing = self._standing.setdefault(digest, Standing())
         standing.users += 1
         try:
-            if standing.token:
-                yield standing
-            else:
-                async with standing.lock:
-                    yield standing
+            yield standing
         finally:
             standing.users -= 1
-            if not standing.users and (not standing.token or len(self._standing) > REMEMBERED):
+            worthless = not standing.token and standing.refusal is None
+            if not standing.users and (worthless or len(self._standing) > REMEMBERED):
                 # Neither guesses nor a crowd may fill the memory.
                 self._standing.pop(digest, None)

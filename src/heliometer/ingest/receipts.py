@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from heliometer.model.errors import Code, HeliometerError, Malformed
-from heliometer.model.measurements import Receipt
+from heliometer.model.measurements import PUSH_PREFIX, Receipt
 
 KEY_LENGTH = 255
 
@@ -30,7 +30,8 @@ class Receipts:
         INVALID when the key was used with another body, MALFORMED when it is no key, and what
         ``store`` raises; the key is free again then.
         """
-        if not 1 <= len(receipt.key) <= KEY_LENGTH or not receipt.key.isprintable():
+        given = receipt.key.removeprefix(PUSH_PREFIX)
+        if not 1 <= len(given) <= KEY_LENGTH or not given.isprintable():
             raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
         name = (receipt.project_id, receipt.key)
         before = self._taken.get(name)

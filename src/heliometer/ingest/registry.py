@@ -1,5 +1,6 @@
 """Every series that is known, in memory: what is worked out once a series, never a measurement."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -76,6 +77,18 @@ class ProjectSeries:
         """The namespaces that have a series, in order."""
         return iter(sorted(self._by_namespace))
 
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The namespaces that have a series, and how many each has."""
+        return ((name, len(ids)) for name, ids in self._by_namespace.items())
+
+    def count(self, namespace: str, key: str | None) -> Counter[str]:
+        """How many series of a namespace have each key, or each value of one key."""
+        counts: Counter[str] = Counter()
+        for (where, name, value), ids in self._by_pair.items():
+            if where == namespace and key in (None, name):
+                counts[name if key is None else value] += len(ids)
+        return counts
+
     def candidates(self, namespace: str, dimensions: Mapping[str, str]) -> Sequence[int]:
         """The shortest list of ids that holds all series of the namespace with those pairs."""
         lists = [self._by_pair.get((namespace, k, v), []) for k, v in dimensions.items()]
@@ -147,10 +160,16 @@ class Registry:
     ) -> list[Series]:
         """The project's series in a namespace that have at least the given dimensions, ordered by
         dimensions."""
+        return sorted(self.matching(project_id, namespace, dimensions), key=lambda s: s.dimensions)
+
+    def matching(
+        self, project_id: str, namespace: str, dimensions: Mapping[str, str]
+    ) -> Iterator[Series]:
+        """The same, one after the other and in no order."""
         wanted = set(dimensions.items())
         candidates = self.project(project_id).candidates(namespace, dimensions)
         found = (self._series[i] for i in candidates)
-        return sorted((s for s in found if wanted <= set(s.dimensions)), key=lambda s: s.dimensions)
+        return (s for s in found if wanted <= set(s.dimensions))
 
     def unsaved(self) -> list[Series]:
         """The series that the store does not have yet, by id."""

@@ -138,6 +138,10 @@ class TokenStore(Protocol):
         """Forget a token. It is no error if there is none."""
         ...
 
+    async def remove_all(self, user_id: str) -> None:
+        """Forget all tokens of a user."""
+        ...
+
     async def remove_expired(self, before: int, limit: int) -> int:
         """Forget up to ``limit`` tokens that expired at or before then; say how many."""
         ...

@@ -65,8 +65,9 @@ class Batch:
 
 RECEIPT_LIFE_MS = 86_400_000
 """How long a receipt is remembered, in milliseconds."""
-PUSH_PREFIX = "push "
-"""Begins the keys of requests that programs push, which repeat a request at once or never."""
+PUSH_PREFIX = "\x01push "
+"""Begins the keys of requests that programs push, which repeat a request at once or never. No
+client can send such a key."""
 PUSH_LIFE_MS = 900_000
 
 

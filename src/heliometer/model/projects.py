@@ -28,7 +28,7 @@ class ProjectStore(Protocol):
         ...
 
     async def levels(self) -> Mapping[str, str]:
-        """The level of every project that has another than the default, by id."""
+        """The level of every project that has another than the default, by id and by name."""
         ...
 
     async def monitoring_level(self, project_id: str) -> str:

@@ -1,8 +1,10 @@
 """Metrics: post measurements, query statistics, list series."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +30,12 @@ from heliometer.model.projects import ProjectStore
 from heliometer.model.statistics import STATISTICS
 
 MAX_PERIOD_S = 366 * 86_400
+RECENT_SERIES = 20_000
+"""Whose newest measurements are counted in a few milliseconds."""
+COMPLETIONS = 50
+"""Proposals in one answer."""
+COUNTED = 20_000
+"""Series that are looked at for them."""
 
 
 @dataclass(slots=True)
@@ -81,6 +89,17 @@ class Query:
     start_ms: int
     end_ms: int
     period_s: int
+    most: int = 0
+    """Only the first so many series, by dimensions; 0: all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesUsage:
+    """Of a project."""
+
+    series: int
+    limit: int
+    namespaces: tuple[str, ...]
 
 
 class Metrics:
@@ -135,18 +154,36 @@ class Metrics:
         else:
             await self._post(project, columns, None)
 
-    async def push(self, project: ProjectSeries, columns: Columns, body: bytes | None) -> None:
+    async def push(
+        self, project: ProjectSeries, columns: Columns, body: bytes | None, where: str
+    ) -> tuple[int, str]:
         """Store what a program pushed; return when it is durable.
 
         Such programs repeat a request whose reply was lost, byte by byte: ``body``, if given, is
-        not stored twice within ``PUSH_LIFE_MS``. ``None``: the same again is meant.
+        not stored twice ``where`` it goes to within ``PUSH_LIFE_MS``. ``None``: the same again is
+        meant. Where a project has all the series that it may have, the samples of those that it
+        has are stored; the answer is how many were not, and why.
         """
+        try:
+            return await self._push(project, columns, body, where)
+        except HeliometerError as error:
+            if error.code is not Code.RATE_LIMITED:
+                raise
+            known = of_known(columns, project)
+            left_out = len(columns.value) - len(known.value)
+            await self._push(project, known, body, where)
+            return left_out, f"{error.message} {error.details}".strip()
+
+    async def _push(
+        self, project: ProjectSeries, columns: Columns, body: bytes | None, where: str
+    ) -> tuple[int, str]:
         receipt = None
         if body is not None:
-            digest = hashlib.blake2b(body, digest_size=16).digest()
+            digest = hashlib.blake2b(body, digest_size=16, key=where.encode()[:64]).digest()
             key = f"{PUSH_PREFIX}{digest.hex()}"
             receipt = Receipt(project.project_id, key, digest, self.now_ms())
         await self.post(project, columns, receipt)
+        return 0, ""
 
     async def post_collected(self, project_id: str, measured: Sequence[Measured]) -> None:
         """Store what was gathered for a project; return when it is durable."""
@@ -208,6 +245,7 @@ class Metrics:
         """
         self._check(query)
         series = self._registry.select(caller.project_id, query.namespace, query.dimensions)
+        series = series[: query.most or None]
         self._check_size(query, len(series))
         if not series:
             return []
@@ -233,6 +271,55 @@ class Metrics:
             for each in series
             if each.id in rows
         ]
+
+    def usage(self, caller: Caller) -> "SeriesUsage":
+        """How many series the project has, and may have, and in which namespaces."""
+        project = self._registry.project(caller.project_id)
+        return SeriesUsage(
+            len(project), self._limits.series_per_project, tuple(project.namespaces())
+        )
+
+    async def recent(self, caller: Caller) -> float | None:
+        """Measurements a minute of the project, over the last five whole ones; None: there are
+        too many series to count."""
+        ids = self._registry.project(caller.project_id).ids
+        if len(ids) > RECENT_SERIES:
+            return None
+        if not ids:
+            return 0.0
+        end = self.now_ms() // 60_000 * 60_000
+        found = await self._store.aggregate(
+            Aggregation(ids, end - 300_000, end, 300_000, ["count"])
+        )
+        return float(found.columns["count"].sum()) / 5
+
+    def complete(
+        self, caller: Caller, namespace: str, chosen: Mapping[str, str], key: str | None, part: str
+    ) -> list[tuple[str, int]]:
+        """What may follow in a search, with the series that have it, the most frequent first:
+        namespaces without one, keys of dimensions without ``key``, else its values. ``part`` must
+        be in it, in any case."""
+        project = self._registry.project(caller.project_id)
+        part = part.lower()
+        counts: Counter[str] = Counter()
+        if not namespace:
+            for name, size in project.sizes():
+                if part in name.lower():
+                    counts[name] = size
+        elif not chosen:
+            counts = project.count(namespace, key)
+        else:
+            found = self._registry.matching(caller.project_id, namespace, chosen)
+            for series in islice(found, COUNTED):
+                if key is None:
+                    counts.update(k for k, _ in series.dimensions)
+                else:
+                    counts.update(v for k, v in series.dimensions if k == key)
+        if key is None:
+            for taken in chosen:
+                counts.pop(taken, None)
+        ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        return [each for each in ranked if part in each[0].lower()][:COMPLETIONS]
 
     def list_series(
         self,
@@ -299,3 +386,19 @@ class Metrics:
                 f"return {most}.",
                 details=details,
             )
+
+
+def of_known(columns: Columns, project: ProjectSeries) -> Columns:
+    """What belongs to series that the project has already."""
+    kept: list[bool] = []
+    series: list[int | None] = []
+    for row, id_ in enumerate(columns.series):
+        if id_ is None and row in columns.names:
+            id_ = project.get(columns.names[row][0])
+        kept.append(id_ is not None)
+        if id_ is not None:
+            series.append(id_)
+    repeats = columns.repeats
+    rows = np.array(kept if repeats is None else np.repeat(kept, repeats), dtype=bool)
+    left = None if repeats is None else [n for n, keep in zip(repeats, kept, strict=True) if keep]
+    return Columns(series, {}, left, columns.timestamp[rows], columns.value[rows], columns.form)

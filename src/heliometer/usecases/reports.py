@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from heliometer.ingest.registry import ProjectSeries
+from heliometer.ingest.registry import Name, ProjectSeries
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import Batch, Receipt
 from heliometer.model.projects import LEVEL_INTERVAL_S, Found, ProjectStore
-from heliometer.usecases.metrics import Columns, Measured, Metrics
+from heliometer.usecases.metrics import Columns, Measured, Metrics, of_known
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,17 @@ class Reports:
             outcome.intervals_s[reference] = LEVEL_INTERVAL_S[project.level]
             series = await self._metrics.target(caller, None if reference == OWN else project.id)
             try:
-                batches.append(self._metrics.batch(series, decode(series)))
+                columns = decode(series)
+                try:
+                    batches.append(self._metrics.batch(series, columns))
+                except HeliometerError as error:
+                    if error.code is not Code.RATE_LIMITED:
+                        raise
+                    # It has all the series that it may have: those go on.
+                    batches.append(self._metrics.batch(series, of_known(columns, series)))
+                    outcome.refused[reference] = error.message
             except HeliometerError as error:
-                if error.code not in (Code.INVALID, Code.RATE_LIMITED):
+                if error.code is not Code.INVALID:
                     raise
                 outcome.refused[reference] = error.message
         await self._metrics.store(batches, receipt)
@@ -106,7 +114,11 @@ class Reports:
             except HeliometerError as error:
                 if error.code is not Code.RATE_LIMITED:
                     raise
-                self._drop(reference, len(part), error.message)
+                names = [Name(m.namespace, tuple(sorted(m.dimensions.items()))) for m in part]
+                known = self._metrics.known(project_id, names)
+                old = [m for m, name in zip(part, names, strict=True) if name in known]
+                self._drop(reference, len(part) - len(old), error.message)
+                batches.append(self._metrics.batch_collected(project_id, old))
         await self._metrics.store(batches, None)
 
     async def intervals_s(self) -> dict[str, int]:

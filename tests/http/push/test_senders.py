@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import statsd
-from benchmarks.remote_write_body import packed, time_series
+from benchmarks.remote_write_body import field, label, packed, sample, time_series
 from hp_v1_1.conftest import People
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write.point import Point
@@ -133,6 +133,56 @@ def test_reserved_namespaces_are_the_agents(people: People, member: httpx.Client
         assert statistics(stranger, "hpcs.compute", "m")
 
 
+def test_the_same_body_to_another_place_is_another_request(member: httpx.Client) -> None:
+    body = packed(time_series({"__name__": "twice"}, [(now_ms(), 2.0)]))
+    for namespace in ("place.a", "place.b"):
+        path = f"/api/v1/write?namespace={namespace}"
+        assert member.post(path, content=body, headers=REMOTE_WRITE).status_code == 204
+        assert [s[1:] for s in statistics(member, namespace, "twice")] == [(2.0, 1)]
+
+
+def test_labels_that_would_fall_together_stay_apart(member: httpx.Client) -> None:
+    for labels in ({"metric_name": "x"}, {"metric_name": "y"}, {"a:b": "1"}, {"a_b": "1"}):
+        body = packed(time_series({"__name__": "apart", **labels}, [(now_ms(), 1.0)]))
+        assert member.post("/api/v1/write", content=body, headers=REMOTE_WRITE).status_code == 204
+    reply = member.post("/write?db=apart", content="m,a:b=1,a_b=2 value=1")
+    assert reply.status_code == 204
+    assert len(statistics(member, "prometheus", "apart")) >= 3
+    [(dimensions, _, _)] = statistics(member, "apart", "m")
+    assert sorted(dimensions.values()) == ["1", "2", "m"]
+
+
+def test_a_label_that_stands_twice_is_told(member: httpx.Client) -> None:
+    twice = field(1, label("__name__", "m") + label("a", "1") + label("a", "2") + sample(1, 0))
+    reply = member.post("/api/v1/write", content=packed(twice), headers=REMOTE_WRITE)
+    assert (reply.status_code, "stands twice" in reply.text or "timestamp" in reply.text) == (
+        400,
+        True,
+    )
+
+
+def test_beyond_the_limit_of_series_those_that_are_there_go_on(tmp_path: Path) -> None:
+    server = RunningServer(
+        tmp_path / "var",
+        {"HELIOMETER_COLLECTOR_ENABLED": "false", "HELIOMETER_LIMITS_SERIES_PER_PROJECT": "1"},
+    ).start()
+    with server.client() as client:
+        assert client.post("/write?db=d", content="old value=1").status_code == 204
+        reply = client.post("/write?db=d", content="old value=2\nnew value=1")
+        assert reply.status_code == 400
+        assert "1 sample is left out" in reply.text
+        assert "may have 1" in reply.text
+        assert [s[1:] for s in statistics(client, "d", "old")] == [(3.0, 2)]
+    assert server.stop() == 0
+
+
+def test_no_text_breaks_the_reply(member: httpx.Client) -> None:
+    for body in ("m a\rX:1=xyz,b=1", "m \x01=xyz", "m é=ü"):
+        reply = member.post("/write?db=odd", content=body.encode())
+        assert reply.status_code == 400
+        assert "no value" in reply.json()["error"] or "unable" in reply.json()["error"]
+
+
 # -- who may ----------------------------------------------------------------------------------
 
 
@@ -213,7 +263,8 @@ def test_opentelemetrys_sdk(people: People, member: httpx.Client, compression: C
     [(dimensions, total, _)] = statistics(member, namespace, "orders")
     shared = {"service.name": "shop", "host.name": "web1"}
     instance = dimensions.pop("service.instance.id", None)
-    assert dimensions == {"metric_name": "orders", "region": "eu", "big": "true", **shared}
+    scope = {"otel.scope.name": "tests"}
+    assert dimensions == {"metric_name": "orders", "region": "eu", "big": "true", **scope, **shared}
     assert instance is None or instance
     assert total in (3.0, 6.0), "shutting down exports once more"
     [(_, value, count)] = statistics(member, namespace, "temperature")

@@ -49,6 +49,9 @@ class Tokens:
     async def remove(self, digest: bytes) -> None:
         await self.store.remove(digest)
 
+    async def remove_all(self, user_id: str) -> None:
+        await self.store.remove_all(user_id)
+
     async def remove_expired(self, before: int, limit: int) -> int:
         return await self.store.remove_expired(before, limit)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from heliometer.collect import Due, Measurement
 from heliometer.collect.host.instance import instance_id
 from heliometer.collect.host.reader import Reader
-from heliometer.collect.measure import COMPUTE, measure, utilization
+from heliometer.collect.measure import COMPUTE, measure, remembered, utilization
 from heliometer.collect.snapshot import Snapshot
 
 FIRST_LOOK_S = 0.5
@@ -39,7 +39,7 @@ class HostCollector:
         if first:
             self._sleep(FIRST_LOOK_S)
         after = self._read(self._monotonic())
-        self._last = after
+        self._last = remembered(self._last, after)
         if not first:
             return measure(before, after, self.instance, timestamp_ms)
         found = measure(None, after, self.instance, timestamp_ms)

@@ -11,7 +11,7 @@ from heliometer.collect import Due, Measurement
 from heliometer.collect.libvirt.definition import Definition, read_definition
 from heliometer.collect.libvirt.owners import Owners
 from heliometer.collect.libvirt.statistics import device_names, snapshot_of
-from heliometer.collect.measure import measure
+from heliometer.collect.measure import measure, remembered
 from heliometer.collect.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class LibvirtCollector:
     owners: Owners = field(default_factory=Owners)
     monotonic: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)
-    """``domains`` of the last round, ``vanished`` and ``ownerless`` ones that were left out."""
+    """Of the last round: ``domains``, and of them ``vanished`` and ``ownerless`` ones, which were
+    left out."""
     _known: dict[str, _Known] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
@@ -79,7 +80,8 @@ class LibvirtCollector:
         now = self.monotonic()
         found: list[Measurement] = []
         running: dict[str, _Known] = {}
-        self.counts["domains"] = len(domains)
+        for name, size in (("domains", len(domains)), ("vanished", 0), ("ownerless", 0)):
+            self.counts[name] = size
         for domain in domains:
             known = self._look_up(domain, now)
             if known is None:
@@ -135,7 +137,7 @@ class LibvirtCollector:
         known.seen_at = now
         snapshot = snapshot_of(statistics, definition, now, known.capacity_s)
         found = measure(known.reported, snapshot, domain.uuid, timestamp_ms, project)
-        known.reported = snapshot
+        known.reported = remembered(known.reported, snapshot)
         return found
 
     def _tell(self, what: str, message: str, *values: object) -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 NOVA = re.compile(r"\{http://openstack\.org/xmlns/libvirt/nova/[\d.]+\}(\w+)")
 """Elements that OpenStack Nova writes into the metadata, in all of its versions."""
-_ALIAS = re.compile(r"net(\d+)")
+_ALIAS = re.compile(r"net([0-9]{1,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,17 @@ def _interfaces(root: ET.Element) -> Iterator[tuple[str, tuple[str, str]]]:
     The guest names its interfaces by itself; the first one is ``eth0`` by long custom. The alias
     keeps its number when another interface is unplugged, the position would not.
     """
-    taken: set[str] = set()
-    for position, interface in enumerate(root.iterfind("./devices/interface")):
-        target, alias, mac = (interface.find(tag) for tag in ("target", "alias", "mac"))
-        found = _ALIAS.fullmatch(alias.get("name", "")) if alias is not None else None
-        inside = f"eth{found[1] if found else position}"
-        if inside in taken:
-            inside = f"eth{position}"
-        taken.add(inside)
+    found = list(root.iterfind("./devices/interface"))
+    aliases = [each.find("alias") for each in found]
+    numbers = [
+        int(match[1])
+        if alias is not None and (match := _ALIAS.fullmatch(alias.get("name", "")))
+        else None
+        for alias in aliases
+    ]
+    free = (n for n in range(len(found) * 2) if n not in numbers)
+    for interface, number in zip(found, numbers, strict=True):
+        target, mac = interface.find("target"), interface.find("mac")
+        inside = f"eth{next(free) if number is None else number}"
         host = target.get("dev", "") if target is not None else ""
         yield host, (inside, mac.get("address", "") if mac is not None else "")

@@ -1,12 +1,13 @@
 """InfluxDB's line protocol, as its versions 1 (``/write``) and 2 (``/api/v2/write``) take it."""
 
+import asyncio
 import re
 from functools import partial
 
 import msgspec
 from starlette.responses import Response
 
-from heliometer.dialects.push.intake import Intake
+from heliometer.dialects.push.intake import MOST_SAMPLES, Intake, too_many
 from heliometer.dialects.push.naming import name_of, namespace_of
 from heliometer.http.operation import STATUS, Call, Dialect, Operation, Parameter
 from heliometer.ingest.registry import Name
@@ -16,10 +17,14 @@ from heliometer.usecases.metrics import Metrics
 
 FORM = "influx"
 PRECISIONS = {
-    "n": 1e-6, "ns": 1e-6, "u": 1e-3, "us": 1e-3, "µ": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4,
-    "h": 3.6e6,
+    "n": (1, 1_000_000), "ns": (1, 1_000_000), "u": (1, 1000), "us": (1, 1000), "µ": (1, 1000),
+    "ms": (1, 1), "s": (1000, 1), "m": (60_000, 1), "h": (3_600_000, 1),
 }  # fmt: skip
-"""Milliseconds of each unit that timestamps may be in."""
+"""Milliseconds of each unit that timestamps may be in, as a fraction."""
+LONGEST_LINE = 65_536
+LONGEST_SERIES = 8192
+AT_ONCE = 32 << 10
+"""Bytes of a request from which on it is read in a thread."""
 PLAIN_FIELD = "value"
 """A field of this name is what its measurement is about: the metric has the measurement's name."""
 VERSION = "1.8.10"
@@ -43,8 +48,10 @@ _FIELD = re.compile(rf"(?P<key>{_KEY})=(?:(?P<text>{_TEXT})|(?P<value>[^\s,]+))"
 _TAG = re.compile(rf",(?P<key>{_KEY})=(?P<value>{_KEY})")
 _MEASUREMENT = re.compile(r"(?:[^, \\]|\\.)+")
 _ESCAPED = re.compile(r"\\([,= ])")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_INTEGER = re.compile(r"[+-]?\d{1,20}[iu]")
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|NaN|nan")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}[iu]")
+_BROKEN = re.compile("[\udc80-\udcff]")
+"""What is left of bytes that are not UTF-8."""
 _TRUTH = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), 0.0),
@@ -72,8 +79,12 @@ def dialect(metrics: Metrics) -> Dialect:
         )
         body = await call.body()
         intake = Intake(project, FORM, metrics.now_ms())
-        read(body, namespace, PRECISIONS[precision], intake)
-        await metrics.push(project, intake.columns(), body if intake.stamped else None)
+        if len(body) > AT_ONCE:  # reading takes long: others are answered meanwhile
+            await asyncio.to_thread(read, body, namespace, PRECISIONS[precision], intake)
+        else:
+            read(body, namespace, PRECISIONS[precision], intake)
+        where = f"{FORM} {precision} {namespace}"
+        await intake.store(metrics, intake.columns(), body, where)
         if intake.complaint:
             raise Malformed(f"partial write: {intake.complaint} dropped={intake.left_out}")
         return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
@@ -119,26 +130,32 @@ def render_fault(error: HeliometerError, request_id: str) -> Response:
     return Response(
         msgspec.json.encode(document),
         STATUS[error.code],
-        headers={"X-Influxdb-Error": text.encode("ascii", "replace").decode()[:200]},
+        headers={"X-Influxdb-Error": re.sub(r"[^ -~]", "?", text)[:200]},
         media_type="application/json",
     )
 
 
-def read(body: bytes, namespace: str, unit_ms: float, intake: Intake) -> None:
+def read(body: bytes, namespace: str, unit: tuple[int, int], intake: Intake) -> None:
     """Decode lines; those that cannot be read, and what cannot be stored, are left out.
 
-    Raises MALFORMED for what is not text at all.
+    ``unit`` is that of timestamps, in milliseconds as a fraction. Raises TOO_LARGE for more than
+    MOST_SAMPLES.
     """
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed("The body is not UTF-8.") from error
+    if body.count(b"\n") > MOST_SAMPLES:
+        raise too_many()
+    text = body.decode("utf-8", "surrogateescape")
     lines = text.split("\n")
     at = 0
     while at < len(lines):
         line = lines[at].lstrip(" \t\0")
         number = at = at + 1
         if not line or line.startswith("#") or line == "\r":
+            continue
+        if len(line) > LONGEST_LINE:
+            intake.leave_out(f"line {number} is longer than {LONGEST_LINE} characters")
+            continue
+        if _BROKEN.search(line):
+            intake.leave_out(f"line {number} is not UTF-8")
             continue
         found = _LINE.fullmatch(line)
         if found is None and (end := _end_of_text(line, lines, at)):
@@ -149,7 +166,7 @@ def read(body: bytes, namespace: str, unit_ms: float, intake: Intake) -> None:
             short = line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
             intake.leave_out(f"unable to parse line {number} ({short!r}): {_why(line)}")
             continue
-        _read_line(found, number, namespace, unit_ms, intake)
+        _read_line(found, number, namespace, unit, intake)
 
 
 def _end_of_text(line: str, lines: list[str], at: int) -> int:
@@ -163,10 +180,13 @@ def _end_of_text(line: str, lines: list[str], at: int) -> int:
 
 
 def _read_line(
-    found: re.Match[str], number: int, namespace: str, unit_ms: float, intake: Intake
+    found: re.Match[str], number: int, namespace: str, unit: tuple[int, int], intake: Intake
 ) -> None:
     series = found["series"]
-    stamp = None if found["stamp"] is None else int(int(found["stamp"]) * unit_ms)
+    if len(series) > LONGEST_SERIES:
+        intake.leave_out(f"line {number}: measurement and tags are too long")
+        return
+    stamp = None if found["stamp"] is None else int(found["stamp"]) * unit[0] // unit[1]
     for field in _FIELD.finditer(found["fields"]):
         if field["text"] is not None:
             continue  # no number, and no metric
@@ -174,8 +194,8 @@ def _read_line(
         key = field["key"]
         if value is None:
             intake.leave_out(
-                f"unable to parse line {number}: field {key}: {field['value'][:_SHOWN]!r} is no "
-                "value"
+                f"unable to parse line {number}: field {key[:_SHOWN]!a}: "
+                f"{field['value'][:_SHOWN]!r} is no value"
             )
             continue
         name = partial(_name, namespace, series, key)

@@ -8,9 +8,21 @@ import numpy as np
 
 from heliometer.dialects.push.naming import shown
 from heliometer.ingest.registry import Name, ProjectSeries
-from heliometer.model.errors import HeliometerError
-from heliometer.model.measurements import check_timestamp, check_value
-from heliometer.usecases.metrics import Columns
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import (
+    FUTURE_MS,
+    LARGEST,
+    PAST_MS,
+    SMALLEST,
+    check_timestamp,
+    check_value,
+)
+from heliometer.usecases.metrics import Columns, Metrics
+
+MOST_SAMPLES = 100_000
+"""In one request: what is read beyond holds up everybody else."""
+LONGEST_SPELLING = 1024
+"""Bytes of a spelling that is worth remembering."""
 
 
 @dataclass(slots=True)
@@ -47,31 +59,58 @@ class Intake:
         """
         if math.isnan(value):
             return
+        if len(self.series) + self.left_out >= MOST_SAMPLES:
+            raise too_many()
         if timestamp_ms is None:
             self.stamped = False
             timestamp_ms = self.now_ms
         series = None
         if spelling is not None:
             series = self.project.spellings(namespace, self.form).get(spelling)
-        try:
-            check_value(value)
-            check_timestamp(timestamp_ms, self.now_ms)
-        except HeliometerError as error:
-            self.leave_out(f"{shown(name())}: {error.message}")
+        within = self.now_ms - PAST_MS <= timestamp_ms <= self.now_ms + FUTURE_MS
+        if not within or not (value == 0 or SMALLEST <= abs(value) <= LARGEST):
+            if self.reason:
+                self.left_out += 1
+                return
+            try:
+                check_value(value)
+                check_timestamp(timestamp_ms, self.now_ms)
+            except HeliometerError as error:
+                self._leave_out(name, error.message)
             return
         if series is None:
-            new = name()
+            try:
+                new = name()
+            except HeliometerError as error:
+                self.leave_out(error.message)
+                return
             series = self.project.get(new)
+            if spelling is not None and len(spelling) > LONGEST_SPELLING:
+                spelling = None
             if series is None or spelling is not None:
                 self.names[len(self.series)] = new, spelling
         self.series.append(series)
         self.stamps.append(timestamp_ms)
         self.values.append(value)
 
+    def _leave_out(self, name: Callable[[], Name], why: str) -> None:
+        try:
+            self.leave_out(f"{shown(name())}: {why}")
+        except HeliometerError:
+            self.leave_out(why)
+
     def leave_out(self, reason: str, samples: int = 1) -> None:
         """Count samples that cannot be stored."""
         self.left_out += samples
         self.reason = self.reason or reason
+
+    async def store(self, metrics: Metrics, columns: Columns, body: bytes, where: str) -> None:
+        """Have it stored; of new series that are too many, what can be. ``body`` and ``where`` it
+        goes to tell a repetition."""
+        once = body if self.stamped else None
+        samples, why = await metrics.push(self.project, columns, once, where)
+        if samples:
+            self.leave_out(why, samples)
 
     def columns(self) -> Columns:
         """What can be stored."""
@@ -91,3 +130,12 @@ class Intake:
             return ""
         samples = "1 sample is" if self.left_out == 1 else f"{self.left_out} samples are"
         return f"{samples} left out, the others are stored; the first: {self.reason}"
+
+
+def too_many() -> HeliometerError:
+    """The refusal of a request that holds more than MOST_SAMPLES."""
+    return HeliometerError(
+        Code.TOO_LARGE,
+        f"There are more than {MOST_SAMPLES} samples in the request.",
+        details="Send fewer in one.",
+    )

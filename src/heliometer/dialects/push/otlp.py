@@ -1,6 +1,7 @@
 """OpenTelemetry's metrics over HTTP (OTLP 1.x), protobuf and JSON."""
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from starlette.requests import Request
 from starlette.responses import Response
 
 from heliometer.dialects.push.intake import Intake
-from heliometer.dialects.push.naming import name_of, namespace_of
+from heliometer.dialects.push.naming import MOST_LABELS, name_of, namespace_of
 from heliometer.http.operation import STATUS, Call, Dialect, Operation, Parameter
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Permission
@@ -24,6 +26,9 @@ NAMESPACE = "otlp"
 """Unless the URL names another."""
 LEFT_OUT = ("telemetry.", "process.", "os.")
 """Resource attributes that say how something runs, not what it is."""
+INSTANCE, PROCESS, SCOPE = "service.instance.id", "process.pid", "otel.scope.name"
+AT_ONCE = 32 << 10
+"""Bytes of a request from which on it is read in a thread."""
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 NO_VALUE = 1
 """The flag of a data point that has none."""
@@ -66,8 +71,13 @@ def dialect(metrics: Metrics) -> Dialect:
         )
         body = await call.body()
         intake = Intake(project, "otlp", metrics.now_ms())
-        _take_request(_decode(body, kind), namespace, intake)
-        await metrics.push(project, intake.columns(), body if intake.stamped else None)
+
+        def read() -> None:
+            _take_request(_decode(body, kind), namespace, intake)
+
+        # Reading takes long, beside what storing does: others are answered meanwhile.
+        await (asyncio.to_thread(read) if len(body) > AT_ONCE else _at_once(read))
+        await intake.store(metrics, intake.columns(), body, f"otlp {namespace}")
         answer = ExportMetricsServiceResponse()
         if intake.complaint:
             answer.partial_success.rejected_data_points = intake.left_out
@@ -91,12 +101,19 @@ def dialect(metrics: Metrics) -> Dialect:
         ),
         render_fault,
         ("/otlp/v1",),
+        render_fault_of=render_fault_of,
     )  # fmt: skip
 
 
 def render_fault(error: HeliometerError, request_id: str) -> Response:
     """A Status; as JSON where what was sent is not known."""
     return _fault(error, JSON, request_id)
+
+
+def render_fault_of(error: HeliometerError, request_id: str, request: Request) -> Response:
+    """A Status in the form of the request."""
+    sent = request.headers.get("content-type", "")
+    return _fault(error, PROTOBUF if "protobuf" in sent else JSON, request_id)
 
 
 def _fault(error: HeliometerError, kind: str, request_id: str) -> Response:
@@ -132,14 +149,15 @@ def _decode(body: bytes, kind: str) -> Any:
 
 def _take_request(request: Any, namespace: str, intake: Intake) -> None:
     for resource in request.resource_metrics:
-        shared = [
-            pair
-            for pair in _pairs(resource.resource.attributes)
-            if not pair[0].startswith(LEFT_OUT)
-        ]
+        given = _pairs(resource.resource.attributes)
+        shared = [pair for pair in given if not pair[0].startswith(LEFT_OUT)]
+        if not any(key == INSTANCE for key, _ in given):
+            # Two processes of a service must not become one series.
+            shared += [pair for pair in given if pair[0] == PROCESS]
         for scope in resource.scope_metrics:
+            name = [(SCOPE, scope.scope.name)] if scope.scope.name else []
             for metric in scope.metrics:
-                _take_metric(metric, shared, namespace, intake)
+                _take_metric(metric, [*shared, *name], namespace, intake)
 
 
 def _take_metric(metric: Any, shared: Pairs, namespace: str, intake: Intake) -> None:
@@ -149,12 +167,25 @@ def _take_metric(metric: Any, shared: Pairs, namespace: str, intake: Intake) -> 
     for point in getattr(metric, kind).data_points:
         if point.flags & NO_VALUE:
             continue
-        pairs = [*_pairs(point.attributes), *shared]
+        if len(shared) + len(point.attributes) > MOST_LABELS:
+            intake.leave_out(f"there are more than {MOST_LABELS} attributes.")
+            continue
+        pairs = _merged(_pairs(point.attributes), shared)
         nanoseconds = point.time_unix_nano
         stamp = nanoseconds // 1_000_000 if nanoseconds else None
         for suffix, extra, value in _VALUES[kind](point):
             name = partial(name_of, namespace, metric.name + suffix, [*extra, *pairs])
             intake.add(namespace, None, name, stamp, value)
+
+
+def _merged(own: Pairs, shared: Pairs) -> Pairs:
+    """What a point says itself comes before what its resource says."""
+    keys = {key for key, _ in own}
+    return [*own, *(pair for pair in shared if pair[0] not in keys)]
+
+
+async def _at_once(read: Callable[[], None]) -> None:
+    read()
 
 
 Values = Iterator[tuple[str, Pairs, float]]

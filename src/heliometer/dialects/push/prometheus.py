@@ -5,7 +5,9 @@ their bytes, so that of an ordinary time series (labels, one sample) only the sa
 looked at, and those of a whole request at once.
 """
 
+import asyncio
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import cramjam
@@ -14,8 +16,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from starlette.responses import Response
 
-from heliometer.dialects.push.intake import Intake
-from heliometer.dialects.push.naming import name_of, namespace_of
+from heliometer.dialects.push.intake import MOST_SAMPLES, Intake, too_many
+from heliometer.dialects.push.naming import MOST_LABELS, name_of, namespace_of
 from heliometer.http.operation import STATUS, Call, Dialect, Operation, Parameter
 from heliometer.ingest.registry import Name
 from heliometer.model.errors import Code, HeliometerError, Malformed
@@ -26,6 +28,8 @@ from heliometer.usecases.metrics import Columns, Metrics
 NAMESPACE = "prometheus"
 """Unless the URL names another."""
 FORM = "prometheus"
+AT_ONCE = 1 << 20
+"""Bytes of a request from which on it is read in a thread."""
 METRIC = "__name__"
 _LABEL = 0x0A
 """What each label begins with within a time series: field 1, with a length."""
@@ -120,8 +124,12 @@ def dialect(metrics: Metrics) -> Dialect:
 
         body = await call.body({"snappy": unpack_it})
         intake = Intake(project, FORM, metrics.now_ms())
-        columns = read(body, namespace, intake)
-        await metrics.push(project, columns, packed or body)  # the shorter one to digest
+        if len(body) > AT_ONCE:
+            columns = await asyncio.to_thread(read, body, namespace, intake)
+        else:
+            columns = read(body, namespace, intake)
+        shorter = packed or body  # to make a digest of
+        await intake.store(metrics, columns, shorter, f"{FORM} {namespace}")
         if intake.complaint:
             raise Malformed(f"{intake.complaint}")
         return Response(status_code=204)
@@ -176,6 +184,8 @@ def read(body: bytes, namespace: str, intake: Intake) -> Columns:
         items = list(_MESSAGES["WriteRequest"].FromString(body).timeseries)
     except DecodeError as error:
         raise Malformed("The body is not a remote write request (protobuf).") from error
+    if len(items) > MOST_SAMPLES:
+        raise too_many()
     series: list[int] = []
     stamps, values = [], []
     spellings = intake.project.spellings(namespace, FORM)
@@ -239,10 +249,17 @@ def _storable(stamp: Any, value: Any, now_ms: int) -> Any:
 def _read_slowly(item: bytes, namespace: str, intake: Intake) -> None:
     try:
         found = _MESSAGES["TimeSeries"].FromString(item)
+        if len(found.labels) > MOST_LABELS:
+            intake.leave_out(f"there are more than {MOST_LABELS} labels.", len(found.samples))
+            return
         labels = list(_labels(found.labels))
-    except (DecodeError, UnicodeDecodeError) as error:
+    except DecodeError as error:
         raise Malformed("A time series of the request cannot be read (protobuf).") from error
+    except UnicodeDecodeError:
+        intake.leave_out("a label is not UTF-8.", len(found.samples))
+        return
 
+    @cache
     def name() -> Name:
         metric = next((value for key, value in labels if key == METRIC), "")
         return name_of(namespace, metric, (pair for pair in labels if pair[0] != METRIC))
@@ -252,9 +269,7 @@ def _read_slowly(item: bytes, namespace: str, intake: Intake) -> None:
     for sample in found.samples:
         intake.add(namespace, whole, name, sample.timestamp, sample.value)
     if found.histograms:
-        intake.leave_out(
-            f"{name().namespace}: native histograms are not kept", len(found.histograms)
-        )
+        intake.leave_out("native histograms are not kept.", len(found.histograms))
 
 
 def _labels(raw: Any) -> Iterator[tuple[str, str]]:

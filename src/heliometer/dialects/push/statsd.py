@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MOST_SERIES = 100_000
 MOST_TIMINGS = 200_000
 """That are gathered in one interval; more are counted as left out."""
+LONGEST_LINE = 1000
 RECEIVE_BYTES = 4 << 20
 FIGURES = {
     "statsd_samples": "Samples that came over StatsD.",
@@ -37,6 +38,9 @@ FIGURES = {
 _LINE = re.compile(
     r"(?P<name>[^:|\n]+)(?P<values>(?::[^:|\n]*)+)\|(?P<type>c|g|ms|h|d|s)(?P<rest>(?:\|[^|\n]*)*)"
 )
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Gathered:
     gauges: dict[Name, float] = field(default_factory=dict)
     timings: list[tuple[Name, float]] = field(default_factory=list)
     sets: dict[Name, set[str]] = field(default_factory=dict)
+    members: int = 0
+    """Of all sets."""
 
     def __len__(self) -> int:
         return len(self.counters) + len(self.gauges) + len(self.sets)
@@ -85,6 +91,8 @@ class Point:
 
 def parse(line: str) -> Sample:
     """One line: ``name:value|type|@rate|#tags``. Raises ValueError."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
     found = _LINE.fullmatch(line)
     if found is None:
         raise ValueError("it is not name:value|type")
@@ -97,7 +105,7 @@ def parse(line: str) -> Sample:
     if not 0 < rate <= 1:
         raise ValueError("a sample rate must lie between 0 and 1")
     values = tuple(found["values"][1:].split(":"))
-    if found["type"] != "s" and not all(math.isfinite(float(v)) for v in values):
+    if found["type"] != "s" and not all(map(_NUMBER.fullmatch, values)):
         raise ValueError("a value must be a number")
     return Sample(found["name"], values, found["type"], rate, tags)
 
@@ -195,8 +203,12 @@ class Statsd(asyncio.DatagramProtocol):
                     "line", "a line from %s cannot be read: %s: %a", addr[0], error, line[:80]
                 )
                 continue
-            self.counts["statsd_samples"] += 1
-            self._take(sample)
+            try:
+                self._take(sample)
+            except HeliometerError as error:
+                self._drop(len(sample.values), error.message)
+            else:
+                self.counts["statsd_samples"] += 1
 
     def _take(self, sample: Sample) -> None:
         name = self._names.get((sample.name, sample.tags))
@@ -212,16 +224,23 @@ class Statsd(asyncio.DatagramProtocol):
             return
         for value in sample.values:
             if sample.type == "c":
-                total = gathered.counters.get(name, 0.0)
-                gathered.counters[name] = total + float(value) / sample.rate
+                total = gathered.counters.get(name, 0.0) + float(value) / sample.rate
+                if not math.isfinite(total):
+                    self._drop(1, "a number is too large")
+                    continue
+                gathered.counters[name] = total
             elif sample.type == "g":
                 level = self._levels.get(name, 0.0) if value[:1] in ("+", "-") else 0.0
+                if not math.isfinite(level + float(value)):
+                    self._drop(1, "a number is too large")
+                    continue
                 self._levels[name] = gathered.gauges[name] = level + float(value)
                 if len(self._levels) > MOST_SERIES:
                     self._levels.clear()
             elif sample.type == "s":
                 members = gathered.sets.setdefault(name, set())
-                if len(members) < MOST_TIMINGS:
+                if gathered.members < MOST_TIMINGS and value not in members:
+                    gathered.members += 1
                     members.add(value)
             else:
                 gathered.timings.append((name, float(value)))

@@ -22,12 +22,15 @@ _PAGE_HEADERS = {
 def dialect(figures: Figures, dialects: Callable[[], Sequence[Dialect]]) -> Dialect:
     """The root. ``dialects`` gives everything that is served, once all of it is known."""
 
+    def apis() -> list[Dialect]:
+        return [dialect for dialect in dialects() if dialect.is_api]
+
     async def openapi(call: Call) -> Response:
-        document = {**describe(dialects()), "servers": [{"url": call.base_url}]}
+        document = {**describe(apis()), "servers": [{"url": call.base_url}]}
         return Response(msgspec.json.encode(document), media_type="application/json")
 
     async def docs(call: Call) -> Response:
-        page = render(dialects(), call.base_url)
+        page = render(apis(), call.base_url)
         return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
 
     async def metrics(_: Call) -> Response:

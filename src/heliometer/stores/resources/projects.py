@@ -39,13 +39,13 @@ class SqlProjectStore:
         return {reference: found[reference] for reference in references if reference in found}
 
     async def levels(self) -> Mapping[str, str]:
-        """The level of every project that has another than the default, by id."""
-        wanted = select(ProjectRow.id, ProjectRow.monitoring_level).where(
+        """The level of every project that has another than the default, by id and by name."""
+        wanted = select(ProjectRow.id, ProjectRow.name, ProjectRow.monitoring_level).where(
             ProjectRow.enabled, ProjectRow.monitoring_level != DEFAULT_LEVEL
         )
         async with self._database.read() as connection:
             rows = await connection.execute(wanted)
-            return {id_: level for id_, level in rows if level}
+            return {key: level for id_, name, level in rows if level for key in (id_, name)}
 
     async def monitoring_level(self, project_id: str) -> str:
         """The project's level; the default when none was set."""

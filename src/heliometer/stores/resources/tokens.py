@@ -86,6 +86,11 @@ class SqlTokenStore:
         async with self._database.write() as connection:
             await connection.execute(delete(TokenRow).where(TokenRow.hash == digest))
 
+    async def remove_all(self, user_id: str) -> None:
+        """Forget all tokens of a user."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
+
     async def remove_expired(self, before: int, limit: int) -> int:
         """Forget up to ``limit`` tokens that expired at or before then; say how many."""
         some = select(TokenRow.hash).where(TokenRow.expires_at <= before).limit(limit)

@@ -11,18 +11,21 @@ from heliometer.dialects.push.influx import FORM, read
 from heliometer.dialects.push.intake import Intake
 from heliometer.dialects.push.naming import name_of
 from heliometer.ingest.registry import Registry
+from heliometer.model.errors import HeliometerError
 
 NOW = 1_790_000_000_000
 
 
-def intake_of(text: str, unit_ms: float = 1e-6) -> Intake:
+def intake_of(text: str, unit: tuple[int, int] = (1, 1_000_000)) -> Intake:
     intake = Intake(Registry([], 1000).project("p"), FORM, NOW)
-    read(text.encode(), "db", unit_ms, intake)
+    read(text.encode("utf-8", "surrogateescape"), "db", unit, intake)
     return intake
 
 
-def taken(text: str, unit_ms: float = 1e-6) -> list[tuple[dict[str, str], int, float]]:
-    intake = intake_of(text, unit_ms)
+def taken(
+    text: str, unit: tuple[int, int] = (1, 1_000_000)
+) -> list[tuple[dict[str, str], int, float]]:
+    intake = intake_of(text, unit)
     assert not intake.complaint, intake.complaint
     return [
         (dict(intake.names[i][0].dimensions), stamp, value)
@@ -62,8 +65,26 @@ def test_forms_of_a_line(line: str, name: str, value: float) -> None:
 
 
 def test_units_of_time() -> None:
-    for stamp, unit in ((NOW // 1000, 1e3), (NOW, 1.0), (NOW * 1000, 1e-3)):
+    units = ((NOW // 1000, (1000, 1)), (NOW, (1, 1)), (NOW * 1000, (1, 1000)))
+    for stamp, unit in units:
         assert [t for _, t, _ in taken(f"m value=1 {stamp}", unit)] == [NOW]
+    for millisecond in range(1000):  # none of them falls a millisecond early
+        assert taken(f"m value=1 {NOW + millisecond}000000")[0][1] == NOW + millisecond
+
+
+def test_nan_is_no_value() -> None:
+    assert taken("m value=NaN,other=1")[0][0] == {"metric_name": "m_other"}
+
+
+def test_one_line_that_is_not_text_is_told_and_the_others_are_kept() -> None:
+    intake = intake_of("good value=1\nbad,t=\udce4 value=1\ngood value=2")
+    assert intake.values == [1.0, 2.0]
+    assert "line 2 is not UTF-8" in intake.complaint
+
+
+def test_a_request_has_only_so_many_lines() -> None:
+    with pytest.raises(HeliometerError, match="100000 samples"):
+        intake_of("m value=1\n" * 100_001)
 
 
 def test_comments_and_empty_lines_are_nothing() -> None:
@@ -99,7 +120,9 @@ def test_a_crafted_line_takes_no_time() -> None:
     open_texts = "\n".join(['m f="open'] * 20_000)
     escapes = "m" + "\\" * 50_000
     started = time.process_time()
-    for text in (f"m {fields} !", open_texts, escapes, "m," + "a=b," * 20_000, '"' * 100_000):
+    long_tag = "m,a=" + "x" * 8000 + " " + ",".join(f"f{i}=1" for i in range(5000))
+    many = (f"m {fields} !", open_texts, escapes, "m," + "a=b," * 20_000, '"' * 100_000)
+    for text in (*many, long_tag, "a" * (1 << 20), "m value=1 1\n" * 50_000):
         intake_of(text)
     assert time.process_time() - started < 5
 

@@ -1,0 +1,142 @@
+"""Who sits in front of the browser: a cookie with a token, and proof that forms are our own."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.model.accounts import Membership
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.identity import Caller
+
+COOKIE = "heliometer_session"
+PATH = "/console"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A user who signed in, in one of its projects."""
+
+    caller: Caller
+    token: str
+    memberships: tuple[Membership, ...]
+
+    @property
+    def proof(self) -> str:
+        """What forms must carry: made of the token, which no other site can read."""
+        return hashlib.blake2b(b"form", key=self.token.encode()[:64], digest_size=20).hexdigest()
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether users and projects are its business."""
+        from heliometer.model.identity import Permission
+
+        return Permission.ADMINISTER in self.caller.permissions
+
+
+class Sessions:
+    """Sessions are tokens of the identity: they end as those do, and can be ended as those can."""
+
+    def __init__(self, identity: BuiltinIdentity) -> None:
+        self.identity = identity
+
+    async def of(self, request: Request) -> Session | None:
+        """The session of a request; None: nobody is signed in, or not any more."""
+        token = request.cookies.get(COOKIE, "")
+        if not token:
+            return None
+        try:
+            caller = await self.identity.authenticate(token)
+            memberships = await self.identity.list_memberships(caller.user_id)
+        except HeliometerError as error:
+            if error.code is Code.UNAUTHENTICATED:
+                return None
+            raise
+        if not caller.project_id:
+            return None
+        return Session(caller, token, tuple(memberships))
+
+    async def sign_in(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> str:
+        """A token for a user's project, the first one unless one is named. Raises as
+        ``authenticate_password``, and FORBIDDEN for a user without a project."""
+        issued = await self.identity.authenticate_password(user, password, address, project)
+        if project is not None:
+            return issued.secret
+        memberships = await self.identity.list_memberships(issued.owner.user.id)
+        if not memberships:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                "You belong to no project yet.",
+                details="Ask the operator: heliometer user grant.",
+            )
+        return await self.switch(issued.secret, memberships[0].project.id)
+
+    async def switch(self, token: str, project: str) -> str:
+        """The session in another project of the user; the old token ends."""
+        issued = await self.identity.authenticate_token(token, project)
+        await self.identity.revoke(token)
+        return issued.secret
+
+    async def sign_out(self, session: Session, *, everywhere: bool) -> None:
+        """End the session, or all of the user's sessions and tokens."""
+        if everywhere:
+            await self.identity.revoke_all(session.caller.user_id)
+        else:
+            await self.identity.revoke(session.token)
+
+
+def check_origin(request: Request, base_url: str) -> None:
+    """Raise FORBIDDEN for a form that another site's page sends."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        own = site in ("same-origin", "none")
+    elif origin is not None:
+        own = urlsplit(origin).netloc in (
+            request.headers.get("host", ""),
+            urlsplit(base_url).netloc,
+        )
+    else:
+        own = True  # no browser of this decade
+    if not own:
+        raise HeliometerError(
+            Code.FORBIDDEN,
+            "This was sent by a page of another site.",
+            details="Open the console itself and try again.",
+        )
+
+
+def check_proof(session: Session, given: str) -> None:
+    """Raise FORBIDDEN for a form that is not of this session."""
+    if not hmac.compare_digest(session.proof.encode(), given.encode("utf-8", "replace")):
+        raise HeliometerError(
+            Code.FORBIDDEN,
+            "The form is of another session.",
+            details="You signed in anew meanwhile: load the page again, and send it again.",
+        )
+
+
+def keep(response: Response, token: str, request: Request) -> Response:
+    """Have the browser keep the session."""
+    response.set_cookie(
+        COOKIE,
+        token,
+        path=PATH,
+        httponly=True,
+        samesite="lax",
+        secure=request.scope["scheme"] == "https"
+        or request.headers.get("x-forwarded-proto") == "https",
+    )
+    return response
+
+
+def forget(response: Response) -> Response:
+    """Have the browser forget it."""
+    response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="lax")
+    return response

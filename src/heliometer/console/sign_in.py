@@ -1,0 +1,85 @@
+"""Signing in and out, and changing the project."""
+
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from heliometer.console.session import Sessions, check_origin, check_proof, forget, keep
+from heliometer.console.visit import environment, html_response, read_form
+from heliometer.http.operation import STATUS, Call, Operation
+from heliometer.model.errors import Code, HeliometerError
+
+SOURCE = "beyond the documents (v1.1 §2.2.1)"
+
+
+def operations(sessions: Sessions) -> tuple[Operation, ...]:
+    """Open to who is not signed in yet."""
+
+    async def form(call: Call) -> Response:
+        if await sessions.of(call.request) is not None:
+            return RedirectResponse(_next(call.request.query_params.get("next")), 303)
+        return _page(call, next=_next(call.request.query_params.get("next")))
+
+    async def sign_in(call: Call) -> Response:
+        check_origin(call.request, call.base_url)
+        given, _ = await read_form(call)
+        client = call.request.client.host if call.request.client else None
+        try:
+            token = await sessions.sign_in(
+                given.get("user", ""), given.get("password", ""), client,
+                given.get("project", "").strip() or None,
+            )  # fmt: skip
+        except HeliometerError as error:
+            if error.code not in (
+                Code.UNAUTHENTICATED, Code.RATE_LIMITED, Code.FORBIDDEN, Code.INVALID,
+            ):  # fmt: skip
+                raise
+            text = f"{error.message} {error.details}".strip()
+            if error.code is Code.UNAUTHENTICATED and "project" not in text:
+                text = "The user or the password is not right."
+            return _page(
+                call, STATUS[error.code], next=_next(given.get("next")), error=text,
+                user=given.get("user", ""), project=given.get("project", ""),
+            )  # fmt: skip
+        return keep(RedirectResponse(_next(given.get("next")), 303), token, call.request)
+
+    async def sign_out(call: Call) -> Response:
+        session = await sessions.of(call.request)
+        if session is not None:
+            check_origin(call.request, call.base_url)
+            given, _ = await read_form(call)
+            check_proof(session, given.get("proof", ""))
+            await sessions.sign_out(session, everywhere="everywhere" in given)
+        return forget(RedirectResponse("/console/sign-in", 303))
+
+    async def switch(call: Call) -> Response:
+        session = await sessions.of(call.request)
+        if session is None:
+            return RedirectResponse("/console/sign-in", 303)
+        check_origin(call.request, call.base_url)
+        given, _ = await read_form(call)
+        check_proof(session, given.get("proof", ""))
+        token = await sessions.switch(session.token, given.get("project", ""))
+        # To the same section: what the page showed is not in the other project.
+        section = given.get("section", "")
+        path = f"/console/{section}" if section.isalpha() else "/console"
+        return keep(RedirectResponse(path, 303), token, call.request)
+
+    return (
+        Operation("GET", "/sign-in", "Sign in", SOURCE, form, foreign=True),
+        Operation("POST", "/sign-in", "Sign in", SOURCE, sign_in, foreign=True),
+        Operation("POST", "/sign-out", "Sign out", SOURCE, sign_out, foreign=True),
+        Operation("POST", "/project", "Change the project", SOURCE, switch, foreign=True),
+    )
+
+
+def _next(target: str | None) -> str:
+    """Where to go then: a page of the console, whatever somebody wrote into the link."""
+    if target and (target == "/console" or target.startswith(("/console/", "/console?"))):
+        return target
+    return "/console"
+
+
+def _page(call: Call, status: int = 200, **context: Any) -> Response:
+    given = {"error": "", "user": "", "project": "", **context}
+    return html_response(call, environment().get_template("sign_in.html").render(given), status)
