@@ -62,6 +62,7 @@ def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = Non
         "at": when(p["at_ms"]),
         "findings": findings,
         "said": said,
+        "page": f"{base_url}/console/alarms/{p['alarm_id']}",
         "link": link,
         "has_picture": picture is not None,
     }
@@ -76,6 +77,7 @@ def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = Non
             "expression": p["expression"],
             "project": p["project_name"],
             "link": link,
+            "page": values["page"],
         },
         "transition": {
             "id": delivery.transition_id,
