@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 DEFAULT_S = 300
 """Seconds between rounds of a project whose level is not known: that of level basic."""
 
+FORGOTTEN_S = 3600
+
 Read = Callable[[], Awaitable[Mapping[str, int]]]
 """The intervals of the projects that have another than the default, in seconds."""
 
@@ -47,8 +49,9 @@ class Schedule:
 
     def reported(self, project_ids: set[str], now: float) -> None:
         """They were, now."""
-        for project_id in project_ids:
-            self._last[project_id] = now
+        # Who is gone for long does not set the pace any more.
+        self._last = {name: at for name, at in self._last.items() if now - at < FORGOTTEN_S}
+        self._last |= dict.fromkeys(project_ids, now)
 
     def again(self) -> None:
         """A round that comes early is due for all."""

@@ -17,7 +17,6 @@ class Definition:
     name: str
     project: str = ""
     """Id of the project that owns it, as Nova says; empty: it does not."""
-    nova_name: str = ""
     disks: Mapping[str, str] = field(default_factory=dict)
     """Name inside (``vda``) → what is behind it: a file, a block device, a network volume."""
     interfaces: Mapping[str, str] = field(default_factory=dict)
@@ -37,12 +36,10 @@ def read_definition(xml: str) -> Definition:
         raise ValueError(f"a domain's XML begins with <{root.tag}>")
     nova = {found[1]: element for element in root.iter() if (found := NOVA.match(element.tag))}
     project = nova.get("project")
-    nova_name = nova.get("name")
     interfaces = dict(_interfaces(root))
     return Definition(
         name=root.findtext("name", ""),
         project=(project.get("uuid") or "") if project is not None else "",
-        nova_name=(nova_name.text or "") if nova_name is not None else "",
         disks=dict(_disks(root)),
         interfaces={host: inside for host, (inside, _) in interfaces.items() if host},
         addresses=dict(interfaces.values()),

@@ -16,8 +16,8 @@ class Owners:
     """Nova's metadata says it, or a mapping that the operator keeps.
 
     The mapping is a TOML file with one table ``[projects]``: a pattern (``*`` and ``?`` as in a
-    shell) for the domain's UUID, its name, the name that it has in Nova or its project there, and
-    the project here. The first one that fits counts.
+    shell) for the domain's UUID, its name or its project in Nova, and the project here. The first
+    one that fits counts. The name that it has in Nova is not asked: its tenant chooses that.
     """
 
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
@@ -44,7 +44,7 @@ class Owners:
 
     def owner(self, uuid: str, definition: Definition) -> str:
         """The project, by id or name; empty: nobody says."""
-        names = [uuid, definition.name, definition.nova_name, definition.project]
+        names = [uuid, definition.name, definition.project]
         for pattern, project in self._mapping.items():
             if any(name and fnmatchcase(name, pattern) for name in names):
                 return project
