@@ -42,6 +42,7 @@ lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/clients/requirements.lock tests/engines/clients/requirements.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/libvirt/requirements.lock tests/engines/libvirt/requirements.in
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/browser/requirements.lock tests/browser/requirements.in
 
 clean: ## Remove the environment and caches, never data
 	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

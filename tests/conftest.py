@@ -11,8 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 PASSWORD = "correct horse battery"
+# Enough to find what is wrong now and then, and little enough for every run; the tests of grammar
+# and arithmetic say themselves how many they need.
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.load_profile("suite")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Alarms: the list, one alarm and why it is so, and the editor with its dry run."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from shlex import quote
@@ -18,6 +19,7 @@ from heliometer.usecases.alarms import Alarms, Definition
 from heliometer.usecases.metrics import Metrics
 from heliometer.usecases.notifications import Notifications
 
+_NUMBER = re.compile(r"[0-9]{1,15}")
 PAGE = 100
 HISTORY = 30
 SPANS = {"3h": 3, "24h": 24, "7d": 168, "14d": 336}
@@ -65,7 +67,7 @@ def section(
                     raise
         before = visit.query.get("before", "")
         history = await alarms.history(
-            caller, alarm.id, int(before) if before.isdecimal() else None, HISTORY + 1
+            caller, alarm.id, int(before) if _NUMBER.fullmatch(before) else None, HISTORY + 1
         )
         methods = {m.id: m for m in await notifications.list_methods(caller)}
         return visit.page(

@@ -1,6 +1,7 @@
 """Signing in and out, and changing the project."""
 
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
@@ -76,7 +77,10 @@ def operations(sessions: Sessions) -> tuple[Operation, ...]:
 def _next(target: str | None) -> str:
     """Where to go then: a page of the console, whatever somebody wrote into the link."""
     if target and (target == "/console" or target.startswith(("/console/", "/console?"))):
-        return target
+        segments = unquote(urlsplit(target).path).split("/")
+        # A browser resolves these before it asks, and what is empty in between is another host.
+        if not {".", "..", ""} & set(segments[1:-1]) and segments[-1] not in (".", ".."):
+            return target
     return "/console"
 
 

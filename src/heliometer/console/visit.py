@@ -20,13 +20,14 @@ from starlette.responses import RedirectResponse, Response
 from heliometer import __version__
 from heliometer.console.session import Session, Sessions, check_origin, check_proof
 from heliometer.http.operation import STATUS, Call, Operation
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Permission
 
 log = logging.getLogger(__name__)
 
 FLASH = "heliometer_said"
 FORM_BYTES = 256 << 10
+FIELDS = 1000
 GZIP_FROM = 1000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -162,9 +163,21 @@ async def _visit(
 async def read_form(call: Call) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The fields of a form, the last of each name and all. Raises MALFORMED, TOO_LARGE."""
     call.body_limit = min(call.body_limit, FORM_BYTES)
-    text = (await call.body()).decode("utf-8", "replace")
+    try:
+        text = (await call.body()).decode("utf-8", "replace")
+        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError as error:
+        raise Malformed(f"The form has more than {FIELDS} fields.") from error
+    except HeliometerError as error:
+        if error.code is not Code.TOO_LARGE:
+            raise
+        raise HeliometerError(
+            Code.TOO_LARGE,
+            f"The form is larger than {call.body_limit} bytes.",
+            details="Shorten what you wrote.",
+        ) from error
     many: dict[str, list[str]] = {}
-    for key, value in parse_qsl(text, keep_blank_values=True, max_num_fields=1000):
+    for key, value in fields:
         many.setdefault(key, []).append(value.replace("\r\n", "\n"))
     return {key: values[-1] for key, values in many.items()}, many
 
