@@ -66,6 +66,8 @@ async def _wait_after(last: float, rounds: "_Rounds", clock: Clock, sleep: Sleep
         now = clock()
         last = min(last, now)  # the clock went back: count from where it is now
         remaining = rounds.schedule.remaining(last, now)
+        if now + remaining - last < min(QUICK_S, rounds.schedule.seconds) / 2:
+            remaining += rounds.schedule.seconds  # too little could have happened
         if remaining <= 0:
             return
         await sleep(min(remaining, RECHECK_S))

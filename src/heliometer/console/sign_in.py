@@ -38,10 +38,13 @@ def operations(sessions: Sessions) -> tuple[Operation, ...]:
             text = f"{error.message} {error.details}".strip()
             if error.code is Code.UNAUTHENTICATED and "project" not in text:
                 text = "The user or the password is not right."
-            return _page(
+            page = _page(
                 call, STATUS[error.code], next=_next(given.get("next")), error=text,
                 user=given.get("user", ""), project=given.get("project", ""),
             )  # fmt: skip
+            if error.retry_after is not None:
+                page.headers["Retry-After"] = str(error.retry_after)
+            return page
         return keep(RedirectResponse(_next(given.get("next")), 303), token, call.request)
 
     async def sign_out(call: Call) -> Response:

@@ -273,36 +273,42 @@ TYPES = {
 
 
 @functools.cache
-def _asset(name: str) -> tuple[bytes, bytes, str, str] | None:
+def _names() -> frozenset[str]:
+    """Of all files: nothing else is looked for, or remembered."""
+    return frozenset(
+        each.name for each in (resources.files("heliometer.console") / "static").iterdir()
+    )
+
+
+@functools.cache
+def _asset(name: str) -> tuple[bytes, bytes, str, str]:
     """A file, the same compressed, its type, and a digest of it."""
-    kind = TYPES.get(name.rpartition(".")[2])
-    path = resources.files("heliometer.console") / "static" / name
-    if kind is None or "/" in name or not path.is_file():
-        return None
-    body = path.read_bytes()
+    kind = TYPES[name.rpartition(".")[2]]
+    body = (resources.files("heliometer.console") / "static" / name).read_bytes()
     digest = hashlib.blake2b(body, digest_size=8).hexdigest()
     return body, gzip.compress(body, 9), kind, digest
 
 
 def asset_url(name: str) -> str:
     """Where a file is; another address when it changes."""
-    found = _asset(name)
-    if found is None:
-        raise LookupError(name)
-    return f"/console/static/{name}?v={found[3]}"
+    return f"/console/static/{name}?v={_asset(name)[3]}"
 
 
 async def static(call: Call) -> Response:
     """A script, style sheet or picture of ours."""
-    found = _asset(call.path_params["name"][:64])
-    if found is None:
+    name = call.path_params["name"]
+    if name not in _names():
         raise HeliometerError(Code.NOT_FOUND, "There is no such file.")
-    body, packed, kind, digest = found
+    body, packed, kind, digest = _asset(name)
+    newest = call.request.query_params.get("v") == digest
     headers = {
-        "Cache-Control": "public, max-age=31536000, immutable",
+        # Another address when it changes: only that one may be kept for ever.
+        "Cache-Control": "public, max-age=31536000, immutable" if newest else "no-cache",
         "ETag": f'"{digest}"',
         "Vary": "Accept-Encoding",
     }
+    if call.request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
     if "gzip" in call.request.headers.get("accept-encoding", ""):
         return Response(packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
     return Response(body, headers=headers, media_type=kind)

@@ -68,6 +68,12 @@ async def test_at_once_then_soon_then_at_multiples_of_the_interval() -> None:
     assert world.counts == {"rounds": 8, "measurements": 8}
 
 
+async def test_rounds_are_some_seconds_apart() -> None:
+    world = World(start=1_000_189.8, end=1_000_900)
+    await world.run()
+    assert world.taken == [1_000_189, 1_000_199, 1_000_500, 1_000_800]
+
+
 async def test_a_new_level_takes_effect_while_waiting() -> None:
     world = World(end=1_000_440)
 
