@@ -77,7 +77,8 @@ class World:
 
     async def settled(self) -> None:
         """Until everything that is due is decided and, if the store is there, committed."""
-        for _ in range(400):
+        quiet = 0
+        for _ in range(2000):
             await asyncio.sleep(0.002)
             assert self.evaluator is not None
             due = (int(self.now_s) - 5) // 60 * 60_000
@@ -86,7 +87,11 @@ class World:
                 and not self.evaluator._stored
                 and (self.alarms.away or self.evaluator.uncommitted == 0)
             ):
-                break
+                quiet += 1
+                if quiet == 4:  # a busy machine may be between two steps
+                    break
+            else:
+                quiet = 0
         await asyncio.sleep(0.02)
 
     async def wait(self, seconds: float) -> None:
