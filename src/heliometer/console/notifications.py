@@ -11,6 +11,7 @@ from heliometer.model.identity import Permission
 from heliometer.model.notifications import (
     CODE_MESSAGE,
     FAILED,
+    IN_PROGRESS,
     PENDING,
     STATUSES,
     TYPES,
@@ -63,7 +64,7 @@ def section(
             "names": {method.id: method.name for method in methods},
             "proof_of": _proofs(methods, addresses),
             "code_of": _codes(codes),
-            "awaited": [a for a in addresses if a.state != VERIFIED],
+            "awaited": [a for a in addresses if a.state == IN_PROGRESS],
             "is_ready": any(m.type not in VERIFIED_TYPES for m in methods)
             or any(a.state == VERIFIED for a in addresses),
             "deliveries": deliveries[:PAGE],

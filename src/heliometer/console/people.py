@@ -17,9 +17,9 @@ PAGE = 50
 PROJECTS = 500
 """Projects that are shown."""
 MEANING = {
-    "reader": "read what belongs to the project",
-    "member": "that, post metrics, and manage what belongs to the project",
-    "agent": "read, post metrics, also in reserved namespaces and for other projects",
+    "reader": "only reads",
+    "member": "reads, posts and manages",
+    "agent": "reads, and posts for all projects",
     "admin": "everything",
 }
 
