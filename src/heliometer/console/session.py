@@ -11,7 +11,7 @@ from starlette.responses import Response
 from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.model.accounts import Membership
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Caller
+from heliometer.model.identity import Caller, Permission
 
 COOKIE = "heliometer_session"
 PATH = "/console"
@@ -33,8 +33,6 @@ class Session:
     @property
     def is_admin(self) -> bool:
         """Whether users and projects are its business."""
-        from heliometer.model.identity import Permission
-
         return Permission.ADMINISTER in self.caller.permissions
 
 

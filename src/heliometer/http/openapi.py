@@ -51,7 +51,9 @@ def describe(dialects: Sequence[Dialect]) -> dict[str, Any]:
                     "in": "header",
                     "name": "X-Auth-Token",
                     "description": "From POST /identity/v2.0/tokens or /identity/v3/auth/tokens.",
-                }
+                },
+                "basic": {"type": "http", "scheme": "basic"},
+                "bearer": {"type": "http", "scheme": "bearer"},
             },
         },
     }
@@ -98,7 +100,8 @@ def _operation(dialect: Dialect, operation: Operation, schemas: dict[str, Any]) 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
     if operation.permission is not None:
-        return [{"token": []}]
+        ways = ("token", "basic", "bearer") if operation.foreign else ("token",)
+        return [{way: []} for way in ways]
     return [{"token": []}, {}] if operation.knows_caller else []
 
 

@@ -33,7 +33,7 @@ class Outcome:
     intervals_s: dict[str, int] = field(default_factory=dict)
     """Seconds between two reports, as each project's monitoring level has it."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Why nothing was stored for these."""
+    """Why nothing, or not all, was stored for these."""
 
 
 class Reports:

@@ -437,3 +437,11 @@ def test_no_body_is_an_error_of_the_server(
             body[at : at + random.randrange(3)] = random.randbytes(random.randrange(4))
         reply = member.post(path, content=bytes(body), headers=headers)
         assert reply.status_code < 500, (body, reply.text)
+
+
+def test_the_description_says_how_to_sign_in(people: People) -> None:
+    paths = httpx.get(f"{people.server.url}/openapi.json").json()["paths"]
+    ways = [{"token": []}, {"basic": []}, {"bearer": []}]
+    for path in ("/api/v1/write", "/v1/metrics", "/api/v2/write"):
+        assert paths[path]["post"]["security"] == ways
+    assert paths["/v1.1/metrics"]["post"]["security"] == ways[:1]

@@ -54,16 +54,6 @@ def dialect(metrics: Metrics) -> Dialect:
                 f"Content-Type {kind[:80]!r} is not supported.",
                 details=f"Send {PROTOBUF} or {JSON}.",
             )
-        try:
-            return await take(call, kind)
-        except HeliometerError as error:
-            response = _fault(error, kind, call.request_id)
-            if error.retry_after is not None:
-                response.headers["Retry-After"] = str(error.retry_after)
-            return response
-
-    async def take(call: Call, kind: str) -> Response:
-        headers = call.request.headers
         project = await metrics.target(call.caller, headers.get("x-tenant-id"))
         namespace = namespace_of(
             call.request.query_params.get("namespace", NAMESPACE),
