@@ -441,7 +441,7 @@ def test_no_body_is_an_error_of_the_server(
 
 def test_the_description_says_how_to_sign_in(people: People) -> None:
     paths = httpx.get(f"{people.server.url}/openapi.json").json()["paths"]
-    ways = [{"token": []}, {"basic": []}, {"bearer": []}]
+    ways: list[dict[str, list[str]]] = [{"token": []}, {"basic": []}, {"bearer": []}]
     for path in ("/api/v1/write", "/v1/metrics", "/api/v2/write"):
         assert paths[path]["post"]["security"] == ways
     assert paths["/v1.1/metrics"]["post"]["security"] == ways[:1]
