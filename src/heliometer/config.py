@@ -204,21 +204,42 @@ class ResourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            description="Database of projects, users and the like; empty: resources.sqlite in the "
-            "data directory.",
-            pattern="^($|sqlite)",
+            description="Database of projects, users and the like: "
+            "postgresql://user:password@host/database, or sqlite:///FILE; empty: resources.sqlite "
+            "in the data directory.",
+            pattern="^($|sqlite|postgresql)",
         ),
     ] = ""
+    connections: Annotated[
+        int, Meta(ge=2, le=1000, description="Connections to PostgreSQL that a process keeps.")
+    ] = 10
 
 
 class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            description="Store of the measurements; empty: DuckDB in the data directory.",
-            pattern="^$",
+            description="Store of the measurements: clickhouse://user:password@host:8123/database "
+            "(its HTTP interface; clickhouses:// with TLS); empty: DuckDB in the data directory.",
+            pattern="^($|clickhouses?://)",
         ),
     ] = ""
+    cluster: Annotated[
+        str,
+        Meta(
+            description="ClickHouse's name of the cluster that measurements are spread over, "
+            "replicated; empty: one server.",
+            pattern="^[A-Za-z0-9_-]{0,64}$",
+        ),
+    ] = ""
+    insert_quorum: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=16,
+            description="Replicas that must have measurements before they count as stored; 0: one.",
+        ),
+    ] = 0
     retention_days: Annotated[
         int, Meta(ge=15, le=36500, description="Days that measurements are kept.")
     ] = 45
@@ -250,16 +271,69 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            description="Hand-over between roles; only in process yet.",
-            pattern="^(|inproc:)$",
+            description="Hand-over between processes: amqp://user:password@host:5672/vhost of a "
+            "RabbitMQ; empty: one process does everything.",
+            pattern="^(|inproc:|amqps?://.+)$",
         ),
     ] = ""
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Parts that projects are divided into; each is stored and evaluated by one "
+            "process at a time. The same in all processes.",
+        ),
+    ] = 8
+    queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 20,
+            description="Bytes that wait in RabbitMQ for one part's process before posts get a "
+            "503.",
+        ),
+    ] = 512 << 20
+    settle_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000,
+            description="Milliseconds that a post waits to be readable, once RabbitMQ has it "
+            "safely; 0: it does not.",
+        ),
+    ] = 1000
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    backend: Annotated[Literal["builtin"], Meta(description="Where users and projects live.")] = (
-        "builtin"
+    backend: Annotated[
+        Literal["builtin", "keystone"],
+        Meta(description="Where users and projects live: here, or in OpenStack's Keystone."),
+    ] = "builtin"
+    keystone_url: Annotated[
+        str,
+        Meta(
+            description="Keystone's public URL, such as https://keystone.example/v3.",
+            pattern="^($|https?://)",
+        ),
+    ] = ""
+    keystone_user: Annotated[str, Meta(description="Service user that checks tokens.")] = (
+        "heliometer"
     )
+    keystone_password: Annotated[str, Meta(description="Its password.")] = ""
+    keystone_project: Annotated[str, Meta(description="Its project.")] = "service"
+    keystone_domain: Annotated[
+        str, Meta(description="Name of its domain, and of users that name none.")
+    ] = "Default"
+    keystone_ca: Annotated[
+        str, Meta(description="PEM file of the authorities that Keystone's certificate is from.")
+    ] = ""
+    keystone_roles: Annotated[
+        str,
+        Meta(
+            description="Which role here each of Keystone's roles is, as KEYSTONE=HERE separated "
+            "by commas; users with none of them are refused."
+        ),
+    ] = "reader=reader,member=member,admin=admin,service=agent"
     region: Annotated[str, Meta(min_length=1, description="Region in the service catalog.")] = (
         "region-a.geo-1"
     )
@@ -453,6 +527,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.resources.url or f"sqlite+aiosqlite:///{self.data_dir / 'resources.sqlite'}"
 
     @property
+    def clustered(self) -> bool:
+        """Whether other processes have a part in this service."""
+        return self.bus.url not in ("", "inproc:")
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
         return parse_address(self.server.listen)
@@ -602,6 +681,24 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
             raise wrong(
                 "amqp.listen", amqp.listen, "allowed: HOST:PORT, such as 127.0.0.1:5672, or empty"
             ) from error
+    if settings.clustered:
+        for name, needed, example in (
+            ("resources.url", settings.resources.url.startswith("postgresql"), "postgresql://…"),
+            ("metrics.url", bool(settings.metrics.url), "clickhouse://…"),
+        ):
+            if not needed:
+                raise WrongSetting(
+                    f"{name} ({origin.get(name, 'default')}) must be {example} when bus.url names "
+                    "a RabbitMQ: an embedded database serves one process only"
+                )
+    if settings.identity.backend == "keystone":
+        for key in ("keystone_url", "keystone_password"):
+            if not getattr(settings.identity, key):
+                name = f"identity.{key}"
+                raise WrongSetting(
+                    f"{name} ({origin.get(name, 'default')}) must be set when identity.backend is "
+                    "keystone"
+                )
     if settings.statsd.listen:
         try:
             parse_address(settings.statsd.listen)
@@ -623,9 +720,10 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
 
 
 _PATTERNS = {
-    "^$": "empty",
-    "^(|inproc:)$": "empty or inproc:",
-    "^($|sqlite)": "empty or a sqlite URL",
+    "^(|inproc:|amqps?://.+)$": "empty, or a URL that starts with amqp:// or amqps://",
+    "^($|sqlite|postgresql)": "empty, or a URL that starts with postgresql:// or sqlite:",
+    "^($|clickhouses?://)": "empty, or a URL that starts with clickhouse:// or clickhouses://",
+    "^[A-Za-z0-9_-]{0,64}$": "empty, or up to 64 of the characters a-z A-Z 0-9 - _",
     "^(smtps?://|maildir:)": "a URL that starts with smtp://, smtps:// or maildir:",
     "^(https?://|folder:)": "a URL that starts with http://, https:// or folder:",
     "^($|mailto:|https?://)": "empty, or a URL that starts with mailto:, http:// or https://",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from heliometer.model.projects import WHOLE, Share
+
 NAME_LENGTH = 250
 """Characters of an alarm's name (v1.1 §4.4.6.1)."""
 DESCRIPTION_LENGTH = 1000
@@ -156,6 +158,8 @@ class Resumed:
     checkpoint: bytes
     evaluated_ms: int
     """The last minute whose evaluation was committed; 0: none ever."""
+    epoch: int = 0
+    """Which taking over this is; ``commit`` takes outcomes of the newest only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,10 @@ class Outcome:
     """What the engine must know after a restart; ``None``: as before."""
     evaluated_ms: int | None = None
     """The minute that was evaluated; ``None`` for transitions made at once."""
+
+
+class Superseded(Exception):
+    """Another process has taken over the evaluation of these alarms."""
 
 
 class AlarmStore(Protocol):
@@ -205,12 +213,15 @@ class AlarmStore(Protocol):
         """Transitions of an alarm, or of the whole project, newest first."""
         ...
 
-    async def commit(self, outcome: Outcome) -> list[str]:
+    async def commit(
+        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+    ) -> list[str]:
         """Record transitions, new states, the notifications they queue and the checkpoint: all in
         one transaction, or nothing.
 
         A transition whose alarm was deleted, disabled or is not in its old state any more is left
-        out; return the ids of those alarms.
+        out; return the ids of those alarms. Raises Superseded, and records nothing, when the
+        share was resumed again since that ``epoch``; ``None``: it is not looked at.
         """
         ...
 
@@ -219,8 +230,9 @@ class AlarmStore(Protocol):
         not in the old state any more."""
         ...
 
-    async def resume(self, changed_since_ms: int) -> Resumed:
-        """Every enabled alarm, and what the engine knew when it was last committed."""
+    async def resume(self, changed_since_ms: int, share: Share = WHOLE) -> Resumed:
+        """Take over the enabled alarms of a share of the projects: those alarms, what the engine
+        knew when it was last committed, and a new epoch."""
         ...
 
 

@@ -69,6 +69,9 @@ PUSH_PREFIX = "\x01push "
 """Begins the keys of requests that programs push, which repeat a request at once or never. No
 client can send such a key."""
 PUSH_LIFE_MS = 900_000
+MESSAGE_PREFIX = "\x02"
+"""Begins the keys of what one process handed over to another: only ``append`` ever asks for them,
+when it is told that it may have stored the same before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,19 @@ class MeasurementStore(Protocol):
     """Keeps measurements. What ``append`` returned from is on stable storage."""
 
     async def append(
-        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+        self,
+        batch: Batch,
+        series: Sequence[Series],
+        receipts: Sequence[Receipt],
+        *,
+        again: bool = False,
     ) -> None:
         """Store the measurements, the series new to the store and the receipts: all or nothing.
 
-        Raises UNAVAILABLE when it cannot; nothing is stored then.
+        Raises UNAVAILABLE when it cannot. An embedded store has stored nothing then; of a remote
+        one it may be unknown. ``again`` with at least one receipt: the same batch was handed over
+        before, alone or with others, and what became of it is not known; what is stored already
+        is left out.
         """
         ...
 
@@ -143,7 +154,7 @@ class MeasurementStore(Protocol):
         ...
 
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
-        """The receipts of requests taken since then."""
+        """The receipts of requests taken since then, but for those of ``MESSAGE_PREFIX``."""
         ...
 
     async def delete_before(self, timestamp_ms: int) -> None:

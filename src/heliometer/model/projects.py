@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
+from zlib import crc32
 
 LEVELS = ("basic", "premium")
 """Monitoring levels (v1.1 §4.4.8): system metrics every 300 s, or every 60 s."""
@@ -14,6 +15,25 @@ class Found(NamedTuple):
 
     id: str
     level: str
+
+
+class Share(NamedTuple):
+    """One of the parts that all projects are divided into."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __contains__(self, project_id: object) -> bool:
+        return self.of == 1 or part_of(str(project_id), self.of) == self.number
+
+
+WHOLE = Share(0, 1)
+
+
+def part_of(project_id: str, parts: int) -> int:
+    """Which of so many parts a project belongs to: the same in every process and version."""
+    return crc32(project_id.encode()) % parts
 
 
 class ProjectStore(Protocol):

@@ -115,7 +115,12 @@ class DuckDBStore:
     # -- the port -----------------------------------------------------------------------------
 
     async def append(
-        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+        self,
+        batch: Batch,
+        series: Sequence[Series],
+        receipts: Sequence[Receipt],
+        *,
+        again: bool = False,  # an append that failed has stored nothing
     ) -> None:
         await self._in(self._writer, lambda: self._append(batch, series, receipts))
 
