@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from heliometer.model.identity import read_roles
+
 PREFIX = "HELIOMETER_"
 BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"
 DEFAULT_PORT = 8779
@@ -285,6 +287,10 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "process at a time. The same in all processes.",
         ),
     ] = 8
+    queue_type: Annotated[
+        Literal["quorum", "classic"],
+        Meta(description="Kind of RabbitMQ's queues; quorum is replicated where it is a cluster."),
+    ] = "quorum"
     queue_bytes: Annotated[
         int,
         Meta(
@@ -699,6 +705,15 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
                     f"{name} ({origin.get(name, 'default')}) must be set when identity.backend is "
                     "keystone"
                 )
+        try:
+            read_roles(settings.identity.keystone_roles)
+        except ValueError as error:
+            raise wrong(
+                "identity.keystone_roles", settings.identity.keystone_roles, str(error)
+            ) from error
+        ca = settings.identity.keystone_ca
+        if ca and not Path(ca).is_file():
+            raise wrong("identity.keystone_ca", ca, "there is no such file")
     if settings.statsd.listen:
         try:
             parse_address(settings.statsd.listen)

@@ -3,20 +3,30 @@ all, once, and only what still applies."""
 
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from resource_databases import KINDS, new_database
 from sqlalchemy import event
 
 from heliometer.config import ServerSettings, Settings
 from heliometer.model.accounts import Project
-from heliometer.model.alarms import Alarm, AlarmFilter, Finding, Outcome, State, Transition
+from heliometer.model.alarms import (
+    Alarm,
+    AlarmFilter,
+    Finding,
+    Outcome,
+    State,
+    Superseded,
+    Transition,
+)
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.notifications import DeliveryFilter, NotificationMethod
+from heliometer.model.projects import Share, part_of
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
@@ -53,9 +63,15 @@ def change(alarm: Alarm, old: State, new: State, at: int = 1000) -> Transition:
     return Transition(alarm.id, at, at, old, new, False, (finding,))
 
 
+@pytest.fixture(params=KINDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with new_database(request.param, tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    database = await Database.open(Settings(server=ServerSettings(data_dir=str(tmp_path))))
+async def stores(settings: Settings) -> AsyncIterator[Stores]:
+    database = await Database.open(settings)
     accounts = SqlAccountStore(database)
     for project, name in ((SHOP, "shop"), (STOCK, "stock")):
         await accounts.add_project(Project(project, name), 0, "test")
@@ -84,7 +100,7 @@ async def test_a_commit_that_fails_leaves_nothing(stores: Stores) -> None:
         if "INSERT INTO deliveries" in statement:
             raise sqlite3.OperationalError("disk I/O error")
 
-    engine = stores.database._engine.sync_engine
+    engine = stores.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", fail)
     with pytest.raises(HeliometerError):
         await stores.alarms.commit(Outcome([change(alarm, U, ALARM)], b"new", 60_000))
@@ -187,6 +203,65 @@ async def test_too_many_alarms_are_refused(stores: Stores) -> None:
     with pytest.raises(HeliometerError) as refused:
         await stores.alarms.create(replace(alarm, id="x", name="y"), "joe", 1)
     assert refused.value.code is Code.RATE_LIMITED
+
+
+async def test_names_are_found_whatever_their_case(stores: Stores) -> None:
+    for name in ("Größe ÄÖ 100%", "ΟΔΟΣ", "plain_"):
+        await stores.alarm(name)
+    for part, number in (("GRÖSSE", 0), ("größe äö 100%", 1), ("ÄÖ", 1), ("οδο", 1), ("n_", 1)):
+        found = await stores.alarms.find(SHOP, AlarmFilter(name=part), None, 10)
+        assert len(found) == number, part
+
+
+async def test_what_a_lookup_names_may_be_any_text(stores: Stores) -> None:
+    alarm = await stores.alarm()
+    for wrong in (alarm.id + "\0", "\0", "x" * 5000):
+        with pytest.raises(HeliometerError) as refused:
+            await stores.alarms.get(SHOP, wrong)
+        assert refused.value.code is Code.NOT_FOUND
+        await stores.alarms.find(SHOP, AlarmFilter(name=wrong), None, 10)
+
+
+async def test_who_takes_over_is_the_only_one_to_commit(stores: Stores) -> None:
+    alarm = await stores.alarm(alarm_actions=(await stores.method(),))
+    first = await stores.alarms.resume(0)
+    await stores.alarms.commit(Outcome([], b"first", 60_000), epoch=first.epoch)
+    second = await stores.alarms.resume(0)
+    assert second.epoch > first.epoch
+    assert (second.checkpoint, second.evaluated_ms) == (b"first", 60_000)
+    for outcome in (Outcome([change(alarm, U, ALARM)], b"late", 120_000), Outcome([])):
+        with pytest.raises(Superseded):
+            await stores.alarms.commit(outcome, epoch=first.epoch)
+    assert await stores.state(alarm) is U
+    assert await stores.alarms.history(SHOP, None, None, 10) == []
+    await stores.alarms.commit(Outcome([change(alarm, U, OK)], b"second"), epoch=second.epoch)
+    assert await stores.state(alarm) is OK
+    assert (await stores.alarms.resume(0)).checkpoint == b"second"
+
+
+async def test_a_share_has_its_own_alarms_and_checkpoint(stores: Stores) -> None:
+    parts = 5
+    mine, theirs = Share(part_of(SHOP, parts), parts), Share(part_of(STOCK, parts), parts)
+    assert mine != theirs
+    shop, stock = await stores.alarm(), await stores.alarm(project=STOCK)
+    await stores.alarms.commit(Outcome([change(shop, U, OK), change(stock, U, OK, 2000)]))
+    owners = [await stores.alarms.resume(0, share) for share in (mine, theirs)]
+    assert [[a.id for a in owner.alarms] for owner in owners] == [[shop.id], [stock.id]]
+    assert [o.changes for o in owners] == [{shop.id: (1000,)}, {stock.id: (2000,)}]
+    await stores.alarms.commit(Outcome([], b"mine", 60_000), mine, owners[0].epoch)
+    await stores.alarms.commit(Outcome([], b"theirs", 120_000), theirs, owners[1].epoch)
+    again = [await stores.alarms.resume(0, share) for share in (mine, theirs)]
+    assert [(o.checkpoint, o.evaluated_ms) for o in again] == [
+        (b"mine", 60_000),
+        (b"theirs", 120_000),
+    ]
+    nobody = next(Share(i, parts) for i in range(parts) if Share(i, parts) not in (mine, theirs))
+    assert (await stores.alarms.resume(0, nobody)).alarms == []
+
+
+async def test_a_commit_of_an_unknown_owner_is_refused(stores: Stores) -> None:
+    with pytest.raises(Superseded):
+        await stores.alarms.commit(Outcome([]), Share(3, 8), epoch=1)
 
 
 async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ Every implementation goes through the same tests: a new one is a line in ``STORE
 
 import asyncio
 import math
+import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine_servers import clickhouse_database
 from heliometer.config import MetricSettings
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Aggregation, Batch, Receipt, Series
+from heliometer.model.measurements import (
+    MESSAGE_PREFIX,
+    PUSH_PREFIX,
+    Aggregation,
+    Batch,
+    Receipt,
+    Series,
+)
+from heliometer.model.statistics import AGGREGATES
 from heliometer.stores.measurements import sql
 from heliometer.stores.measurements.catalog import Partition, Sources, Table
+from heliometer.stores.measurements.clickhouse import ClickHouseStore
 from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
 
 DAY = 86_400_000
 NOW = 1_795_000_000_000
 """Any moment will do: the store has no clock."""
+
+
+Store = DuckDBStore | ClickHouseStore
+Opener = Callable[[], Awaitable[Store]]
+"""Opens the store, always the same one."""
 
 
 def open_duckdb(folder: Path) -> DuckDBStore:
@@ -36,12 +53,33 @@ def open_duckdb(folder: Path) -> DuckDBStore:
     return store
 
 
-STORES: dict[str, Callable[[Path], DuckDBStore]] = {"duckdb": open_duckdb}
+@contextmanager
+def duckdb_store(folder: Path) -> Iterator[Opener]:
+    async def opened() -> Store:
+        return open_duckdb(folder)
+
+    yield opened
 
 
-@pytest.fixture(params=STORES)
-def opener(request: pytest.FixtureRequest) -> Callable[[Path], DuckDBStore]:
-    return STORES[request.param]
+@contextmanager
+def clickhouse_store(_: Path) -> Iterator[Opener]:
+    async def opened() -> Store:
+        store = ClickHouseStore(MetricSettings(url=url, min_free_bytes=0))
+        await store.open()
+        return store
+
+    with clickhouse_database() as url:
+        yield opened
+
+
+STORES = {"duckdb": duckdb_store, "clickhouse": clickhouse_store}
+EACH = [pytest.param("duckdb"), pytest.param("clickhouse", marks=pytest.mark.engines)]
+
+
+@pytest.fixture(params=EACH)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    with STORES[request.param](tmp_path) as opened:
+        yield opened
 
 
 def batch(*rows: tuple[int, int, float]) -> Batch:
@@ -63,7 +101,7 @@ def rows(found: Batch) -> list[tuple[int, int, float]]:
     )
 
 
-async def counts(store: DuckDBStore, *ids: int) -> dict[int, int]:
+async def counts(store: Store, *ids: int) -> dict[int, int]:
     """How many measurements each series has."""
     everything = Aggregation(ids, 0, NOW + 400 * DAY, DAY, ["count"])
     found = await store.aggregate(everything)
@@ -74,9 +112,9 @@ async def counts(store: DuckDBStore, *ids: int) -> dict[int, int]:
 
 
 async def test_what_was_appended_is_there_at_once_and_after_reopening(
-    tmp_path: Path, opener: Callable[[Path], DuckDBStore]
+    opener: Opener,
 ) -> None:
-    store = opener(tmp_path)
+    store = await opener()
     receipt = Receipt("p", "key ö", b"\x00\xff", NOW)
     await store.append(batch((1, NOW, 1.5), (2, NOW - 3 * DAY, -2.0)), series(1, 2), [receipt])
     for again in range(2):
@@ -90,13 +128,11 @@ async def test_what_was_appended_is_there_at_once_and_after_reopening(
         await store.ping()
         await store.close()
         if not again:
-            store = opener(tmp_path)
+            store = await opener()
 
 
-async def test_equal_timestamps_both_count_start_is_in_and_end_is_out(
-    tmp_path: Path, opener: Callable[[Path], DuckDBStore]
-) -> None:
-    store = opener(tmp_path)
+async def test_equal_timestamps_both_count_start_is_in_and_end_is_out(opener: Opener) -> None:
+    store = await opener()
     start = NOW // 60_000 * 60_000
     await store.append(
         batch((1, start, 1.0), (1, start, 3.0), (1, start + 59_999, 5.0), (1, start + 60_000, 9.0)),
@@ -124,65 +160,172 @@ step: st.SearchStrategy[tuple[str, list[tuple[int, int, float]]]] = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(
-    steps=st.lists(step, min_size=1, max_size=8),
-    period=st.sampled_from([1000, 60_000, 300_000, 3_600_000, DAY, 7 * DAY]),
-    bounds=st.tuples(st.integers(0, 4 * DAY), st.integers(0, 4 * DAY)),
-    wanted=st.sets(st.integers(1, 5), min_size=1),
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [
+        pytest.param("duckdb", 40),
+        pytest.param("clickhouse", 12, marks=pytest.mark.engines),
+    ],
 )
 def test_statistics_equal_a_plain_computation_whatever_was_sealed_or_merged(
-    tmp_path_factory: pytest.TempPathFactory,
-    steps: list[tuple[str, list[tuple[int, int, float]]]],
-    period: int,
-    bounds: tuple[int, int],
-    wanted: set[int],
+    tmp_path_factory: pytest.TempPathFactory, name: str, examples: int
 ) -> None:
     """The reference keeps every row in a list."""
 
-    async def run() -> None:
-        folder = tmp_path_factory.mktemp("store")
-        store = open_duckdb(folder)
-        known: list[tuple[int, int, float]] = []
-        try:
-            for name, new in steps:
-                if name == "append":
-                    await store.append(batch(*new), [], [])
-                    known += new
-                elif name == "reopen":
-                    await store.close()
-                    store = open_duckdb(folder)
-                else:
-                    # Later, days are closed: everything of a day is merged into one partition.
-                    moment = NOW + (30 * DAY if name == "upkeep later" else 0)
-                    await store.maintain(moment, seal_all=name == "seal")
-            start, end = NOW - max(bounds), NOW - min(bounds)
-            names = ["avg", "sum", "min", "max", "count"]
-            found = await store.aggregate(Aggregation(sorted(wanted), start, end, period, names))
-            expected: dict[tuple[int, int], list[float]] = defaultdict(list)
-            for i, at, value in known:
-                if i in wanted and start <= at < end:
-                    expected[i, at - at % period].append(value)
-            keys = list(zip(found.series.tolist(), found.timestamp.tolist(), strict=True))
-            assert keys == sorted(expected)
-            for k, key in enumerate(keys):
-                values = expected[key]
-                assert found.columns["count"][k] == len(values)
-                assert found.columns["min"][k] == min(values)
-                assert found.columns["max"][k] == max(values)
-                total = math.fsum(values)
-                assert math.isclose(found.columns["sum"][k], total, abs_tol=1e-6, rel_tol=1e-9)
-                average = total / len(values)
-                assert math.isclose(found.columns["avg"][k], average, abs_tol=1e-6, rel_tol=1e-9)
-            read = rows(await store.read(sorted(wanted), start, end))
-            assert sorted(read) == sorted(
-                r for r in known if r[0] in wanted and start <= r[1] < end
-            )
-            assert [r[:2] for r in read] == sorted(r[:2] for r in read)
-        finally:
-            await store.close()
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(
+        steps=st.lists(step, min_size=1, max_size=8),
+        period=st.sampled_from([1000, 60_000, 300_000, 3_600_000, DAY, 7 * DAY]),
+        bounds=st.tuples(st.integers(0, 4 * DAY), st.integers(0, 4 * DAY)),
+        wanted=st.sets(st.integers(1, 5), min_size=1),
+        origin=st.sampled_from([0, 12_345, None]),
+        limit=st.integers(1, 30),
+    )
+    def check(
+        steps: list[tuple[str, list[tuple[int, int, float]]]],
+        period: int,
+        bounds: tuple[int, int],
+        wanted: set[int],
+        origin: int | None,
+        limit: int,
+    ) -> None:
+        with STORES[name](tmp_path_factory.mktemp("store")) as opened:
+            asyncio.run(compare(opened, steps, period, bounds, sorted(wanted), origin, limit))
 
-    asyncio.run(run())
+    check()
+
+
+async def compare(
+    opener: Opener,
+    steps: list[tuple[str, list[tuple[int, int, float]]]],
+    period: int,
+    bounds: tuple[int, int],
+    wanted: list[int],
+    origin: int | None,
+    limit: int,
+) -> None:
+    """Do the steps, and compare what the store says with what a list of all rows does."""
+    store = await opener()
+    known: list[tuple[int, int, float]] = []
+    try:
+        for name, new in steps:
+            if name == "append":
+                await store.append(batch(*new), [], [])
+                known += new
+            elif name == "reopen":
+                await store.close()
+                store = await opener()
+            else:
+                # Later, days are closed: everything of a day is merged into one partition.
+                moment = NOW + (30 * DAY if name == "upkeep later" else 0)
+                if isinstance(store, DuckDBStore):
+                    await store.maintain(moment, seal_all=name == "seal")
+                else:
+                    await store.maintain(moment)
+        start, end = NOW - max(bounds), NOW - min(bounds)
+        within = sorted(r for r in known if r[0] in wanted and start <= r[1] < end)
+        names = list(AGGREGATES)
+        found = await store.aggregate(Aggregation(wanted, start, end, period, names, origin))
+        if origin is None:
+            origin = min((r[1] for r in within), default=0)
+        expected: dict[tuple[int, int], list[tuple[int, int, float]]] = defaultdict(list)
+        for row in within:
+            expected[row[0], row[1] - (row[1] - origin) % period].append(row)
+        keys = list(zip(found.series.tolist(), found.timestamp.tolist(), strict=True))
+        assert keys == sorted(expected)
+        columns = {name: column.tolist() for name, column in found.columns.items()}
+        for k, key in enumerate(keys):
+            values = [value for _, _, value in expected[key]]
+            times = [at for _, at, _ in expected[key]]
+            assert columns["count"][k] == len(values)
+            assert columns["min"][k] == min(values)
+            assert columns["max"][k] == max(values)
+            assert (columns["first_ms"][k], columns["last_ms"][k]) == (min(times), max(times))
+            total = math.fsum(values)
+            assert math.isclose(columns["sum"][k], total, abs_tol=1e-6, rel_tol=1e-9)
+            average = total / len(values)
+            assert math.isclose(columns["avg"][k], average, abs_tol=1e-6, rel_tol=1e-9)
+            deviation = statistics.pstdev(values)
+            assert math.isclose(columns["stddev"][k], deviation, abs_tol=1e-3, rel_tol=1e-6)
+        read = rows(await store.read(wanted, start, end))
+        assert sorted(read) == within
+        assert [r[:2] for r in read] == [r[:2] for r in within]
+        newest = rows(await store.latest(wanted, start, end, limit))
+        order = sorted((-at, i) for i, at, _ in within)[:limit]
+        assert [(-at, i) for i, at, _ in newest] == order
+        assert set(newest) <= set(within)
+    finally:
+        await store.close()
+
+
+async def test_answers_have_the_types_of_the_contract_also_when_empty(opener: Opener) -> None:
+    store = await opener()
+    await store.append(batch((1, NOW, 1.0)), series(1), [])
+    for wanted in ([1], [2], []):
+        aggregation = Aggregation(wanted, NOW - DAY, NOW + 1, 60_000, list(AGGREGATES), None)
+        found = await store.aggregate(aggregation)
+        integers = {"count", "first_ms", "last_ms"}
+        for name in AGGREGATES:
+            kind = np.integer if name in integers else np.floating
+            assert np.issubdtype(found.columns[name].dtype, kind)
+        for answer in (
+            await store.read(wanted, NOW - DAY, NOW + 1),
+            await store.latest(wanted, NOW - DAY, NOW + 1, 5),
+        ):
+            assert len(answer) == len(found.series) == (wanted == [1])
+            assert [answer.series.dtype.kind, answer.timestamp.dtype.kind] == ["i", "i"]
+            assert answer.value.dtype.kind == "f"
+    await store.close()
+
+
+async def test_thousands_of_series_with_large_ids_are_read_at_once(opener: Opener) -> None:
+    store = await opener()
+    ids = np.random.default_rng(1).choice(1 << 62, 10_000, replace=False) + (1 << 62)
+    many = Batch(ids, np.full(len(ids), NOW), np.arange(len(ids), dtype=np.float64))
+    await store.append(many, [], [])
+    wanted = ids[: len(ids) // 2 * 2].tolist()
+    found = await store.aggregate(Aggregation(wanted, NOW, NOW + 1, 60_000, ["sum"]))
+    assert found.series.tolist() == sorted(wanted)
+    assert found.columns["sum"].sum() == len(ids) * (len(ids) - 1) / 2
+    assert len(await store.read(wanted[::2], NOW, NOW + 1)) == len(wanted) // 2
+    assert len(await store.latest(wanted, NOW, NOW + 1, 77)) == 77
+    await store.close()
+
+
+async def test_names_come_back_as_they_were_given(opener: Opener) -> None:
+    store = await opener()
+    values = ["a'b\\c", '"quoted"', "ünïcödé ✓ 🌞", "\\N", "{x}", "%s", "a,b;c", "\u3000wide", "'"]
+    exotic = [
+        Series((1 << 62) + i, f"p{i}", "n-s._1", (("k", v), ("k.2", v * 3)))
+        for i, v in enumerate(values)
+    ]
+    await store.append(batch((1, NOW, 1.0)), exotic, [])
+    receipts = [Receipt(f"p{i}", f"{PUSH_PREFIX}{v}", v.encode(), NOW + i) for i, v in
+                enumerate(values)]  # fmt: skip
+    await store.append(batch((1, NOW, 1.0)), [], receipts)
+    assert await store.load_series() == exotic
+    assert sorted(await store.load_receipts(0), key=lambda r: r.at_ms) == receipts
+    await store.close()
+
+
+async def test_retention_forgets_whole_days(opener: Opener) -> None:
+    store = await opener()
+    receipts = [Receipt("p", f"{MESSAGE_PREFIX}m", b"", NOW), Receipt("p", "k", b"", NOW)]
+    await store.append(batch(*[(1, NOW - k * DAY, 1.0) for k in range(5)]), series(1), receipts)
+    await store.delete_before(NOW - 2 * DAY)
+    assert await counts(store, 1) == {1: 3}
+    await store.delete_before(NOW - 2 * DAY)
+    assert await counts(store, 1) == {1: 3}
+    assert await store.load_series() == series(1)
+    await store.close()
+
+
+async def test_appends_at_the_same_time_are_all_there(opener: Opener) -> None:
+    store = await opener()
+    every = [batch((i % 3 + 1, NOW + i, 1.0), (1, NOW - DAY, 1.0)) for i in range(30)]
+    await asyncio.gather(*(store.append(b, [], []) for b in every))
+    assert await counts(store, 1, 2, 3) == {1: 40, 2: 10, 3: 10}
+    await store.close()
 
 
 async def test_sealing_loses_and_doubles_nothing_while_others_append_and_query(

@@ -4,13 +4,14 @@ import asyncio
 import multiprocessing
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from resource_databases import KINDS, new_database
+from sqlalchemy import Connection, select, text
 
 from heliometer.config import ResourceSettings, ServerSettings, Settings, WrongSetting
 from heliometer.model.accounts import Project, User
@@ -19,7 +20,7 @@ from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.projects import SqlProjectStore
-from heliometer.stores.resources.tables import Base
+from heliometer.stores.resources.tables import AuditRow, Base
 
 SHOP = Project("0" * 31 + "1", "shop")
 
@@ -32,56 +33,89 @@ def file_at(path: Path) -> Path:
     return path / "resources.sqlite"
 
 
+@pytest.fixture(params=KINDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with new_database(request.param, tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    opened = await Database.open(settings)
+    await SqlAccountStore(opened).add_project(SHOP, 1, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def in_file(tmp_path: Path) -> AsyncIterator[Database]:
+    """An SQLite database."""
     opened = await Database.open(settings_at(tmp_path))
     await SqlAccountStore(opened).add_project(SHOP, 1, "test")
     yield opened
     await opened.close()
 
 
-async def test_every_connection_is_durable(database: Database) -> None:
+async def test_every_connection_is_durable(in_file: Database) -> None:
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
-    async with database.read() as first, database.read() as second:
+    async with in_file.read() as first, in_file.read() as second:
         for connection in (first, second):
             for name, value in expected.items():
                 found = await connection.execute(text(f"PRAGMA {name}"))
                 assert found.scalar_one() == value, name
 
 
-async def test_the_migrations_make_the_tables(database: Database, tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{file_at(tmp_path)}")
-    with engine.connect() as connection:
+async def test_the_migrations_make_the_tables(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
-    engine.dispose()
+        found: list[object] = compare_metadata(context, Base.metadata)
+        return found
+
+    async with database.read() as connection:
+        assert await connection.run_sync(differences) == []
 
 
-async def test_nobody_else_can_read_it(database: Database, tmp_path: Path) -> None:
-    await database.ping()
+async def test_nobody_else_can_read_it(in_file: Database, tmp_path: Path) -> None:
+    await in_file.ping()
     files = list(tmp_path.glob("resources.sqlite*"))
     assert len(files) == 3
     for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-async def test_ping_writes(database: Database, tmp_path: Path) -> None:
+async def test_ping_writes(database: Database) -> None:
     await database.ping()
     await database.ping()
-    with sqlite3.connect(file_at(tmp_path)) as connection:
-        assert connection.execute("SELECT count(*) FROM probe").fetchone() == (1,)
+    async with database.read() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM probe"))).scalar_one() == 1
 
 
-async def test_ping_fails_when_nothing_can_be_written(database: Database, tmp_path: Path) -> None:
+async def test_ping_fails_when_nothing_can_be_written(database: Database) -> None:
+    triggers = {
+        "sqlite": "CREATE TRIGGER full_up BEFORE UPDATE ON probe "
+        "BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        "postgresql": "CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RAISE ''disk full''; END'; "
+        "CREATE TRIGGER full_up BEFORE UPDATE ON probe EXECUTE FUNCTION full_up()",
+    }
     async with database.write() as connection:
-        await connection.execute(text("CREATE TRIGGER full BEFORE UPDATE ON probe "
-                                      "BEGIN SELECT RAISE(ABORT, 'disk full'); END"))  # fmt: skip
+        for statement in triggers[database.engine.dialect.name].split("; CREATE"):
+            made = statement if statement.startswith("CREATE") else f"CREATE{statement}"
+            await connection.execute(text(made))
         await connection.execute(text("INSERT INTO probe VALUES (1, 0)"))
     with pytest.raises(HeliometerError) as caught:
         await database.ping()
     assert caught.value.code is Code.UNAVAILABLE
     assert caught.value.retry_after
     assert "disk full" not in caught.value.message
+
+
+async def test_a_reader_sees_one_state(database: Database) -> None:
+    wanted = text("SELECT count(*) FROM probe")
+    async with database.read() as connection:
+        before = (await connection.execute(wanted)).scalar_one()
+        await database.ping()
+        assert (await connection.execute(wanted)).scalar_one() == before == 0
 
 
 async def test_a_failed_block_leaves_nothing(database: Database) -> None:
@@ -113,9 +147,9 @@ async def test_a_cancelled_block_leaves_nothing_and_blocks_nobody(database: Data
         assert (await connection.execute(text("SELECT id FROM probe"))).scalars().all() == [1]
 
 
-def ping_often(path: str, count: int) -> None:
+def ping_often(settings: Settings, count: int) -> None:
     async def run() -> None:
-        database = await Database.open(settings_at(Path(path)))
+        database = await Database.open(settings)
         for _ in range(count):
             await database.ping()
         await database.close()
@@ -123,11 +157,9 @@ def ping_often(path: str, count: int) -> None:
     asyncio.run(run())
 
 
-def test_processes_may_start_and_write_at_once(tmp_path: Path) -> None:
+def test_processes_may_start_and_write_at_once(settings: Settings) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=ping_often, args=(str(tmp_path / "new"), 20)) for _ in range(4)
-    ]
+    processes = [context.Process(target=ping_often, args=(settings, 20)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -135,9 +167,9 @@ def test_processes_may_start_and_write_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 4
 
 
-async def test_reopening_keeps_everything(tmp_path: Path) -> None:
+async def test_reopening_keeps_everything(settings: Settings) -> None:
     for expected in ([], [SHOP]):
-        database = await Database.open(settings_at(tmp_path))
+        database = await Database.open(settings)
         accounts = SqlAccountStore(database)
         assert await accounts.list_projects() == expected
         if not expected:
@@ -145,12 +177,13 @@ async def test_reopening_keeps_everything(tmp_path: Path) -> None:
         await database.close()
 
 
-async def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
-    await (await Database.open(settings_at(tmp_path))).close()
-    with sqlite3.connect(file_at(tmp_path)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+async def test_a_newer_database_is_refused_in_one_line(settings: Settings) -> None:
+    database = await Database.open(settings)
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
     with pytest.raises(UnusableDatabase, match=r"newer version of heliometer.*9999") as caught:
-        await Database.open(settings_at(tmp_path))
+        await Database.open(settings)
     assert "\n" not in str(caught.value)
 
 
@@ -182,8 +215,9 @@ async def test_a_url_names_another_file(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere.sqlite").exists()
 
 
-async def test_backup_is_whole_while_others_write(database: Database, tmp_path: Path) -> None:
+async def test_backup_is_whole_while_others_write(in_file: Database, tmp_path: Path) -> None:
     """Each transaction adds two users; a copy has an even number of them."""
+    database = in_file
     accounts = SqlAccountStore(database)
     busy = True
 
@@ -214,7 +248,8 @@ async def test_backup_is_whole_while_others_write(database: Database, tmp_path: 
     assert 0 < counts[-1] <= len(await accounts.list_users())
 
 
-async def test_backup_never_overwrites(database: Database, tmp_path: Path) -> None:
+async def test_backup_never_overwrites(in_file: Database, tmp_path: Path) -> None:
+    database = in_file
     target = tmp_path / "backup"
     target.write_text("precious")
     with pytest.raises(HeliometerError) as caught:
@@ -226,7 +261,7 @@ async def test_backup_never_overwrites(database: Database, tmp_path: Path) -> No
     assert caught.value.code is Code.UNAVAILABLE
 
 
-async def test_the_monitoring_level(database: Database, tmp_path: Path) -> None:
+async def test_the_monitoring_level(database: Database) -> None:
     projects = SqlProjectStore(database)
     assert await projects.project_exists(SHOP.id)
     assert not await projects.project_exists("f" * 32)
@@ -238,15 +273,44 @@ async def test_the_monitoring_level(database: Database, tmp_path: Path) -> None:
     with pytest.raises(HeliometerError) as caught:
         await projects.set_monitoring_level("f" * 32, "basic", "ann")
     assert caught.value.code is Code.NOT_FOUND
-    with sqlite3.connect(file_at(tmp_path)) as connection:
-        rows = connection.execute(
-            "SELECT actor, project_id, details FROM audit WHERE action = 'set monitoring level'"
-        ).fetchall()
-    assert rows == [("ann", SHOP.id, "premium")]
+    columns = (AuditRow.actor, AuditRow.project_id, AuditRow.details)
+    wanted = select(*columns).where(AuditRow.action == "set monitoring level")
+    async with database.read() as connection:
+        rows = (await connection.execute(wanted)).all()
+    assert [tuple(row) for row in rows] == [("ann", SHOP.id, "premium")]
 
 
-async def test_the_first_start_is_won_once(tmp_path: Path) -> None:
-    database = await Database.open(settings_at(tmp_path))
+async def test_lists_are_in_the_order_of_code_points(database: Database) -> None:
+    accounts = SqlAccountStore(database)
+    names = ["a-b", "ab", "a_c", "B", "é", "Zoo", "zoo", "10", "9"]
+    for i, name in enumerate(names):
+        await accounts.add_project(Project(f"{i:032}", name), 1, "test")
+    found = [project.name for project in await accounts.list_projects()]
+    assert found == sorted([*names, SHOP.name])
+
+
+async def test_a_name_is_taken_once(database: Database) -> None:
+    accounts = SqlAccountStore(database)
+
+    async def add(i: int) -> bool:
+        try:
+            await accounts.add_project(Project(f"{i:032}", "same"), 1, "test")
+        except HeliometerError as error:
+            assert error.code is Code.CONFLICT
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(*(add(i) for i in range(10)))) == [False] * 9 + [True]
+
+
+async def test_many_names_are_resolved_at_once(database: Database) -> None:
+    references = [f"{i:032}" for i in range(40_000)]
+    found = await SqlProjectStore(database).resolve([*references, SHOP.id, SHOP.name, "\0"])
+    assert set(found) == {SHOP.id, SHOP.name}
+
+
+async def test_the_first_start_is_won_once(settings: Settings) -> None:
+    database = await Database.open(settings)
     accounts = SqlAccountStore(database)
     won = await asyncio.gather(
         *(

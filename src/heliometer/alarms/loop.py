@@ -10,8 +10,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from heliometer.alarms.causes import Causes
 from heliometer.alarms.engine import CAUGHT_UP, Engine, Explanation, Need, Rules, Watched
@@ -19,10 +20,11 @@ from heliometer.alarms.replay import Replay, replay
 from heliometer.config import AlarmSettings
 from heliometer.expression import Expression, parse, subexpressions
 from heliometer.ingest.registry import Registry
-from heliometer.ingest.writer import Writer
-from heliometer.model.alarms import Alarm, AlarmStore, Outcome
+from heliometer.ingest.writer import Stored
+from heliometer.model.alarms import Alarm, AlarmStore, Outcome, Superseded
 from heliometer.model.errors import Code, HeliometerError, Invalid
 from heliometer.model.measurements import FUTURE_MS, Batch, MeasurementStore, Series
+from heliometer.model.projects import WHOLE, Share
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ PUNCTUAL_MS = 30_000
 was away, and nothing may be concluded from what did not arrive then."""
 STEP_MS = 60_000
 """The wall clock was set when it differs by more from the steady one."""
+AHEAD_MS = 300_000
+"""Another process, whose clock was ahead of this one, may have evaluated minutes to come."""
 LOOK_S = 5.0
 """Seconds between two looks at the clock, which may be set while the loop waits."""
 RETRY_S = 5.0
@@ -46,19 +50,27 @@ Clock = Callable[[], float]
 T = TypeVar("T")
 
 
+class Source(Protocol):
+    """What stores measurements (``ingest.writer.Writer``)."""
+
+    def listen(self, stored: Stored) -> None: ...
+    def quiet(self) -> AbstractAsyncContextManager[None]: ...
+
+
 class Evaluator:
-    """Watches all alarms. ``committed`` is called when transitions, and what they queue, are
+    """Watches all alarms of a share of the projects. ``committed`` is called when transitions, and what they queue, are
     durable."""
 
     def __init__(
         self,
         store: MeasurementStore,
         registry: Registry,
-        writer: Writer,
+        writer: Source,
         alarms: AlarmStore,
         settings: AlarmSettings,
         clock: Clock,
         *,
+        share: Share = WHOLE,
         committed: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         steady: Clock = time.monotonic,
@@ -67,6 +79,8 @@ class Evaluator:
         self._registry = registry
         self._writer = writer
         self._alarms = alarms
+        self._share = share
+        self._epoch = 0
         self._grace_ms = settings.grace * 1000
         self._rules = Rules(
             at_once=settings.at_once,
@@ -110,6 +124,11 @@ class Evaluator:
         age_ms = self.now_ms() - self._evaluated_ms
         return not self._failed and age_ms < 2 * MINUTE_MS + self._grace_ms + PUNCTUAL_MS
 
+    @property
+    def due_ms(self) -> int:
+        """When the next minute is to be evaluated."""
+        return self._evaluated_ms + MINUTE_MS + self._grace_ms
+
     async def ping(self) -> None:
         """For the health check: raise UNAVAILABLE unless alarms are evaluated in time."""
         if not self.is_punctual:
@@ -142,7 +161,9 @@ class Evaluator:
         """Commit what is decided, once, and let the threads end. ``run`` must have ended."""
         while not self._outcomes.empty():
             try:
-                await self._alarms.commit(self._outcomes.get_nowait())
+                await self._alarms.commit(self._outcomes.get_nowait(), self._share, self._epoch)
+            except Superseded:
+                break
             except HeliometerError as error:
                 log.error("a transition is left to the next start: %s", error.message)
                 break
@@ -161,8 +182,8 @@ class Evaluator:
                     await self._feed()
                     await self._add(wanted)
 
-    async def forget(self, alarm_ids: Iterable[str]) -> None:
-        """Watch these no longer."""
+    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
+        """Watch these alarms of a project no longer."""
         ids = list(alarm_ids)
         for alarm_id in ids:
             self._to_watch.pop(alarm_id, None)
@@ -171,7 +192,7 @@ class Evaluator:
             for alarm_id in ids:
                 self._watched.pop(alarm_id, None)
 
-    def minutes_kept(self, project_id: str) -> int:
+    async def minutes_kept(self, project_id: str) -> int:
         """Minutes of windows that are kept for a project's alarms."""
         return self._engine.minutes_kept(project_id)
 
@@ -218,7 +239,9 @@ class Evaluator:
     async def _load(self) -> None:
         """Build the engine from what is committed, and catch up on what was missed."""
         now = self.now_ms()
-        resumed = await self._alarms.resume(now - self._rules.flapping_span_s * 1000)
+        since = now - self._rules.flapping_span_s * 1000
+        resumed = await self._alarms.resume(since, self._share)
+        self._epoch = resumed.epoch
         self._engine = Engine(self._rules)
         self._drift_ms = now - self._steady() * 1000
         async with self._turn:
@@ -229,6 +252,8 @@ class Evaluator:
             if 0 < resumed.evaluated_ms < due:
                 self._evaluated_ms = max(resumed.evaluated_ms, due - CAUGHT_UP * MINUTE_MS)
                 self.missed += (self._evaluated_ms - resumed.evaluated_ms) // MINUTE_MS
+            elif due < resumed.evaluated_ms <= due + AHEAD_MS:
+                self._evaluated_ms = resumed.evaluated_ms
             evaluated = self._evaluated_ms
             await self._in_thread(lambda: self._engine.restore(resumed.checkpoint, evaluated))
         if len(self._engine):
@@ -374,7 +399,7 @@ class Evaluator:
         told = False
         while True:
             try:
-                left_out = await self._alarms.commit(outcome)
+                left_out = await self._alarms.commit(outcome, self._share, self._epoch)
                 break
             except HeliometerError as error:
                 if not told:
@@ -398,7 +423,7 @@ class Evaluator:
                 alarm = await self._alarms.get(known[0], alarm_id)
             except HeliometerError as error:
                 if error.code is Code.NOT_FOUND:
-                    await self.forget([alarm_id])
+                    await self.forget(known[0], [alarm_id])
                 continue
             if alarm.enabled:
                 await self.watch(alarm)

@@ -1,6 +1,6 @@
 """The feed: a project's metrics as AMQP messages, by a listener of our own or through a broker."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from heliometer.config import AmqpSettings
 from heliometer.feed.queues import Queues
@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from heliometer.feed.builtin import BuiltinFeed
     from heliometer.feed.rabbitmq import RabbitFeed
 
+Feed: TypeAlias = "BuiltinFeed | RabbitFeed"
+"""What serves endpoints from this process."""
 
-def load_feed(settings: AmqpSettings, queues: Queues) -> "BuiltinFeed | RabbitFeed":
+
+def load_feed(settings: AmqpSettings, queues: Queues) -> Feed:
     """What the settings name, imported only then."""
     if settings.backend == "rabbitmq":
         from heliometer.feed.rabbitmq import RabbitFeed

@@ -18,6 +18,17 @@ EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104
 PORT = 5672
 
 
+def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None = None) -> str:
+    """Where clients connect to; ``host`` is what the request for it was sent to."""
+    if settings.public_url:
+        return f"{settings.public_url.rstrip('/')}/{endpoint.vhost}"
+    own, own_port = parse_address(settings.listen) if settings.listen else ("127.0.0.1", PORT)
+    scheme = "amqps" if settings.tls_cert else "amqp"
+    name = host if own in EVERYWHERE else own
+    name = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{name}:{port or own_port}/{endpoint.vhost}"
+
+
 class BuiltinFeed:
     """Serves endpoints from this process."""
 
@@ -61,12 +72,7 @@ class BuiltinFeed:
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
         """Where clients connect to; ``host`` is what the request for it was sent to."""
-        if self._settings.public_url:
-            return f"{self._settings.public_url.rstrip('/')}/{endpoint.vhost}"
-        scheme = "amqps" if self._settings.tls_cert else "amqp"
-        name = host if self._host in EVERYWHERE else self._host
-        name = f"[{name}]" if ":" in name else name
-        return f"{scheme}://{name}:{self._listener.port or self._port}/{endpoint.vhost}"
+        return uri(self._settings, endpoint, host, self._listener.port)
 
     async def open(self, endpoint: Endpoint) -> None:
         """Let the endpoint's user in."""
@@ -83,6 +89,17 @@ class BuiltinFeed:
         self.broker.bar(endpoint)
         self.broker.expel(endpoint.project_id, "the endpoint was deleted")
         await self._queues.remove(endpoint.project_id)
+
+    def stored(self, project_id: str) -> None:
+        """What the database has of the project's endpoint has changed: it is known here."""
+
+    async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
+        """Serve a project's endpoint as another process has changed it."""
+        if before is not None and (now is None or now.id != before.id):
+            await self.close(before)
+            before = None
+        if now is not None:
+            await (self.open(now) if before is None else self.reset(now))
 
     def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""

@@ -146,6 +146,25 @@ class Queues:
             for passing in self._passing.get(chunk.project_id, ()):
                 passing.publish(chunk._replace(first=passing.next))
 
+    async def put(self, messages: Sequence[tuple[str, Sequence[bytes]]]) -> None:
+        """Messages that another process rendered, by project, in the order of arrival; on stable
+        storage and shown when it returns. Raises UNAVAILABLE."""
+        now = int(self._clock() * 1000)
+        next_: dict[str, int] = {}
+        chunks: list[Chunk] = []
+        for project_id, bodies in messages:
+            queue = self._queues.get(project_id)
+            if queue is None:
+                continue
+            for start in range(0, len(bodies), CHUNK):
+                first = next_.setdefault(project_id, queue.next)
+                some = bodies[start : start + CHUNK]
+                chunks.append(Chunk(project_id, first, now, some))
+                next_[project_id] = first + len(some)
+        if chunks:
+            await self._store.append(chunks)
+            self.publish(chunks)
+
     async def revoke(self, chunks: Sequence[Chunk]) -> None:
         """What was kept could not be stored: it never was."""
         try:

@@ -28,6 +28,17 @@ CONNECT_S = 10.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 30.0
 
 
+def uri(settings: AmqpSettings, endpoint: Endpoint) -> str:
+    """Where clients connect to."""
+    if settings.public_url:
+        return f"{settings.public_url.rstrip('/')}/{endpoint.vhost}"
+    broker = urlsplit(settings.url)
+    where = broker.netloc.rpartition("@")[2]
+    if broker.port is None:
+        where += ":5671" if broker.scheme == "amqps" else ":5672"
+    return f"{broker.scheme}://{where}/{endpoint.vhost}"
+
+
 class RabbitFeed:
     """Has RabbitMQ serve the endpoints; what it does not take waits in our queues."""
 
@@ -71,13 +82,7 @@ class RabbitFeed:
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
         """Where clients connect to."""
-        if self._settings.public_url:
-            return f"{self._settings.public_url.rstrip('/')}/{endpoint.vhost}"
-        broker = urlsplit(self._settings.url)
-        where = broker.netloc.rpartition("@")[2]
-        if broker.port is None:
-            where += ":5671" if broker.scheme == "amqps" else ":5672"
-        return f"{broker.scheme}://{where}/{endpoint.vhost}"
+        return uri(self._settings, endpoint)
 
     async def open(self, endpoint: Endpoint) -> None:
         """Make the endpoint's vhost, user, exchange and queue."""
@@ -104,6 +109,22 @@ class RabbitFeed:
         except HeliometerError as error:
             _tell(error)
             raise
+        await self._drop(endpoint)
+
+    def stored(self, project_id: str) -> None:
+        """What the database has of the project's endpoint has changed: it is known here."""
+
+    async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
+        """Serve a project's endpoint as another process has changed it: that one has told the
+        broker already."""
+        if before is not None and (now is None or now.id != before.id):
+            await self._drop(before)
+            before = None
+        if now is not None and before is None:
+            self._queues.add(now.project_id)
+            self._forward(now)
+
+    async def _drop(self, endpoint: Endpoint) -> None:
         self._pending.pop(endpoint.project_id, None)
         forwarder = self._forwarders.pop(endpoint.project_id, None)
         if forwarder is not None:

@@ -25,7 +25,7 @@ access_log = logging.getLogger("heliometer.access")
 
 SLOW_S = 1.0
 """A request that takes longer is logged as a problem."""
-TOKEN_LENGTH = 4096
+TOKEN_LENGTH = 8192
 HEADER_BYTES = 65_536
 UNREAD_BODY_BYTES = 65_536
 """After a refusal, an unread body larger than this is not waited for: the connection closes."""

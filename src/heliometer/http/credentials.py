@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from heliometer.model.errors import Code, HeliometerError
 
-LENGTH = 4096
+LENGTH = 8192
 
 
 class Password(NamedTuple):

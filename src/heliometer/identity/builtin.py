@@ -6,16 +6,16 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from collections.abc import Callable
 
 from heliometer.config import Settings
 from heliometer.identity.cache import Known, TokenCache
 from heliometer.identity.directory import Directory
+from heliometer.identity.gate import Gate
 from heliometer.identity.passwords import Passwords
+from heliometer.identity.shared import Shared
+from heliometer.identity.signing import Issued, unauthenticated
 from heliometer.identity.standing import Standing, StandingTokens
-from heliometer.identity.throttle import Attempt, Throttle
 from heliometer.model.accounts import (
     NAME_LENGTH,
     AccountStore,
@@ -37,19 +37,10 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 PURGE_ROWS = 5_000
 """Expired tokens that one transaction removes, so that others need not wait long."""
 LOOKUP_S = 10.0
-REFUSED_S = 30.0
-"""How long a sender with a right password and a wrong project is refused without looking again."""
-
-
-class Issued(NamedTuple):
-    """A new token, and what it stands for. The token itself is kept nowhere."""
-
-    secret: str
-    owner: TokenOwner
 
 
 class BuiltinIdentity(Directory):
-    """A directory that signs its users in; implements ``model.identity.Authenticator``.
+    """A directory that signs its users in; implements ``identity.signing.Identity``.
 
     ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds. Users and
     projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.
@@ -68,11 +59,10 @@ class BuiltinIdentity(Directory):
         super().__init__(accounts, passwords or Passwords(), clock)
         self._tokens = tokens
         self._lifetime_ms = settings.identity.token_lifetime * 1000
-        self._throttle = Throttle(settings.limits.sign_in_failures, monotonic)
-        self._settled = asyncio.Event()
+        self._gate = Gate(settings.limits.sign_in_failures, monotonic)
         self._cache = TokenCache(monotonic)
-        self._lookups: dict[bytes, asyncio.Task[Known]] = {}
-        self._standing = StandingTokens()
+        self._lookups: Shared[bytes, Known] = Shared()
+        self._standing = StandingTokens(monotonic)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -83,7 +73,9 @@ class BuiltinIdentity(Directory):
         digest = _digest(token)
         if digest is None:
             raise unauthenticated()
-        known = self._cache.get(digest) or await self._look_up(digest)
+        known = self._cache.get(digest) or await self._lookups.of(
+            digest, lambda: self._read(digest)
+        )
         if known.caller is None or self._clock() >= known.expires_at:
             raise unauthenticated()
         return known.caller
@@ -113,7 +105,7 @@ class BuiltinIdentity(Directory):
         found = await self._accounts.find_user(normalized(user))
         # By id, so that guessing by name and by id draw on one budget.
         subject = found.id if found else f"?{user[:NAME_LENGTH]}"
-        async with self._admitted(subject, address or "") as attempt:
+        async with self._gate.admitted(subject, address or "") as attempt:
             right = await self._passwords.verify(found.password_hash if found else None, password)
             if found is None or not right or not found.enabled:
                 log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
@@ -130,31 +122,11 @@ class BuiltinIdentity(Directory):
         The password is verified once; what it was good for is a token like any other, which
         passwords, users and grants that change make void. Raises as ``authenticate_password``.
         """
-        with self._standing.of(user, password, project or "") as standing:
-            caller = await self._standing_caller(standing)
-            if caller is not None:
-                return caller
-            async with standing.lock:  # of those who wait, one is verified for all
-                caller = await self._standing_caller(standing)
-                if caller is None:
-                    standing.token = ""
-                    standing.token = await self._sign_in_basic(
-                        standing, user, password, address, project
-                    )
-                    caller = await self.authenticate(standing.token)
-                return caller
-
-    async def _standing_caller(self, standing: Standing) -> Caller | None:
-        if standing.refusal is not None and self._cache.now() < standing.refused_until:
-            raise unauthenticated(standing.refusal)
-        if not standing.token:
-            return None
-        try:
-            return await self.authenticate(standing.token)
-        except HeliometerError as error:
-            if error.code is not Code.UNAUTHENTICATED:
-                raise
-            return None
+        return await self._standing.caller(
+            (user, password, project or ""),
+            self.authenticate,
+            lambda standing: self._sign_in_basic(standing, user, password, address, project),
+        )
 
     async def _sign_in_basic(
         self,
@@ -183,8 +155,7 @@ class BuiltinIdentity(Directory):
                 membership = await self._membership(found, project)
         except HeliometerError as error:
             # The password is right and stays so: it need not be hashed for each of its requests.
-            standing.refusal = error.message
-            standing.refused_until = self._cache.now() + REFUSED_S
+            standing.refuse(error.message)
             raise
         issued = await self._issue(found, membership, ("password",), password_hash=True)
         return issued.secret
@@ -198,6 +169,10 @@ class BuiltinIdentity(Directory):
         membership = await self._membership(owner.user, project)
         methods = tuple(dict.fromkeys((*owner.token.methods, "token")))
         return await self._issue(owner.user, membership, methods, parent=owner.token)
+
+    async def memberships(self, token: str) -> list[Membership]:
+        """The enabled projects of the token's user, by name; raise UNAUTHENTICATED."""
+        return await self.list_memberships((await self.authenticate(token)).user_id)
 
     async def revoke(self, token: str) -> None:
         """End a token: at once in this process, within 60 s in others."""
@@ -225,20 +200,6 @@ class BuiltinIdentity(Directory):
     def _revoked(self) -> None:
         self._cache.revoke()
 
-    async def _look_up(self, digest: bytes) -> Known:
-        """Ask the store, once for all who want to know the same."""
-        task = self._lookups.get(digest)
-        if task is None:
-            task = self._lookups[digest] = asyncio.create_task(self._read(digest))
-            task.add_done_callback(lambda done: self._looked_up(digest, done))
-        # One caller that goes away must not take the answer from the others.
-        return await asyncio.shield(task)
-
-    def _looked_up(self, digest: bytes, task: asyncio.Task[Known]) -> None:
-        del self._lookups[digest]
-        if not task.cancelled():
-            task.exception()  # Seen, though everyone who waited may have gone.
-
     async def _read(self, digest: bytes) -> Known:
         while True:
             generation, asked_at = self._cache.generation, self._cache.now()
@@ -255,21 +216,6 @@ class BuiltinIdentity(Directory):
         known = Known(None, 0.0) if owner is None else _known(owner)
         self._cache.put(digest, asked_at, known)
         return known
-
-    @asynccontextmanager
-    async def _admitted(self, user: str, address: str) -> AsyncIterator[Attempt]:
-        while (attempt := self._throttle.begin(user, address)) is None:
-            await self._settled.wait()
-        try:
-            yield attempt
-        except HeliometerError as error:
-            if error.code is Code.UNAVAILABLE:
-                attempt.withdrawn()
-            raise
-        finally:
-            attempt.failed()  # Unless it was settled before.
-            self._settled.set()  # Whoever waits looks again; the next wait for the next event.
-            self._settled = asyncio.Event()
 
     async def _issue(
         self,
@@ -310,14 +256,6 @@ class BuiltinIdentity(Directory):
         raise unauthenticated(
             f"User {user.name} does not belong to a project {project[:NAME_LENGTH]!r}."
         )
-
-
-def unauthenticated(message: str = "") -> HeliometerError:
-    """The refusal of a token or password, which does not tell what was wrong with it."""
-    return HeliometerError(
-        Code.UNAUTHENTICATED,
-        message or "The request you have made requires authentication.",
-    )
 
 
 def _known(owner: TokenOwner) -> Known:

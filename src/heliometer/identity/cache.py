@@ -23,10 +23,13 @@ class TokenCache:
     """A bounded memory, by the token's digest. Bad tokens have a room of their own, so that
     guessing at tokens does not push the good ones out."""
 
-    def __init__(self, monotonic: Callable[[], float], size: int = SIZE) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float], size: int = SIZE, fresh_s: float = FRESH_S
+    ) -> None:
         # Not the wall clock: when that is set back, answers must not live on.
         self._monotonic = monotonic
         self._size = size
+        self._fresh_s = fresh_s
         self._good: dict[bytes, tuple[float, Known]] = {}
         self._bad: dict[bytes, tuple[float, Known]] = {}
         self.generation = 0
@@ -39,7 +42,7 @@ class TokenCache:
     def get(self, digest: bytes) -> Known | None:
         """A fresh answer, if there is one."""
         found = self._good.get(digest) or self._bad.get(digest)
-        if found is None or self._monotonic() - found[0] >= FRESH_S:
+        if found is None or self._monotonic() - found[0] >= self._fresh_s:
             return None
         return found[1]
 

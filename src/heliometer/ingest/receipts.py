@@ -34,18 +34,10 @@ class Receipts:
         if not 1 <= len(given) <= KEY_LENGTH or not given.isprintable():
             raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
         name = (receipt.project_id, receipt.key)
-        before = self._taken.get(name)
-        while before is not None and receipt.at_ms < before.ends_ms:
-            if before.fingerprint != receipt.fingerprint:
-                raise HeliometerError(
-                    Code.INVALID,
-                    "Idempotency-Key: this key was used in the last 24 hours with another body.",
-                    details="Use a new key for each request; repeat one only to retry.",
-                )
+        while (before := self._find(receipt)) is not None:
             if before.under_way is None:
                 return
             await asyncio.wait({before.under_way})
-            before = self._taken.get(name)
         under_way = asyncio.get_running_loop().create_future()
         taken = self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms, under_way)
 
@@ -61,6 +53,27 @@ class Receipts:
 
         # Whoever asked may go away; whether the receipt was stored must be known all the same.
         await asyncio.shield(asyncio.create_task(run()))
+
+    def known(self, receipt: Receipt) -> bool:
+        """Whether its key was taken. Raises INVALID when that was with another body."""
+        return self._find(receipt) is not None
+
+    def remember(self, receipt: Receipt) -> None:
+        """Its key is taken now."""
+        name = (receipt.project_id, receipt.key)
+        self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms)
+
+    def _find(self, receipt: Receipt) -> _Taken | None:
+        before = self._taken.get((receipt.project_id, receipt.key))
+        if before is None or receipt.at_ms >= before.ends_ms:
+            return None
+        if before.fingerprint != receipt.fingerprint:
+            raise HeliometerError(
+                Code.INVALID,
+                "Idempotency-Key: this key was used in the last 24 hours with another body.",
+                details="Use a new key for each request; repeat one only to retry.",
+            )
+        return before
 
     def forget(self, now_ms: int) -> None:
         """Drop keys that are remembered no longer."""

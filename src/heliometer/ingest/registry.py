@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from heliometer.ingest.shared import SharedIds
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Dimensions, Series
 
@@ -102,14 +103,22 @@ class Registry:
     after it: ``unsaved`` names those still to be written.
     """
 
-    def __init__(self, series: Iterable[Series], limit: int) -> None:
+    def __init__(
+        self, series: Iterable[Series], limit: int, shared: SharedIds | None = None
+    ) -> None:
+        """``shared``: where the ids are told that other processes know series by."""
         self._limit = limit
+        self._shared = shared
         self._series: dict[int, Series] = {}
         self._projects: dict[str, ProjectSeries] = {}
         self._unsaved: dict[int, Series] = {}
-        for each in series:
-            self._add(each)
-        self._next = max(self._series, default=0) + 1
+        self._next = 1
+        if shared is None:
+            for each in series:
+                self._add(each)
+            self._next = max(self._series, default=0) + 1
+        else:
+            self.adopt(series)
 
     def __len__(self) -> int:
         return len(self._series)
@@ -155,6 +164,20 @@ class Registry:
             ids[name] = series.id
         return ids
 
+    def adopt(self, series: Iterable[Series], *, saved: bool = True) -> list[Series]:
+        """Take in what another process made, under numbers of our own; those that were not known
+        yet. ``saved``: the store has them."""
+        new: list[Series] = []
+        for each in series:
+            if self.project(each.project_id).get(Name(each.namespace, each.dimensions)) is None:
+                known = each._replace(id=self._next)
+                self._next += 1
+                self._add(known)
+                new.append(known)
+                if not saved:
+                    self._unsaved[known.id] = known
+        return new
+
     def select(
         self, project_id: str, namespace: str, dimensions: Mapping[str, str]
     ) -> list[Series]:
@@ -183,3 +206,5 @@ class Registry:
     def _add(self, series: Series) -> None:
         self._series[series.id] = series
         self.project(series.project_id).add(series)
+        if self._shared is not None:
+            self._shared.add(series)

@@ -27,6 +27,19 @@ Stored = Callable[[Batch, Sequence[Series]], None]
 are new with them."""
 
 
+class Writing(Protocol):
+    """Brings measurements to where they are safe."""
+
+    @property
+    def pending(self) -> int:
+        """Measurements that wait or are being stored."""
+        ...
+
+    async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
+        """Return when the batch, and its receipt, are on stable storage. Raises UNAVAILABLE."""
+        ...
+
+
 class Feeding(Protocol):
     """Takes what others subscribed to, so that it flows exactly when it is stored."""
 
@@ -158,7 +171,7 @@ class Writer:
         except Exception as error:
             for _, _, done in group:
                 if not done.done():
-                    done.set_exception(_for_each(error))
+                    done.set_exception(for_each(error))
                     done.exception()  # whoever waited may be gone: that is not an error of ours
         else:
             for _, _, done in group:
@@ -186,7 +199,7 @@ class Writer:
         return kept
 
 
-def _for_each(error: Exception) -> Exception:
+def for_each(error: Exception) -> Exception:
     """An exception of its own for each waiter: raising one object in many tasks would grow its
     traceback with each."""
     if isinstance(error, HeliometerError):

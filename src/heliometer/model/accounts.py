@@ -119,6 +119,24 @@ class AccountStore(Protocol):
         ...
 
 
+class ProjectMirror(Protocol):
+    """Keeps projects that live elsewhere, so that alarms and the like can refer to them.
+
+    Every method raises UNAVAILABLE when the store cannot answer.
+    """
+
+    async def named(self, name: str) -> Project | None:
+        """The project that was last known by this name."""
+        ...
+
+    async def keep(self, project: Project) -> None:
+        """Add the project unless it is disabled, or change what is known of it.
+
+        Another one of that name had it before: it gets a name made of its id.
+        """
+        ...
+
+
 class TokenStore(Protocol):
     """Keeps tokens. Every method raises UNAVAILABLE when the store cannot answer."""
 

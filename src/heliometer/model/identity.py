@@ -47,6 +47,12 @@ class Caller:
                 "The token is not scoped to a project.",
                 details="Name a project when signing in (v2.0: tenantName; v3: scope).",
             )
+        if not self.permissions:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                f"None of your roles in project {self.project_name} counts here.",
+                details="Ask the operator which roles do.",
+            )
         if permission not in self.permissions:
             raise HeliometerError(
                 Code.FORBIDDEN,
@@ -59,6 +65,21 @@ class Caller:
 def roles_with(permission: Permission) -> list[str]:
     """The names of the roles that allow ``permission``."""
     return [name for name, permissions in ROLES.items() if permission in permissions]
+
+
+def read_roles(text: str) -> dict[str, str]:
+    """``THEIRS=OURS,…`` as a mapping; raise ValueError that says what is wrong."""
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        theirs, sign, ours = (each.strip() for each in part.partition("="))
+        if not (theirs and sign and ours):
+            raise ValueError(f"{part.strip()[:64]!r} is not KEYSTONE=HERE, such as member=member")
+        if ours not in ROLES:
+            raise ValueError(f"{ours[:64]!r} is no role here; allowed: {', '.join(ROLES)}")
+        if theirs.casefold() in pairs:
+            raise ValueError(f"{theirs[:64]!r} is given twice")
+        pairs[theirs.casefold()] = ours
+    return pairs
 
 
 class Authenticator(Protocol):

@@ -24,8 +24,9 @@ class Share(NamedTuple):
     """From 0."""
     of: int
 
-    def __contains__(self, project_id: object) -> bool:
-        return self.of == 1 or part_of(str(project_id), self.of) == self.number
+    def holds(self, project_id: str) -> bool:
+        """Whether a project belongs to it."""
+        return self.of == 1 or part_of(project_id, self.of) == self.number
 
 
 WHOLE = Share(0, 1)

@@ -39,6 +39,13 @@ class Figures:
             "heliometer_commit_duration_seconds", "Time of one durable commit.",
             buckets=_LATENCIES, registry=r,
         )  # fmt: skip
+        self.handovers = Histogram(
+            "heliometer_handover_duration_seconds", "From a message to RabbitMQ until it is stored.",
+            buckets=_LATENCIES, registry=r,
+        )  # fmt: skip
+        self.accepted = Counter(
+            "heliometer_measurements_accepted", "Measurements handed over safely.", registry=r
+        )
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
         """A gauge that is read whenever the figures are asked for."""
@@ -48,6 +55,11 @@ class Figures:
         """Count one durable commit."""
         self.measurements.inc(measurements)
         self.commits.observe(seconds)
+
+    def handed_over(self, measurements: int, seconds: float) -> None:
+        """Count one message that is safe with others."""
+        self.accepted.inc(measurements)
+        self.handovers.observe(seconds)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text form."""

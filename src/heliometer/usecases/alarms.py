@@ -38,9 +38,9 @@ EVALUATIONS = 200_000
 class Watching(Protocol):
     """What watches alarms (``alarms.loop.Evaluator``)."""
 
-    def minutes_kept(self, project_id: str) -> int: ...
+    async def minutes_kept(self, project_id: str) -> int: ...
     async def watch(self, alarm: Alarm) -> None: ...
-    async def forget(self, alarm_ids: Iterable[str]) -> None: ...
+    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None: ...
     async def explain(self, alarm: Alarm) -> Explanation: ...
     async def dry_run(
         self, project_id: str, expression: Expression, start_ms: int, end_ms: int
@@ -109,7 +109,7 @@ class Alarms:
             str(uuid.uuid4()), caller.project_id, "", "", "", now, now, state_since_ms=now
         )
         alarm = _changed(blank, wanted)
-        self._check_windows(alarm)
+        await self._check_windows(alarm)
         await self._store.create(alarm, caller.user_name, self._limits.alarms_per_project)
         await self._watch(alarm)
         return alarm
@@ -131,10 +131,10 @@ class Alarms:
         if wanted.rule is None and alarm.expression != old.expression:
             alarm = replace(alarm, rule="")
         if alarm.expression != old.expression:
-            self._check_windows(alarm)
+            await self._check_windows(alarm)
         await self._store.update(alarm, caller.user_name)
         if not alarm.enabled:
-            await self._watching.forget([alarm.id])
+            await self._watching.forget(caller.project_id, [alarm.id])
         elif not old.enabled or alarm.expression != old.expression:
             # Its state may have changed since it was read.
             await self._watch(await self._store.get(caller.project_id, alarm_id))
@@ -156,7 +156,7 @@ class Alarms:
     async def delete(self, caller: Caller, alarm_id: str) -> None:
         """Remove an alarm with its history; what waits to be sent about it is dropped."""
         await self._store.delete(caller.project_id, alarm_id, caller.user_name)
-        await self._watching.forget([alarm_id])
+        await self._watching.forget(caller.project_id, [alarm_id])
 
     async def history(
         self, caller: Caller, alarm_id: str | None, before_id: int | None, limit: int
@@ -228,9 +228,9 @@ class Alarms:
             raise Malformed(f"start_time: a dry run covers at most {DRY_RUN_DAYS} days.")
         return start_ms, end
 
-    def _check_windows(self, alarm: Alarm) -> None:
+    async def _check_windows(self, alarm: Alarm) -> None:
         """Long periods take memory: a project has only so much."""
-        kept = self._watching.minutes_kept(alarm.project_id)
+        kept = await self._watching.minutes_kept(alarm.project_id)
         more = sum(depth_of(part) for part in subexpressions(parse(alarm.expression)))
         if kept + more > self._limits.alarm_minutes_per_project:
             raise HeliometerError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from heliometer.config import LimitSettings
 from heliometer.ingest.registry import Name, Registry
-from heliometer.ingest.writer import Writer
+from heliometer.ingest.writer import Writing
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import (
@@ -113,7 +113,7 @@ class Meters:
         self,
         store: MeterStore,
         registry: Registry,
-        writer: Writer,
+        writer: Writing,
         projects: ProjectStore,
         limits: LimitSettings,
         clock: Callable[[], float],

@@ -12,7 +12,7 @@ import numpy as np
 from heliometer.config import LimitSettings
 from heliometer.ingest.receipts import Receipts
 from heliometer.ingest.registry import Name, ProjectSeries, Registry
-from heliometer.ingest.writer import Writer
+from heliometer.ingest.writer import Writing
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.identity import Caller, Permission
 from heliometer.model.measurements import (
@@ -109,7 +109,7 @@ class Metrics:
         self,
         store: MeasurementStore,
         registry: Registry,
-        writer: Writer,
+        writer: Writing,
         receipts: Receipts,
         projects: ProjectStore,
         limits: LimitSettings,

@@ -33,6 +33,10 @@ class Streaming(Protocol):
         """Cut its connections, and remove its queue."""
         ...
 
+    def stored(self, project_id: str) -> None:
+        """What the database has of the project's endpoint has changed."""
+        ...
+
     def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
         ...
@@ -90,6 +94,7 @@ class Streams:
             except HeliometerError:
                 await self._store.delete_endpoint(caller.project_id, endpoint.id, caller.user_name)
                 raise
+            self._streaming.stored(caller.project_id)
         return endpoint, password
 
     async def list_endpoints(self, caller: Caller) -> list[Endpoint]:
@@ -110,6 +115,7 @@ class Streams:
             await self._store.set_password(
                 caller.project_id, endpoint_id, endpoint.password_hash, caller.user_name
             )
+            self._streaming.stored(caller.project_id)
         return password
 
     async def delete_endpoint(self, caller: Caller, endpoint_id: str) -> None:
@@ -119,6 +125,7 @@ class Streams:
             subscriptions = await self._store.list_subscriptions(caller.project_id)
             await self._streaming.close(endpoint)
             await self._store.delete_endpoint(caller.project_id, endpoint_id, caller.user_name)
+            self._streaming.stored(caller.project_id)
             for subscription in subscriptions:
                 self._streaming.unsubscribe(subscription)
 

@@ -231,7 +231,7 @@ async def test_an_alarm_that_is_forgotten_changes_no_more(world: World) -> None:
     await world.start()
     alarm = await world.alarm("max(ns) > 5")
     assert world.evaluator is not None
-    await world.evaluator.forget([alarm.id])
+    await world.evaluator.forget(alarm.project_id, [alarm.id])
     await world.measure(10)
     await world.wait(60)
     assert await world.changes(alarm) == []

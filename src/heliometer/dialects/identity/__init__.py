@@ -1,14 +1,21 @@
 """Identity, compatible with Keystone's v2.0 and v3 as far as signing in needs it."""
 
 from heliometer.config import Settings
-from heliometer.dialects.identity import v2_0, v3, versions
+from heliometer.dialects.identity import v2_0, v3, v3_keystone, versions
 from heliometer.dialects.identity.faults import render_fault
 from heliometer.http.operation import Dialect
 from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.keystone import KeystoneIdentity
 
 
-def dialects(identity: BuiltinIdentity, settings: Settings) -> tuple[Dialect, ...]:
+def dialects(
+    identity: BuiltinIdentity | KeystoneIdentity, settings: Settings
+) -> tuple[Dialect, ...]:
     """Both versions, and the list of them at ``/identity``."""
+    if isinstance(identity, KeystoneIdentity):
+        version_3 = v3_keystone.dialect(identity, settings)
+    else:
+        version_3 = v3.dialect(identity, settings)
     root = Dialect(
         name="identity",
         title="Identity versions (Keystone-compatible)",
@@ -16,4 +23,4 @@ def dialects(identity: BuiltinIdentity, settings: Settings) -> tuple[Dialect, ..
         operations=(versions.version_list(),),
         render_fault=render_fault,
     )
-    return (root, v2_0.dialect(identity, settings), v3.dialect(identity, settings))
+    return (root, v2_0.dialect(identity, settings), version_3)

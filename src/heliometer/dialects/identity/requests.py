@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call
-from heliometer.identity.builtin import BuiltinIdentity, unauthenticated
+from heliometer.identity.signing import Identity, unauthenticated
 from heliometer.model.accounts import TokenOwner
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Caller, Permission
@@ -38,12 +38,12 @@ def address(call: Call) -> str | None:
     return call.request.client.host if call.request.client else None
 
 
-async def signed_in(identity: BuiltinIdentity, call: Call) -> Caller:
+async def signed_in(identity: Identity, call: Call) -> Caller:
     """Who calls, by X-Auth-Token; raise UNAUTHENTICATED."""
     return await identity.authenticate(header(call, "x-auth-token"))
 
 
-async def subject(identity: BuiltinIdentity, call: Call, token: str) -> TokenOwner:
+async def subject(identity: Identity, call: Call, token: str) -> TokenOwner:
     """What the token that a request is about stands for.
 
     Raises UNAUTHENTICATED when the caller's own token is no good, NOT_FOUND when the other is

@@ -9,9 +9,9 @@ from heliometer.config import Settings
 from heliometer.dialects.identity import versions
 from heliometer.dialects.identity.catalog import catalog_v2
 from heliometer.dialects.identity.faults import challenged, render_fault, reply
-from heliometer.dialects.identity.requests import address, iso, read, signed_in, subject
+from heliometer.dialects.identity.requests import address, header, iso, read, subject
 from heliometer.http.operation import Call, Dialect, Operation
-from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.signing import Identity
 from heliometer.model.accounts import Project, TokenOwner
 from heliometer.model.errors import Malformed
 
@@ -48,8 +48,8 @@ class SignIn(Struct):
     auth: Auth
 
 
-def dialect(identity: BuiltinIdentity, settings: Settings) -> Dialect:
-    """Identity v2.0 over the built-in identity."""
+def dialect(identity: Identity, settings: Settings) -> Dialect:
+    """Identity v2.0 over any identity."""
     handlers = _Handlers(identity, settings.identity.region)
 
     def operation(
@@ -91,7 +91,7 @@ def dialect(identity: BuiltinIdentity, settings: Settings) -> Dialect:
 
 
 class _Handlers:
-    def __init__(self, identity: BuiltinIdentity, region: str) -> None:
+    def __init__(self, identity: Identity, region: str) -> None:
         self._identity = identity
         self._region = region
 
@@ -134,8 +134,8 @@ class _Handlers:
         return reply(status=204, vary=True)
 
     async def tenants(self, call: Call) -> Response:
-        caller = await signed_in(self._identity, call)
-        projects = [m.project for m in await self._identity.list_memberships(caller.user_id)]
+        memberships = await self._identity.memberships(header(call, "x-auth-token"))
+        projects = [membership.project for membership in memberships]
         body = {"tenants": [_tenant(p) for p in projects], "tenants_links": []}
         return reply(body, vary=True)
 
@@ -151,7 +151,7 @@ class _Handlers:
         if owner.membership is not None:
             project = owner.membership.project
             token["tenant"] = _tenant(project)
-            roles = [{"name": owner.membership.role}]
+            roles = [{"name": owner.membership.role}] if owner.membership.role else []
             catalog = catalog_v2(call.base_url, self._region, project.id)
         user = {
             "id": owner.user.id,

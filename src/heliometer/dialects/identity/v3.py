@@ -1,6 +1,6 @@
 """Identity v3, as far as signing in needs it (Keystone v3, "Authentication and tokens")."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.responses import Response
 
@@ -20,7 +20,8 @@ from heliometer.dialects.identity.requests import (
 )
 from heliometer.dialects.identity.v3_body import DOMAIN, SignIn, project_of, user_of
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
-from heliometer.identity.builtin import BuiltinIdentity, Issued
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.signing import Issued
 from heliometer.model.accounts import Project, TokenOwner
 from heliometer.model.errors import Code, HeliometerError, Malformed
 
@@ -40,9 +41,25 @@ SUBJECT = Parameter("X-Subject-Token", "The token that is meant.", required=True
 NO_CATALOG = Parameter("nocatalog", "Leave the catalog out.")
 
 
+class Handlers(Protocol):
+    """Who answers the operations of v3."""
+
+    async def sign_in(self, call: Call) -> Response: ...
+    async def validate(self, call: Call) -> Response: ...
+    async def check(self, call: Call) -> Response: ...
+    async def revoke(self, call: Call) -> Response: ...
+    async def projects(self, call: Call) -> Response: ...
+    async def catalog(self, call: Call) -> Response: ...
+    async def domains(self, call: Call) -> Response: ...
+
+
 def dialect(identity: BuiltinIdentity, settings: Settings) -> Dialect:
     """Identity v3 over the built-in identity."""
-    handlers = _Handlers(identity, settings.identity.region)
+    return dialect_of(_Handlers(identity, settings.identity.region), SignIn)
+
+
+def dialect_of(handlers: Handlers, sign_in: type[Any]) -> Dialect:
+    """Identity v3, whoever answers; ``sign_in`` is the body of a sign-in."""
 
     def operation(
         method: str, path: str, summary: str, handler: Any, *faults: int, **more: Any
@@ -66,7 +83,7 @@ def dialect(identity: BuiltinIdentity, settings: Settings) -> Dialect:
                 *(400, 401, 429),
                 success=201,
                 parameters=(NO_CATALOG,),
-                body=SignIn,
+                body=sign_in,
                 example=EXAMPLE,
             ),
             operation(

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from heliometer.identity.builtin import unauthenticated
+from heliometer.identity.signing import unauthenticated
 from heliometer.model.errors import Malformed
 
 DOMAIN = {"id": "default", "name": "Default"}

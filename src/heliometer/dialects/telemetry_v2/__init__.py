@@ -24,6 +24,28 @@ def dialect(
 ) -> Dialect:
     """The dialect over these use cases."""
 
+    return Dialect(
+        "telemetry-v2",
+        "Telemetry v2",
+        "/v2",
+        (
+            *_health(health),
+            *meter_operations.operations(meters),
+            *sample_operations.operations(samples),
+            *alarm_operations.operations(alarms, notifications, meters),
+        ),
+        wire.render_fault,
+        # eclsdk joins its paths to the endpoint of the catalog, which has no version.
+        aliases=("",),
+    )  # fmt: skip
+
+
+def health_dialect(health: Health) -> Dialect:
+    """The health check alone, for processes that serve nothing else."""
+    return Dialect("telemetry-v2", "Health", "/v2", _health(health), wire.render_fault)
+
+
+def _health(health: Health) -> tuple[Operation, ...]:
     async def alive(_: Call) -> Response:
         return Response(status_code=204)
 
@@ -35,20 +57,9 @@ def dialect(
         error = {"code": 503, "message": f"Failed: {names}.", "title": "Service Unavailable"}
         return wire.reply({"error": error, "failed": failed}, 503)
 
-    return Dialect(
-        "telemetry-v2",
-        "Telemetry v2",
-        "/v2",
-        (
-            Operation("HEAD", "/health", "Check that the API runs", "Health Check API", alive,
-                      success=204),
-            Operation("GET", "/health", "Check the API and its back-ends", "Health Check API",
-                      healthy, faults=(503,)),
-            *meter_operations.operations(meters),
-            *sample_operations.operations(samples),
-            *alarm_operations.operations(alarms, notifications, meters),
-        ),
-        wire.render_fault,
-        # eclsdk joins its paths to the endpoint of the catalog, which has no version.
-        aliases=("",),
+    return (
+        Operation("HEAD", "/health", "Check that the API runs", "Health Check API", alive,
+                  success=204),
+        Operation("GET", "/health", "Check the API and its back-ends", "Health Check API",
+                  healthy, faults=(503,)),
     )  # fmt: skip

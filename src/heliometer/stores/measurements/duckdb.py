@@ -31,6 +31,7 @@ from heliometer.stores.measurements import catalog, sql
 from heliometer.stores.measurements.catalog import DAY_MS, Sources, WrongFormat
 from heliometer.stores.measurements.database import Database
 from heliometer.stores.measurements.maintenance import Maintenance, Snapshot
+from heliometer.stores.measurements.unusable import StoreUnusable as StoreUnusable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -51,10 +52,6 @@ _NOT_OF_FILES = (
     duckdb.OutOfMemoryException,
 )
 """Errors that a damaged partition does not cause."""
-
-
-class StoreUnusable(Exception):
-    """The store cannot be opened. The message says why and what to do."""
 
 
 class DuckDBStore:

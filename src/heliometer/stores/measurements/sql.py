@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from heliometer.model.measurements import Aggregation
 from heliometer.model.statistics import AGGREGATES
 from heliometer.stores.measurements.catalog import Sources
+from heliometer.stores.measurements.selection import matching
 
 # Names, ids and numbers below come from this program alone, never from a request.
 # ruff: noqa: S608
@@ -81,12 +82,7 @@ def _rows(
 ) -> str:
     if not series:
         return _union(Sources(), path_of, "true")
-    low, high = min(series), max(series)
-    # The range lets DuckDB skip row groups; where the ids have no gap it says it all.
-    condition = f"series BETWEEN {low} AND {high} AND ts >= {start_ms} AND ts < {end_ms}"
-    if high - low + 1 != len(set(series)):
-        condition += f" AND series IN ({', '.join(map(str, series))})"
-    return _union(sources, path_of, condition)
+    return _union(sources, path_of, matching(series, start_ms, end_ms))
 
 
 def _union(sources: Sources, path_of: PathOf, condition: str) -> str:

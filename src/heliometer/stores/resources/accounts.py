@@ -2,18 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import Select, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.model.accounts import Membership, Project, User, is_id
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.stores.resources.database import Database, record
+from heliometer.stores.resources.races import lock_service, rerun, upsert
 from heliometer.stores.resources.tables import GrantRow, ProjectRow, TokenRow, UserRow
 
 PROJECT = (ProjectRow.id, ProjectRow.name, ProjectRow.enabled)
 USER = (UserRow.id, UserRow.name, UserRow.password_hash, UserRow.enabled)
+
+FIRST_START = 0x68656C6902
+"""What PostgreSQL knows the making of the first project by."""
 
 
 class SqlAccountStore:
@@ -22,9 +25,11 @@ class SqlAccountStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @rerun
     async def add_first(self, project: Project, user: User, role: str, at: int) -> bool:
         """Add both and the membership if there is neither a project nor a user yet."""
         async with self._database.write() as connection:
+            await lock_service(connection, FIRST_START)
             for column in (ProjectRow.id, UserRow.id):
                 if (await connection.execute(select(column).limit(1))).first() is not None:
                     return False
@@ -51,6 +56,7 @@ class SqlAccountStore:
         rows = await self._rows(select(*PROJECT).order_by(ProjectRow.name))
         return [Project(*row) for row in rows]
 
+    @rerun
     async def add_user(self, user: User, project: Project, role: str, at: int, by: str) -> None:
         """Add a user as a member of a project; raise CONFLICT when the name is taken."""
         async with self._database.write() as connection:
@@ -68,6 +74,7 @@ class SqlAccountStore:
         """Every user, by name."""
         return [User(*row) for row in await self._rows(select(*USER).order_by(UserRow.name))]
 
+    @rerun
     async def set_role(self, user: User, project: Project, role: str, at: int, by: str) -> None:
         """Make the user a member of the project, or change as what."""
         async with self._database.write() as connection:
@@ -87,6 +94,7 @@ class SqlAccountStore:
             for id_, name, enabled, role in await self._rows(wanted)
         ]
 
+    @rerun
     async def set_password_hash(self, user: User, password_hash: str, at: int, by: str) -> None:
         """Change the password and revoke the user's tokens."""
         change = update(UserRow).where(UserRow.id == user.id).values(password_hash=password_hash)
@@ -95,6 +103,7 @@ class SqlAccountStore:
             await connection.execute(delete(TokenRow).where(TokenRow.user_id == user.id))
             await record(connection, at, by, "set password", user.name)
 
+    @rerun
     async def set_user_enabled(self, user: User, enabled: bool, at: int, by: str) -> None:
         """Enable or disable a user; disabling revokes the user's tokens."""
         change = update(UserRow).where(UserRow.id == user.id).values(enabled=enabled)
@@ -133,8 +142,8 @@ async def _put_user(connection: AsyncConnection, user: User, at: int) -> None:
 
 
 async def _put_role(connection: AsyncConnection, user: User, project: Project, role: str) -> None:
-    put = insert(GrantRow).values(user_id=user.id, project_id=project.id, role=role)
-    await connection.execute(put.on_conflict_do_update(set_={"role": role}))
+    keys = {"user_id": user.id, "project_id": project.id}
+    await connection.execute(upsert(connection, GrantRow, keys, {"role": role}))
 
 
 def _taken(what: str, name: str) -> HeliometerError:

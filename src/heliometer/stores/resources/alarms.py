@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, bindparam, delete, func, insert, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql import ColumnElement
 
 from heliometer.model.alarms import (
     Alarm,
@@ -20,13 +21,16 @@ from heliometer.model.alarms import (
     Resumed,
     SeriesValue,
     State,
+    Superseded,
     Transition,
     WindowValue,
     reason_document,
 )
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.notifications import ALARM_MESSAGE, PENDING, VERIFIED_TYPES, WITHHELD
-from heliometer.stores.resources.database import Database, milliseconds, record
+from heliometer.model.projects import WHOLE, Share
+from heliometer.stores.resources.database import Database, chunks, milliseconds, record
+from heliometer.stores.resources.races import lock_project, locked, rerun, upsert
 from heliometer.stores.resources.tables import (
     ActionRow,
     AddressRow,
@@ -38,8 +42,6 @@ from heliometer.stores.resources.tables import (
     TransitionRow,
 )
 
-CHUNK = 500
-"""Ids in one IN list."""
 CHANGES = 101
 """Latest changes of an alarm that are looked at for flapping."""
 _ACTIONS = {
@@ -57,8 +59,10 @@ class SqlAlarmStore:
 
     # -- what owners do -----------------------------------------------------------------------
 
+    @rerun
     async def create(self, alarm: Alarm, by: str, limit: int) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, alarm.project_id)
             count = select(func.count()).where(AlarmRow.project_id == alarm.project_id)
             number = (await connection.execute(count)).scalar_one()
             if number >= limit:
@@ -70,12 +74,7 @@ class SqlAlarmStore:
                 )
             await _check_unique(connection, alarm)
             await _check_actions(connection, alarm)
-            try:
-                await connection.execute(insert(AlarmRow).values(_row(alarm)))
-            except IntegrityError as error:
-                raise HeliometerError(
-                    Code.NOT_FOUND, f"There is no project {alarm.project_id[:40]}."
-                ) from error
+            await connection.execute(insert(AlarmRow).values(_row(alarm)))
             await _put_actions(connection, alarm)
             await record(connection, milliseconds(), by, "create alarm", alarm.id, alarm.project_id)
 
@@ -88,7 +87,8 @@ class SqlAlarmStore:
     ) -> list[Alarm]:
         query = select(AlarmRow.__table__).where(AlarmRow.project_id == project_id)
         if wanted.name is not None:
-            query = query.where(AlarmRow.name.icontains(wanted.name, autoescape=True))
+            name = self._database.fold(AlarmRow.name)
+            query = query.where(name.contains(wanted.name.lower(), autoescape=True))
         if wanted.states:
             query = query.where(AlarmRow.state.in_([s.value for s in wanted.states]))
         if wanted.severities:
@@ -108,9 +108,10 @@ class SqlAlarmStore:
             rows = (await connection.execute(query)).all()
             return await _with_actions(connection, rows)
 
+    @rerun
     async def update(self, alarm: Alarm, by: str) -> None:
         async with self._database.write() as connection:
-            await _get(connection, alarm.project_id, alarm.id)
+            await _lock(connection, alarm.project_id, alarm.id)
             await _check_unique(connection, alarm)
             await _check_actions(connection, alarm)
             changed = _row(alarm)
@@ -123,14 +124,16 @@ class SqlAlarmStore:
             await _put_actions(connection, alarm)
             await record(connection, milliseconds(), by, "change alarm", alarm.id, alarm.project_id)
 
+    @rerun
     async def delete(self, project_id: str, alarm_id: str, by: str) -> None:
         async with self._database.write() as connection:
-            await _get(connection, project_id, alarm_id)
-            await connection.execute(
-                delete(DeliveryRow).where(
-                    DeliveryRow.alarm_id == alarm_id, DeliveryRow.status == PENDING
-                )
+            await _lock(connection, project_id, alarm_id)
+            waiting = (
+                select(DeliveryRow.id)
+                .where(DeliveryRow.alarm_id == alarm_id, DeliveryRow.status == PENDING)
+                .order_by(DeliveryRow.id)
             )
+            await connection.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(locked(waiting))))
             await connection.execute(delete(AlarmRow).where(AlarmRow.id == alarm_id))
             await record(connection, milliseconds(), by, "delete alarm", alarm_id, project_id)
 
@@ -149,7 +152,7 @@ class SqlAlarmStore:
             ).all()
             fates: dict[int, list[DeliveryFate]] = {}
             ids = [row.id for row in rows]
-            for chunk in _chunks(ids):
+            for chunk in chunks(ids):
                 wanted = (
                     select(DeliveryRow.__table__)
                     .where(DeliveryRow.transition_id.in_(chunk))
@@ -166,16 +169,28 @@ class SqlAlarmStore:
 
     async def forget_history(self, before_ms: int, limit: int) -> int:
         """Remove up to ``limit`` transitions that are older; say how many went."""
-        some = select(TransitionRow.id).where(TransitionRow.at < before_ms).limit(limit)
+        some = locked(
+            select(TransitionRow.id).where(TransitionRow.at < before_ms).limit(limit), skip=True
+        )
         async with self._database.write() as connection:
             gone = await connection.execute(delete(TransitionRow).where(TransitionRow.id.in_(some)))
             return gone.rowcount
 
     # -- what the evaluator does --------------------------------------------------------------
 
-    async def commit(self, outcome: Outcome) -> list[str]:
+    @rerun
+    async def commit(
+        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+    ) -> list[str]:
         left_out: list[str] = []
+        mine = EvaluationRow.id == share.number + 1
         async with self._database.write() as connection:
+            if epoch is not None:
+                # Locked: who takes over waits for this commit, or this one sees that somebody did.
+                wanted = locked(select(EvaluationRow.epoch).where(mine))
+                newest = (await connection.execute(wanted)).scalar_one_or_none()
+                if newest != epoch:
+                    raise Superseded(f"share {share.number} of {share.of} has another owner")
             if outcome.transitions:
                 left_out = await _commit_transitions(connection, outcome.transitions)
             values: dict[str, Any] = {}
@@ -184,15 +199,16 @@ class SqlAlarmStore:
             if outcome.checkpoint is not None:
                 values["checkpoint"] = outcome.checkpoint
             if values:
-                changed = await connection.execute(update(EvaluationRow).values(values))
+                changed = await connection.execute(update(EvaluationRow).where(mine).values(values))
                 if changed.rowcount == 0:
                     await connection.execute(
                         insert(EvaluationRow).values(
-                            {"id": 1, "evaluated_at": 0, "checkpoint": b"", **values}
+                            {"id": share.number + 1, "evaluated_at": 0, "checkpoint": b"", **values}
                         )
                     )
         return left_out
 
+    @rerun
     async def force(self, transition: Transition, by: str) -> None:
         async with self._database.write() as connection:
             changed = await connection.execute(
@@ -221,35 +237,76 @@ class SqlAlarmStore:
                 row.project_id,
             )  # fmt: skip
 
-    async def resume(self, changed_since_ms: int) -> Resumed:
-        async with self._database.read() as connection:
-            alarms = (
-                await connection.execute(select(AlarmRow.__table__).where(AlarmRow.enabled))
-            ).all()
-            recent = (
-                await connection.execute(
-                    select(TransitionRow.alarm_id, TransitionRow.at)
-                    .where(TransitionRow.at > changed_since_ms)
-                    # Moves between these two are no changes.
-                    .where(
-                        ~(
-                            (TransitionRow.old == State.FLAPPING.value)
-                            & (TransitionRow.new == State.ALARM.value)
-                        )
-                    )
-                    .order_by(TransitionRow.id)
-                )
-            ).all()
-            last = (await connection.execute(select(EvaluationRow.__table__))).first()
+    @rerun
+    async def resume(self, changed_since_ms: int, share: Share = WHOLE) -> Resumed:
+        async with self._database.write() as connection:
+            # First: after it, no earlier owner's commit is under way, nor will there be another.
+            last = await _take_over(connection, share)
+            projects = None
+            if share.of > 1:
+                every = await connection.execute(select(ProjectRow.id))
+                projects = list(filter(share.__contains__, every.scalars()))
+            alarms = await _enabled(connection, projects)
+            recent = await _changes(connection, changed_since_ms, projects)
         changes: dict[str, list[int]] = {}
         for alarm_id, at in recent:
             changes.setdefault(alarm_id, []).append(at)
         return Resumed(
             [_alarm(row, {}) for row in alarms],
             {alarm_id: tuple(times[-CHANGES:]) for alarm_id, times in changes.items()},
-            last.checkpoint if last else b"",
-            last.evaluated_at if last else 0,
+            last.checkpoint,
+            last.evaluated_at,
+            last.epoch,
         )
+
+
+async def _take_over(connection: AsyncConnection, share: Share) -> Row[Any]:
+    """What the share's owner left behind, with a new epoch."""
+    change = upsert(
+        connection,
+        EvaluationRow,
+        {"id": share.number + 1},
+        {"epoch": EvaluationRow.epoch + 1},
+        new={"epoch": 1, "evaluated_at": 0, "checkpoint": b""},
+    ).returning(*EvaluationRow.__table__.columns)
+    return (await connection.execute(change)).one()
+
+
+async def _enabled(connection: AsyncConnection, projects: list[str] | None) -> list[Row[Any]]:
+    wanted = select(AlarmRow.__table__).where(AlarmRow.enabled)
+    found: list[Row[Any]] = []
+    for part in _parts(projects, AlarmRow.project_id):
+        found += (await connection.execute(wanted.where(*part))).all()
+    return found
+
+
+async def _changes(
+    connection: AsyncConnection, since_ms: int, projects: list[str] | None
+) -> list[Row[str, int]]:
+    """Alarms and times of their changes, each alarm's in order."""
+    wanted = (
+        select(TransitionRow.alarm_id, TransitionRow.at)
+        .where(TransitionRow.at > since_ms)
+        # Moves between these two are no changes.
+        .where(
+            ~(
+                (TransitionRow.old == State.FLAPPING.value)
+                & (TransitionRow.new == State.ALARM.value)
+            )
+        )
+        .order_by(TransitionRow.id)
+    )
+    found: list[Row[str, int]] = []
+    for part in _parts(projects, TransitionRow.project_id):
+        found += (await connection.execute(wanted.where(*part))).all()
+    return found
+
+
+def _parts(
+    projects: list[str] | None, column: InstrumentedAttribute[str]
+) -> Iterable[tuple[ColumnElement[bool], ...]]:
+    """Conditions that divide what belongs to these projects; ``None``: to all."""
+    return [()] if projects is None else [(column.in_(chunk),) for chunk in chunks(projects)]
 
 
 async def _commit_transitions(
@@ -258,11 +315,13 @@ async def _commit_transitions(
     """Record what still applies; the ids of alarms whose transitions do not."""
     alarms: dict[str, Alarm] = {}
     names: dict[str, str] = {}
-    for chunk in _chunks({t.alarm_id for t in transitions}):
+    for chunk in chunks(sorted({t.alarm_id for t in transitions})):
         wanted = (
             select(AlarmRow.__table__, ProjectRow.name.label("project_name"))
             .join(ProjectRow, ProjectRow.id == AlarmRow.project_id)
             .where(AlarmRow.id.in_(chunk), AlarmRow.enabled)
+            .order_by(AlarmRow.id)
+            .with_for_update(key_share=True, of=AlarmRow)
         )
         rows = (await connection.execute(wanted)).all()
         alarms.update((a.id, a) for a in await _with_actions(connection, rows))
@@ -280,7 +339,7 @@ async def _commit_transitions(
         since[transition.alarm_id] = transition.at_ms
     if not kept:
         return left_out
-    # One writer at a time: what was read in this transaction still holds.
+    # The alarms are locked, or this is the only writer: what was read still holds.
     await connection.execute(
         update(AlarmRow.__table__)  # type: ignore[arg-type]
         .where(AlarmRow.id == bindparam("key"))
@@ -321,11 +380,17 @@ async def _queue(
         for method_id in getattr(alarm, actions[transition.new])
     ]
     methods: dict[str, Row[Any]] = {}
-    for chunk in _chunks({method_id for *_, method_id in wanted}):
-        query = select(MethodRow.__table__).where(MethodRow.id.in_(chunk))
+    for chunk in chunks(sorted({method_id for *_, method_id in wanted})):
+        query = (
+            select(MethodRow.__table__)
+            .where(MethodRow.id.in_(chunk))
+            .order_by(MethodRow.id)
+            # Who deletes one waits, and then finds what is queued here; others change it freely.
+            .with_for_update(read=True, key_share=True)
+        )
         methods.update((row.id, row) for row in (await connection.execute(query)).all())
     verified: set[tuple[str, str, str]] = set()
-    for chunk in _chunks({m.address for m in methods.values() if m.type in VERIFIED_TYPES}):
+    for chunk in chunks({m.address for m in methods.values() if m.type in VERIFIED_TYPES}):
         proved = select(AddressRow.project_id, AddressRow.type, AddressRow.address).where(
             AddressRow.address.in_(chunk), AddressRow.verified
         )
@@ -390,9 +455,18 @@ async def _get(connection: AsyncConnection, project_id: str, alarm_id: str) -> A
     return (await _with_actions(connection, rows))[0]
 
 
+async def _lock(connection: AsyncConnection, project_id: str, alarm_id: str) -> None:
+    """Until the transaction ends, nobody else changes the alarm, nor the project's number of them.
+    Raises NOT_FOUND."""
+    await lock_project(connection, project_id)
+    wanted = select(AlarmRow.id).where(AlarmRow.id == alarm_id, AlarmRow.project_id == project_id)
+    if (await connection.execute(locked(wanted))).first() is None:
+        raise HeliometerError(Code.NOT_FOUND, f"There is no alarm {alarm_id[:60]!r}.")
+
+
 async def _with_actions(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Alarm]:
     actions: dict[str, dict[str, list[str]]] = {}
-    for chunk in _chunks([row.id for row in rows]):
+    for chunk in chunks([row.id for row in rows]):
         wanted = (
             select(ActionRow.alarm_id, ActionRow.state, ActionRow.method_id)
             .where(ActionRow.alarm_id.in_(chunk))
@@ -422,7 +496,7 @@ async def _check_unique(connection: AsyncConnection, alarm: Alarm) -> None:
 async def _check_actions(connection: AsyncConnection, alarm: Alarm) -> None:
     named = {i for name in _ACTIONS for i in getattr(alarm, name)}
     known: set[str] = set()
-    for chunk in _chunks(named):
+    for chunk in chunks(named):
         wanted = select(MethodRow.id).where(
             MethodRow.id.in_(chunk), MethodRow.project_id == alarm.project_id
         )
@@ -507,8 +581,3 @@ def _transition(row: Row[Any]) -> Transition:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
-
-
-def _chunks(ids: Iterable[Any]) -> Iterable[list[Any]]:
-    every = list(ids)
-    return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))

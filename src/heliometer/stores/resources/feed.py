@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.model.errors import Code, HeliometerError, Malformed
 from heliometer.model.feed import Endpoint, Subscription
 from heliometer.stores.resources.database import Database, milliseconds, record
+from heliometer.stores.resources.races import lock_project, rerun
 from heliometer.stores.resources.tables import EndpointRow, SubscriptionRow
 
 
@@ -20,8 +20,10 @@ class SqlFeedStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @rerun
     async def create_endpoint(self, endpoint: Endpoint, by: str) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, endpoint.project_id)
             mine = select(EndpointRow.id).where(EndpointRow.project_id == endpoint.project_id)
             if (await connection.execute(mine)).first() is not None:
                 raise HeliometerError(
@@ -29,19 +31,14 @@ class SqlFeedStore:
                     "An endpoint for this project already exists.",
                     details="GET /endpoints shows it; reset-password makes a new password.",
                 )
-            try:
-                await connection.execute(
-                    insert(EndpointRow).values(
-                        id=endpoint.id,
-                        project_id=endpoint.project_id,
-                        password_hash=endpoint.password_hash,
-                        created_at=endpoint.created_ms,
-                    )
+            await connection.execute(
+                insert(EndpointRow).values(
+                    id=endpoint.id,
+                    project_id=endpoint.project_id,
+                    password_hash=endpoint.password_hash,
+                    created_at=endpoint.created_ms,
                 )
-            except IntegrityError as error:
-                raise HeliometerError(
-                    Code.NOT_FOUND, f"There is no project {endpoint.project_id[:40]}."
-                ) from error
+            )
             await _record(connection, by, "create endpoint", endpoint.id, endpoint.project_id)
 
     async def list_endpoints(self, project_id: str) -> list[Endpoint]:
@@ -53,6 +50,7 @@ class SqlFeedStore:
         async with self._database.read() as connection:
             return await _endpoint(connection, project_id, endpoint_id)
 
+    @rerun
     async def set_password(
         self, project_id: str, endpoint_id: str, password_hash: str, by: str
     ) -> Endpoint:
@@ -66,12 +64,15 @@ class SqlFeedStore:
             await _record(connection, by, "reset endpoint password", endpoint_id, project_id)
             return endpoint
 
+    @rerun
     async def delete_endpoint(self, project_id: str, endpoint_id: str, by: str) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, project_id)
             await _endpoint(connection, project_id, endpoint_id)
             await connection.execute(delete(EndpointRow).where(EndpointRow.id == endpoint_id))
             await _record(connection, by, "delete endpoint", endpoint_id, project_id)
 
+    @rerun
     async def create_subscription(self, subscription: Subscription, by: str, limit: int) -> None:
         project_id = subscription.project_id
         dimensions = json.dumps(dict(subscription.dimensions), ensure_ascii=False)
@@ -85,6 +86,7 @@ class SqlFeedStore:
             "created_at": subscription.created_ms,
         }
         async with self._database.write() as connection:
+            await lock_project(connection, project_id)
             try:
                 await _endpoint(connection, project_id, subscription.endpoint_id)
             except HeliometerError as error:
@@ -134,8 +136,10 @@ class SqlFeedStore:
         async with self._database.read() as connection:
             return await _subscription(connection, project_id, subscription_id)
 
+    @rerun
     async def delete_subscription(self, project_id: str, subscription_id: str, by: str) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, project_id)
             await _subscription(connection, project_id, subscription_id)
             await connection.execute(
                 delete(SubscriptionRow).where(SubscriptionRow.id == subscription_id)

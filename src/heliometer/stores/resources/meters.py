@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.model.errors import Malformed
 from heliometer.model.meters import CustomMeter, Put, Quota
-from heliometer.stores.resources.database import Database, record
+from heliometer.stores.resources.database import Database, chunks, record
+from heliometer.stores.resources.races import lock_project, rerun
 from heliometer.stores.resources.tables import MeterRow
 
 DAY_MS = 86_400_000
@@ -29,6 +30,7 @@ class SqlMeterStore:
         async with self._database.read() as connection:
             return [_to_meter(row) for row in (await connection.execute(query)).all()]
 
+    @rerun
     async def take(
         self,
         project_id: str,
@@ -39,6 +41,7 @@ class SqlMeterStore:
         by: str,
     ) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, project_id)
             if new:
                 await _create(connection, project_id, new, quota, by, now_ms)
             for put in puts:
@@ -53,15 +56,18 @@ class SqlMeterStore:
                         "current plan."
                     )
 
+    @rerun
     async def give_back(self, new: Sequence[CustomMeter], puts: Sequence[Put]) -> None:
         async with self._database.write() as connection:
-            for put in puts:
+            for put in sorted(puts):
+                left = MeterRow.put_number - put.samples
                 await connection.execute(
                     update(MeterRow)
                     .where(MeterRow.id == put.meter_id)
-                    .values(put_number=func.max(0, MeterRow.put_number - put.samples))
+                    .values(put_number=case((left > 0, left), else_=0))
                 )
-            await connection.execute(delete(MeterRow).where(MeterRow.id.in_([m.id for m in new])))
+            for chunk in chunks(m.id for m in new):
+                await connection.execute(delete(MeterRow).where(MeterRow.id.in_(chunk)))
 
 
 async def _create(

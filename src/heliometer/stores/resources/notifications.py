@@ -4,7 +4,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
@@ -25,7 +37,8 @@ from heliometer.model.notifications import (
     NotificationMethod,
     ValidationCode,
 )
-from heliometer.stores.resources.database import Database, milliseconds, record
+from heliometer.stores.resources.database import Database, chunks, milliseconds, record
+from heliometer.stores.resources.races import lock_project, locked, rerun
 from heliometer.stores.resources.tables import AddressRow, CodeRow, DeliveryRow, MethodRow
 
 
@@ -37,8 +50,10 @@ class SqlNotificationStore:
 
     # -- methods ------------------------------------------------------------------------------
 
+    @rerun
     async def create_method(self, method: NotificationMethod, by: str, limit: int) -> None:
         async with self._database.write() as connection:
+            await lock_project(connection, method.project_id)
             await _check_number(connection, MethodRow, method.project_id, limit)
             await connection.execute(
                 insert(MethodRow).values(
@@ -73,13 +88,19 @@ class SqlNotificationStore:
             query = query.order_by(MethodRow.created_at, MethodRow.id).limit(limit)
             return [_to_method(row) for row in (await connection.execute(query)).all()]
 
+    @rerun
     async def delete_method(self, project_id: str, method_id: str, by: str) -> None:
         now = milliseconds()
         async with self._database.write() as connection:
-            await _method(connection, project_id, method_id)
+            await _lock_method(connection, project_id, method_id)
+            waiting = (
+                select(DeliveryRow.id)
+                .where(DeliveryRow.method_id == method_id, DeliveryRow.status == PENDING)
+                .order_by(DeliveryRow.id)
+            )
             await connection.execute(
                 update(DeliveryRow)
-                .where(DeliveryRow.method_id == method_id, DeliveryRow.status == PENDING)
+                .where(DeliveryRow.id.in_(locked(waiting)))
                 .values(
                     status=WITHHELD, reason="the notification method was deleted", changed_at=now
                 )
@@ -89,6 +110,7 @@ class SqlNotificationStore:
 
     # -- addresses ----------------------------------------------------------------------------
 
+    @rerun
     async def put_address(
         self, address: NotificationAddress, by: str, limit: int
     ) -> NotificationAddress:
@@ -98,6 +120,7 @@ class SqlNotificationStore:
             AddressRow.address == address.address,
         )
         async with self._database.write() as connection:
+            await lock_project(connection, address.project_id)
             found = (await connection.execute(select(AddressRow.__table__).where(same))).first()
             if found is None:
                 await _check_number(connection, AddressRow, address.project_id, limit)
@@ -150,6 +173,7 @@ class SqlNotificationStore:
             row = (await connection.execute(wanted)).first()
         return _to_address(row) if row else None
 
+    @rerun
     async def delete_address(self, project_id: str, address_id: str, by: str) -> None:
         async with self._database.write() as connection:
             await _address(connection, project_id, address_id)
@@ -161,6 +185,7 @@ class SqlNotificationStore:
 
     # -- codes --------------------------------------------------------------------------------
 
+    @rerun
     async def add_code(self, code: ValidationCode, keep: int) -> bool:
         async with self._database.write() as connection:
             changed = await connection.execute(
@@ -209,16 +234,25 @@ class SqlNotificationStore:
             row = (await connection.execute(wanted)).first()
         return _to_code(row) if row and digest else None
 
+    @rerun
     async def code_failed(self, project_id: str, failures: int) -> None:
-        mine = CodeRow.address_id.in_(
-            select(AddressRow.id).where(AddressRow.project_id == project_id)
+        mine = (
+            select(CodeRow.id)
+            .join(AddressRow, AddressRow.id == CodeRow.address_id)
+            .where(AddressRow.project_id == project_id)
+            .order_by(CodeRow.id)
+            .with_for_update(key_share=True, of=CodeRow)
         )
         async with self._database.write() as connection:
-            await connection.execute(
-                update(CodeRow).where(mine).values(failures=CodeRow.failures + 1)
-            )
-            await connection.execute(delete(CodeRow).where(mine, CodeRow.failures >= failures))
+            ids = list((await connection.execute(mine)).scalars())
+            for chunk in chunks(ids):
+                these = CodeRow.id.in_(chunk)
+                await connection.execute(
+                    update(CodeRow).where(these).values(failures=CodeRow.failures + 1)
+                )
+                await connection.execute(delete(CodeRow).where(these, CodeRow.failures >= failures))
 
+    @rerun
     async def verify(self, address_id: str, now_ms: int) -> bool:
         async with self._database.write() as connection:
             changed = await connection.execute(
@@ -256,6 +290,7 @@ class SqlNotificationStore:
                     insert(DeliveryRow), [_from_delivery(d) for d in deliveries]
                 )
 
+    @rerun
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> list[Delivery]:
         due = (
             select(DeliveryRow.id)
@@ -269,54 +304,56 @@ class SqlNotificationStore:
             .limit(limit)
         )
         async with self._database.write() as connection:
-            ids = list((await connection.execute(due)).scalars())
-            taken: list[Row[Any]] = []
-            for i in range(0, len(ids), 500):
-                change = (
-                    update(DeliveryRow)
-                    .where(
-                        DeliveryRow.id.in_(ids[i : i + 500]),
-                        DeliveryRow.status == PENDING,
-                        DeliveryRow.leased_until <= now_ms,
-                    )
-                    .values(leased_until=now_ms + lease_ms)
-                    .returning(*DeliveryRow.__table__.columns)
-                )
-                taken += (await connection.execute(change)).all()
-        place = {delivery_id: i for i, delivery_id in enumerate(ids)}
-        return [_to_delivery(row) for row in sorted(taken, key=lambda r: place[r.id])]
+            return await _lease(connection, due, now_ms + lease_ms)
 
     async def settle(
         self, delivery_id: str, status: str, reason: str, now_ms: int, next_attempt_ms: int = 0
     ) -> None:
         await self.settle_many([(delivery_id, status, reason, next_attempt_ms)], now_ms)
 
+    @rerun
     async def settle_many(self, ends: Sequence[tuple[str, str, str, int]], now_ms: int) -> None:
         """Settle several at once: id, status, reason, next attempt of each."""
+        if not ends:
+            return
+        change = (
+            update(DeliveryRow.__table__)  # type: ignore[arg-type]
+            .where(DeliveryRow.id == bindparam("key"), DeliveryRow.status == PENDING)
+            .values(
+                status=bindparam("to"),
+                reason=bindparam("why"),
+                attempts=DeliveryRow.attempts + 1,
+                changed_at=now_ms,
+                next_attempt_at=bindparam("then"),
+                leased_until=0,
+            )
+        )
+        # In the order in which rows are locked everywhere.
+        rows = [
+            {"key": delivery_id, "to": status, "why": reason[:2000], "then": next_attempt_ms}
+            for delivery_id, status, reason, next_attempt_ms in sorted(ends)
+        ]
         async with self._database.write() as connection:
-            for delivery_id, status, reason, next_attempt_ms in ends:
-                await connection.execute(
-                    update(DeliveryRow)
-                    .where(DeliveryRow.id == delivery_id, DeliveryRow.status == PENDING)
-                    .values(
-                        status=status,
-                        reason=reason[:2000],
-                        attempts=DeliveryRow.attempts + 1,
-                        changed_at=now_ms,
-                        next_attempt_at=next_attempt_ms,
-                        leased_until=0,
-                    )
-                )  # fmt: skip
+            await connection.execute(change, rows)
 
+    @rerun
     async def defer(self, ids: Sequence[str], until_ms: int) -> None:
         async with self._database.write() as connection:
-            await connection.execute(
-                update(DeliveryRow)
-                .where(DeliveryRow.id.in_(ids), DeliveryRow.status == PENDING)
-                .values(next_attempt_at=until_ms, leased_until=0)
-            )
+            for chunk in chunks(ids):
+                mine = (
+                    select(DeliveryRow.id)
+                    .where(DeliveryRow.id.in_(chunk), DeliveryRow.status == PENDING)
+                    .order_by(DeliveryRow.id)
+                )
+                await connection.execute(
+                    update(DeliveryRow)
+                    .where(DeliveryRow.id.in_(locked(mine)))
+                    .values(next_attempt_at=until_ms, leased_until=0)
+                )
 
     async def release_claims(self) -> None:
+        if self._database.shared:
+            return  # They may be another process's, who is sending. What nobody sends runs out.
         async with self._database.write() as connection:
             await connection.execute(
                 update(DeliveryRow)
@@ -324,9 +361,10 @@ class SqlNotificationStore:
                 .values(leased_until=0)
             )
 
+    @rerun
     async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> list[Delivery]:
-        change = (
-            update(DeliveryRow)
+        others = (
+            select(DeliveryRow.id)
             .where(
                 DeliveryRow.status == PENDING,
                 DeliveryRow.kind == ALARM_MESSAGE,
@@ -336,11 +374,10 @@ class SqlNotificationStore:
                 DeliveryRow.leased_until <= now_ms,
                 DeliveryRow.id != delivery.id,
             )
-            .values(leased_until=now_ms + lease_ms)
-            .returning(*DeliveryRow.__table__.columns)
+            .order_by(DeliveryRow.id)
         )
         async with self._database.write() as connection:
-            return [_to_delivery(row) for row in (await connection.execute(change)).all()]
+            return await _lease(connection, others, now_ms + lease_ms)
 
     async def next_due_ms(self) -> int | None:
         wanted = select(
@@ -404,8 +441,12 @@ class SqlNotificationStore:
         async with self._database.read() as connection:
             return await _delivery(connection, project_id, delivery_id)
 
+    @rerun
     async def retry_delivery(self, project_id: str, delivery_id: str, now_ms: int, by: str) -> None:
         async with self._database.write() as connection:
+            await connection.execute(
+                locked(select(DeliveryRow.id).where(DeliveryRow.id == delivery_id))
+            )
             found = await _delivery(connection, project_id, delivery_id)
             if found.status != FAILED:
                 raise HeliometerError(
@@ -428,9 +469,27 @@ class SqlNotificationStore:
             .where(DeliveryRow.status != PENDING, DeliveryRow.changed_at < before_ms)
             .limit(limit)
         )
+        some = locked(some, skip=True)
         async with self._database.write() as connection:
             gone = await connection.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(some)))
             return gone.rowcount
+
+
+async def _lease(
+    connection: AsyncConnection, wanted: Select[str], until_ms: int
+) -> list[Delivery]:
+    """Claim these, but for what another process is claiming, in their order."""
+    ids = list((await connection.execute(locked(wanted, skip=True))).scalars())
+    taken: dict[str, Delivery] = {}
+    for chunk in chunks(ids):
+        change = (
+            update(DeliveryRow)
+            .where(DeliveryRow.id.in_(chunk))
+            .values(leased_until=until_ms)
+            .returning(*DeliveryRow.__table__.columns)
+        )
+        taken.update((row.id, _to_delivery(row)) for row in await connection.execute(change))
+    return [taken[delivery_id] for delivery_id in ids]
 
 
 def _behind() -> ColumnElement[bool]:
@@ -476,6 +535,16 @@ async def _method(
     if row is None:
         raise _missing("notification method", method_id)
     return _to_method(row)
+
+
+async def _lock_method(connection: AsyncConnection, project_id: str, method_id: str) -> None:
+    """Until the transaction ends, nobody queues a message for the method. Raises NOT_FOUND."""
+    await lock_project(connection, project_id)  # whose alarms may be about to name it
+    wanted = select(MethodRow.id).where(
+        MethodRow.id == method_id, MethodRow.project_id == project_id
+    )
+    if (await connection.execute(wanted.with_for_update())).first() is None:
+        raise _missing("notification method", method_id)
 
 
 async def _address(

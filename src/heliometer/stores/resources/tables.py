@@ -10,14 +10,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Text,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-Serial = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts up only columns whose type is exactly INTEGER."""
+from heliometer.stores.resources.types import Serial, string
 
 
 class Base(DeclarativeBase):
@@ -39,10 +37,10 @@ class ProjectRow(Base):
 
     __tablename__ = "projects"
 
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), unique=True)
+    id: Mapped[str] = mapped_column(string(32), primary_key=True)
+    name: Mapped[str] = mapped_column(string(64), unique=True)
     enabled: Mapped[bool]
-    monitoring_level: Mapped[str | None] = mapped_column(String(16))
+    monitoring_level: Mapped[str | None] = mapped_column(string(16))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -51,9 +49,9 @@ class UserRow(Base):
 
     __tablename__ = "users"
 
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), unique=True)
-    password_hash: Mapped[str] = mapped_column(String(255))
+    id: Mapped[str] = mapped_column(string(32), primary_key=True)
+    name: Mapped[str] = mapped_column(string(64), unique=True)
+    password_hash: Mapped[str] = mapped_column(string(255))
     enabled: Mapped[bool]
     created_at: Mapped[int] = mapped_column(BigInteger)
 
@@ -69,7 +67,7 @@ class GrantRow(Base):
     project_id: Mapped[str] = mapped_column(
         ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
     )
-    role: Mapped[str] = mapped_column(String(16))
+    role: Mapped[str] = mapped_column(string(16))
 
 
 class TokenRow(Base):
@@ -82,10 +80,10 @@ class TokenRow(Base):
     project_id: Mapped[str | None] = mapped_column(
         ForeignKey("projects.id", ondelete="CASCADE"), index=True
     )
-    methods: Mapped[str] = mapped_column(String(64))
+    methods: Mapped[str] = mapped_column(string(64))
     issued_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
-    audit_ids: Mapped[str] = mapped_column(String(64))
+    audit_ids: Mapped[str] = mapped_column(string(64))
 
 
 class AuditRow(Base):
@@ -96,9 +94,9 @@ class AuditRow(Base):
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
     at: Mapped[int] = mapped_column(BigInteger)
-    actor: Mapped[str] = mapped_column(String(64))
-    project_id: Mapped[str | None] = mapped_column(String(32))
-    action: Mapped[str] = mapped_column(String(64))
+    actor: Mapped[str] = mapped_column(string(64))
+    project_id: Mapped[str | None] = mapped_column(string(32))
+    action: Mapped[str] = mapped_column(string(64))
     details: Mapped[str] = mapped_column(Text)
 
 
@@ -120,17 +118,17 @@ class AlarmRow(Base):
         Index(None, "project_id", "created_at", "id"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(250))
+    name: Mapped[str] = mapped_column(string(250))
     description: Mapped[str] = mapped_column(Text)
-    severity: Mapped[str] = mapped_column(String(16))
+    severity: Mapped[str] = mapped_column(string(16))
     expression: Mapped[str] = mapped_column(Text)
     normal_form: Mapped[str] = mapped_column(Text)
     normal_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 of the normal form, which may be too long for an index."""
     enabled: Mapped[bool]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(string(16))
     state_since: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[int] = mapped_column(BigInteger)
@@ -145,7 +143,7 @@ class ActionRow(Base):
     alarm_id: Mapped[str] = mapped_column(
         ForeignKey("alarms.id", ondelete="CASCADE"), primary_key=True
     )
-    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    state: Mapped[str] = mapped_column(string(16), primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     method_id: Mapped[str] = mapped_column(
         ForeignKey("notification_methods.id", ondelete="CASCADE"), index=True
@@ -162,19 +160,22 @@ class TransitionRow(Base):
     alarm_id: Mapped[str] = mapped_column(ForeignKey("alarms.id", ondelete="CASCADE"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     at: Mapped[int] = mapped_column(BigInteger, index=True)
-    old: Mapped[str] = mapped_column(String(16))
-    new: Mapped[str] = mapped_column(String(16))
+    old: Mapped[str] = mapped_column(string(16))
+    new: Mapped[str] = mapped_column(string(16))
     reason: Mapped[str] = mapped_column(Text)
 
 
 class EvaluationRow(Base):
-    """What the alarm engine goes on from after a restart: one row."""
+    """What an alarm engine goes on from after a restart: a row for each share of the projects."""
 
     __tablename__ = "evaluation"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The share's number, counted from 1."""
     evaluated_at: Mapped[int] = mapped_column(BigInteger)
     checkpoint: Mapped[bytes] = mapped_column(LargeBinary)
+    epoch: Mapped[int] = mapped_column(Integer, server_default="0")
+    """How often the share was taken over; only the newest owner may commit."""
 
 
 class MethodRow(Base):
@@ -183,12 +184,12 @@ class MethodRow(Base):
     __tablename__ = "notification_methods"
     __table_args__ = (Index(None, "project_id", "created_at", "id"),)
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(250))
-    type: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str] = mapped_column(String(1000))
-    secret: Mapped[str] = mapped_column(String(128))
+    name: Mapped[str] = mapped_column(string(250))
+    type: Mapped[str] = mapped_column(string(16))
+    address: Mapped[str] = mapped_column(string(1000))
+    secret: Mapped[str] = mapped_column(string(128))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -201,11 +202,11 @@ class AddressRow(Base):
         Index(None, "project_id", "created_at", "id"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    type: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str] = mapped_column(String(100))
-    name: Mapped[str] = mapped_column(String(100))
+    type: Mapped[str] = mapped_column(string(16))
+    address: Mapped[str] = mapped_column(string(100))
+    name: Mapped[str] = mapped_column(string(100))
     verified: Mapped[bool]
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger)
@@ -220,7 +221,7 @@ class CodeRow(Base):
     address_id: Mapped[str] = mapped_column(
         ForeignKey("notification_addresses.id", ondelete="CASCADE"), index=True
     )
-    short_hash: Mapped[str] = mapped_column(String(255))
+    short_hash: Mapped[str] = mapped_column(string(255))
     long_digest: Mapped[bytes] = mapped_column(LargeBinary(32), index=True)
     expires_at: Mapped[int] = mapped_column(BigInteger)
     failures: Mapped[int] = mapped_column(Integer)
@@ -238,15 +239,15 @@ class DeliveryRow(Base):
         Index(None, "kind", "address", "created_at"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
+    kind: Mapped[str] = mapped_column(string(16))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    type: Mapped[str] = mapped_column(String(16))
-    address: Mapped[str] = mapped_column(String(1000))
-    method_id: Mapped[str | None] = mapped_column(String(36))
-    alarm_id: Mapped[str | None] = mapped_column(String(36))
+    type: Mapped[str] = mapped_column(string(16))
+    address: Mapped[str] = mapped_column(string(1000))
+    method_id: Mapped[str | None] = mapped_column(string(36))
+    alarm_id: Mapped[str | None] = mapped_column(string(36))
     transition_id: Mapped[int | None] = mapped_column(BigInteger)
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(string(16))
     reason: Mapped[str] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[int] = mapped_column(BigInteger)
@@ -262,11 +263,11 @@ class EndpointRow(Base):
 
     __tablename__ = "endpoints"
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(
         ForeignKey("projects.id", ondelete="CASCADE"), unique=True
     )
-    password_hash: Mapped[str] = mapped_column(String(64))
+    password_hash: Mapped[str] = mapped_column(string(64))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -279,10 +280,10 @@ class SubscriptionRow(Base):
         Index(None, "project_id", "created_at", "id"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    namespace: Mapped[str] = mapped_column(String(64))
+    namespace: Mapped[str] = mapped_column(string(64))
     dimensions: Mapped[str] = mapped_column(Text)
     """JSON, keys in order."""
     dimensions_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
@@ -299,14 +300,14 @@ class MeterRow(Base):
         Index(None, "project_id", "created_at", "id"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(string(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    namespace: Mapped[str] = mapped_column(String(64))
-    resource_id: Mapped[str] = mapped_column(String(64))
-    name: Mapped[str] = mapped_column(String(255))
-    type: Mapped[str] = mapped_column(String(16))
-    unit: Mapped[str] = mapped_column(String(32))
-    display_name: Mapped[str] = mapped_column(String(255))
+    namespace: Mapped[str] = mapped_column(string(64))
+    resource_id: Mapped[str] = mapped_column(string(64))
+    name: Mapped[str] = mapped_column(string(255))
+    type: Mapped[str] = mapped_column(string(16))
+    unit: Mapped[str] = mapped_column(string(32))
+    display_name: Mapped[str] = mapped_column(string(255))
     created_at: Mapped[int] = mapped_column(BigInteger)
     put_at: Mapped[int] = mapped_column(BigInteger)
     """When a sample was taken last; 0: never."""

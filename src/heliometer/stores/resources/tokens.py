@@ -6,6 +6,7 @@ from sqlalchemy.sql import ColumnElement, and_, or_
 from heliometer.model.accounts import Membership, Project, Token, TokenOwner, User
 from heliometer.stores.resources.accounts import PROJECT, USER
 from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.races import locked, rerun
 from heliometer.stores.resources.tables import GrantRow, ProjectRow, TokenRow, UserRow
 
 
@@ -15,6 +16,7 @@ class SqlTokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @rerun
     async def add(self, token: Token, *, password_hash: str | None, parent: bytes | None) -> bool:
         """Store a token unless what it was earned with is void by now."""
         earned: list[ColumnElement[bool]] = [UserRow.id == token.user_id, UserRow.enabled.is_(True)]
@@ -31,7 +33,10 @@ class SqlTokenStore:
             "expires_at": token.expires_at,
             "audit_ids": " ".join(token.audit_ids),
         }
+        mine = select(UserRow.id).where(UserRow.id == token.user_id)
         async with self._database.write() as connection:
+            # Who makes it void changes or locks the user, and waits, or is waited for.
+            await connection.execute(mine.with_for_update(read=True))
             if (await connection.execute(select(UserRow.id).where(*earned))).first() is None:
                 return False
             await connection.execute(insert(TokenRow).values(row))
@@ -81,19 +86,24 @@ class SqlTokenStore:
         )
         return TokenOwner(found, user, membership)
 
+    @rerun
     async def remove(self, digest: bytes) -> None:
         """Forget a token. It is no error if there is none."""
         async with self._database.write() as connection:
             await connection.execute(delete(TokenRow).where(TokenRow.hash == digest))
 
+    @rerun
     async def remove_all(self, user_id: str) -> None:
         """Forget all tokens of a user."""
         async with self._database.write() as connection:
+            await connection.execute(locked(select(UserRow.id).where(UserRow.id == user_id)))
             await connection.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
 
     async def remove_expired(self, before: int, limit: int) -> int:
         """Forget up to ``limit`` tokens that expired at or before then; say how many."""
-        some = select(TokenRow.hash).where(TokenRow.expires_at <= before).limit(limit)
+        some = locked(
+            select(TokenRow.hash).where(TokenRow.expires_at <= before).limit(limit), skip=True
+        )
         async with self._database.write() as connection:
             gone = await connection.execute(delete(TokenRow).where(TokenRow.hash.in_(some)))
             return gone.rowcount

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from heliometer.stores.resources.types import string
+
 revision = "0001"
 down_revision = None
 
@@ -10,19 +12,19 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "projects",
-        sa.Column("id", sa.String(32), nullable=False),
-        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("id", string(32), nullable=False),
+        sa.Column("name", string(64), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("monitoring_level", sa.String(16), nullable=True),
+        sa.Column("monitoring_level", string(16), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
         sa.UniqueConstraint("name", name="uq_projects_name"),
     )
     op.create_table(
         "users",
-        sa.Column("id", sa.String(32), nullable=False),
-        sa.Column("name", sa.String(64), nullable=False),
-        sa.Column("password_hash", sa.String(255), nullable=False),
+        sa.Column("id", string(32), nullable=False),
+        sa.Column("name", string(64), nullable=False),
+        sa.Column("password_hash", string(255), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
@@ -30,9 +32,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "grants",
-        sa.Column("user_id", sa.String(32), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("user_id", string(32), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("role", string(16), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "project_id", name="pk_grants"),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], ondelete="CASCADE", name="fk_grants_user_id"
@@ -45,12 +47,12 @@ def upgrade() -> None:
     op.create_table(
         "tokens",
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
-        sa.Column("user_id", sa.String(32), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=True),
-        sa.Column("methods", sa.String(64), nullable=False),
+        sa.Column("user_id", string(32), nullable=False),
+        sa.Column("project_id", string(32), nullable=True),
+        sa.Column("methods", string(64), nullable=False),
         sa.Column("issued_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.Column("audit_ids", sa.String(64), nullable=False),
+        sa.Column("audit_ids", string(64), nullable=False),
         sa.PrimaryKeyConstraint("hash", name="pk_tokens"),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], ondelete="CASCADE", name="fk_tokens_user_id"
@@ -66,9 +68,9 @@ def upgrade() -> None:
         "audit",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("actor", sa.String(64), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=True),
-        sa.Column("action", sa.String(64), nullable=False),
+        sa.Column("actor", string(64), nullable=False),
+        sa.Column("project_id", string(32), nullable=True),
+        sa.Column("action", string(64), nullable=False),
         sa.Column("details", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
     )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from heliometer.stores.resources.types import string
+
 revision = "0002"
 down_revision = "0001"
 
@@ -17,16 +19,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "alarms",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("name", sa.String(250), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("name", string(250), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("severity", sa.String(16), nullable=False),
+        sa.Column("severity", string(16), nullable=False),
         sa.Column("expression", sa.Text(), nullable=False),
         sa.Column("normal_form", sa.Text(), nullable=False),
         sa.Column("normal_digest", sa.LargeBinary(32), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("state", string(16), nullable=False),
         sa.Column("state_since", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
@@ -43,15 +45,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "deliveries",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("kind", sa.String(16), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("type", sa.String(16), nullable=False),
-        sa.Column("address", sa.String(1000), nullable=False),
-        sa.Column("method_id", sa.String(36), nullable=True),
-        sa.Column("alarm_id", sa.String(36), nullable=True),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("kind", string(16), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("type", string(16), nullable=False),
+        sa.Column("address", string(1000), nullable=False),
+        sa.Column("method_id", string(36), nullable=True),
+        sa.Column("alarm_id", string(36), nullable=True),
         sa.Column("transition_id", sa.BigInteger(), nullable=True),
-        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("status", string(16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -80,11 +82,11 @@ def upgrade() -> None:
     op.create_index("ix_deliveries_transition_id", "deliveries", ["transition_id"])
     op.create_table(
         "notification_addresses",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("type", sa.String(16), nullable=False),
-        sa.Column("address", sa.String(100), nullable=False),
-        sa.Column("name", sa.String(100), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("type", string(16), nullable=False),
+        sa.Column("address", string(100), nullable=False),
+        sa.Column("name", string(100), nullable=False),
         sa.Column("verified", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
@@ -109,12 +111,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "notification_methods",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("name", sa.String(250), nullable=False),
-        sa.Column("type", sa.String(16), nullable=False),
-        sa.Column("address", sa.String(1000), nullable=False),
-        sa.Column("secret", sa.String(128), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("name", string(250), nullable=False),
+        sa.Column("type", string(16), nullable=False),
+        sa.Column("address", string(1000), nullable=False),
+        sa.Column("secret", string(128), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["project_id"],
@@ -131,10 +133,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "alarm_actions",
-        sa.Column("alarm_id", sa.String(36), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("alarm_id", string(36), nullable=False),
+        sa.Column("state", string(16), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("method_id", sa.String(36), nullable=False),
+        sa.Column("method_id", string(36), nullable=False),
         sa.ForeignKeyConstraint(
             ["alarm_id"], ["alarms.id"], name="fk_alarm_actions_alarm_id", ondelete="CASCADE"
         ),
@@ -155,11 +157,11 @@ def upgrade() -> None:
             autoincrement=True,
             nullable=False,
         ),
-        sa.Column("alarm_id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
+        sa.Column("alarm_id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("old", sa.String(16), nullable=False),
-        sa.Column("new", sa.String(16), nullable=False),
+        sa.Column("old", string(16), nullable=False),
+        sa.Column("new", string(16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["alarm_id"], ["alarms.id"], name="fk_transitions_alarm_id", ondelete="CASCADE"
@@ -180,8 +182,8 @@ def upgrade() -> None:
             autoincrement=True,
             nullable=False,
         ),
-        sa.Column("address_id", sa.String(36), nullable=False),
-        sa.Column("short_hash", sa.String(255), nullable=False),
+        sa.Column("address_id", string(36), nullable=False),
+        sa.Column("short_hash", string(255), nullable=False),
         sa.Column("long_digest", sa.LargeBinary(32), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),

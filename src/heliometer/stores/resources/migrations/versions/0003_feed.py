@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from heliometer.stores.resources.types import string
+
 revision = "0003"
 down_revision = "0002"
 
@@ -10,9 +12,9 @@ down_revision = "0002"
 def upgrade() -> None:
     op.create_table(
         "endpoints",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("password_hash", sa.String(64), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("password_hash", string(64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["project_id"], ["projects.id"], name="fk_endpoints_project_id", ondelete="CASCADE"
@@ -22,10 +24,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "subscriptions",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("endpoint_id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("namespace", sa.String(64), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("endpoint_id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("namespace", string(64), nullable=False),
         sa.Column("dimensions", sa.Text(), nullable=False),
         sa.Column("dimensions_digest", sa.LargeBinary(32), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),

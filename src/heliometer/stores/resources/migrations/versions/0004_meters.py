@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from heliometer.stores.resources.types import string
+
 revision = "0004"
 down_revision = "0003"
 
@@ -10,14 +12,14 @@ down_revision = "0003"
 def upgrade() -> None:
     op.create_table(
         "custom_meters",
-        sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("project_id", sa.String(32), nullable=False),
-        sa.Column("namespace", sa.String(64), nullable=False),
-        sa.Column("resource_id", sa.String(64), nullable=False),
-        sa.Column("name", sa.String(255), nullable=False),
-        sa.Column("type", sa.String(16), nullable=False),
-        sa.Column("unit", sa.String(32), nullable=False),
-        sa.Column("display_name", sa.String(255), nullable=False),
+        sa.Column("id", string(36), nullable=False),
+        sa.Column("project_id", string(32), nullable=False),
+        sa.Column("namespace", string(64), nullable=False),
+        sa.Column("resource_id", string(64), nullable=False),
+        sa.Column("name", string(255), nullable=False),
+        sa.Column("type", string(16), nullable=False),
+        sa.Column("unit", string(32), nullable=False),
+        sa.Column("display_name", string(255), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("put_at", sa.BigInteger(), nullable=False),
         sa.Column("put_day", sa.Integer(), nullable=False),

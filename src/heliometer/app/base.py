@@ -1,0 +1,193 @@
+"""What every process has: the stores, who calls, the series, and what is sent."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from heliometer.config import Settings, WrongSetting
+from heliometer.identity import People, load_identity
+from heliometer.ingest.registry import Registry
+from heliometer.ingest.shared import LocalStore, SharedIds
+from heliometer.ingest.writer import Writing
+from heliometer.model.measurements import MeasurementStore
+from heliometer.model.notifications import DELIVERED, FAILED
+from heliometer.notify.kinds import Kind, load_kinds
+from heliometer.notify.pipeline import Notifier
+from heliometer.observe.figures import Figures
+from heliometer.stores.measurements.clickhouse import ClickHouseStore
+from heliometer.stores.measurements.duckdb import DuckDBStore
+from heliometer.stores.resources.alarms import SqlAlarmStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.feed import SqlFeedStore
+from heliometer.stores.resources.notifications import SqlNotificationStore
+from heliometer.usecases.alarms import Watching
+from heliometer.usecases.charts import Charts
+from heliometer.usecases.streams import Streaming
+from heliometer.usecases.validation import Validation
+
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every process has."""
+
+    settings: Settings
+    roles: frozenset[str]
+    clock: Callable[[], float]
+    figures: Figures
+    resources: Database
+    engine: DuckDBStore | ClickHouseStore
+    """The store of the measurements as it is."""
+    store: MeasurementStore
+    """The same with this process's numbers of series."""
+    registry: Registry
+    ids: SharedIds | None
+    """What other processes call series; none where there are no others."""
+    people: People
+    alarms: SqlAlarmStore
+    outbox: SqlNotificationStore
+    feed: SqlFeedStore
+    kinds: Mapping[str, Kind]
+    validation: Validation
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What takes measurements and sees to it that they are stored, watched and passed on: in this
+    process, or together with others."""
+
+    writer: Writing
+    watching: Watching
+    streaming: Streaming
+    probes: Mapping[str, Probe]
+    wake: Callable[[], None]
+    """Something was put into the outbox."""
+    is_punctual: Callable[[], bool]
+    """Whether alarms are evaluated in time."""
+    start: Callable[[], Awaitable[None]]
+    """Begin what runs in the background; everything else is there."""
+    upkeep: Callable[[], Awaitable[None]]
+    """What is to be done every minute."""
+
+
+async def open_base(
+    stack: AsyncExitStack, settings: Settings, roles: frozenset[str], clock: Callable[[], float]
+) -> Base:
+    """Open the stores. Raises WrongSetting, StoreUnusable or UnusableDatabase."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise WrongSetting(
+            f"server.data_dir: {settings.server.data_dir!r} cannot be made: {error.strerror}"
+        ) from error
+    figures = Figures()
+    resources = await Database.open(settings)
+    stack.push_async_callback(resources.close)
+    ids: SharedIds | None = None
+    engine: DuckDBStore | ClickHouseStore
+    store: MeasurementStore
+    if settings.metrics.url:
+        store = engine = ClickHouseStore(settings.metrics)
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        ids = SharedIds(settings.bus.partitions)
+        store = LocalStore(engine, ids)
+    else:
+        store = engine = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
+        await asyncio.to_thread(engine.open)
+        stack.push_async_callback(engine.close)
+        await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
+    people = await stack.enter_async_context(load_identity(settings, resources, clock))
+    # Together with others it is the catalogue that learns the series.
+    series = [] if settings.clustered else await store.load_series()
+    registry = Registry(series, settings.limits.series_per_project, ids)
+    outbox = SqlNotificationStore(resources)
+    validation = Validation(outbox, clock, time.monotonic)
+    kinds = load_kinds(settings)
+    notifier = Notifier(
+        outbox,
+        kinds,
+        settings.notify,
+        settings.base_url,
+        clock,
+        make_code=validation.make_code,
+        make_chart=Charts(store, registry).of,
+    )
+    base = Base(
+        settings,
+        roles,
+        clock,
+        figures,
+        resources,
+        engine,
+        store,
+        registry,
+        ids,
+        people,
+        SqlAlarmStore(resources),
+        outbox,
+        SqlFeedStore(resources),
+        kinds,
+        validation,
+        notifier,
+    )
+    _watch(base)
+    return base
+
+
+def _watch(base: Base) -> None:
+    figures, settings = base.figures, base.settings
+    figures.watch("series", "Series known.", lambda: len(base.registry))
+    figures.watch(
+        "disk_free_bytes",
+        "Free space on the data directory's disk.",
+        lambda: shutil.disk_usage(settings.data_dir).free,
+    )
+    for status in (DELIVERED, FAILED):
+        figures.watch(
+            f"notifications_{status}",
+            f"Notifications that were {status}.",
+            lambda status=status: base.notifier.counts[status],  # type: ignore[misc]
+        )
+    engine = base.engine
+    if isinstance(engine, DuckDBStore):
+        figures.watch(
+            "recent_tables",
+            "Days with measurements not sealed.",
+            lambda: len(engine.sources.tables),
+        )
+        figures.watch("partitions", "Sealed partitions.", lambda: len(engine.sources.partitions))
+        figures.watch(
+            "partition_bytes",
+            "Size of the sealed partitions.",
+            lambda: sum(p.bytes for p in engine.sources.partitions),
+        )
+
+
+def watch_alarms(
+    figures: Figures,
+    alarms: Callable[[], float],
+    lag_s: Callable[[], float],
+    figure: Callable[[str], float],
+) -> None:
+    """Figures of evaluators."""
+    figures.watch("alarms", "Alarms that are watched.", alarms)
+    figures.watch(
+        "evaluation_lag_seconds",
+        "From the time that the newest evaluation was due until it was committed.",
+        lag_s,
+    )
+    figures.watch(
+        "evaluation_duration_seconds",
+        "That the newest evaluation of all alarms took.",
+        lambda: figure("seconds"),
+    )
+    figures.watch("evaluations_missed", "Minutes not evaluated in time.", lambda: figure("missed"))
+    figures.watch(
+        "transitions_waiting", "Decisions not committed yet.", lambda: figure("uncommitted")
+    )

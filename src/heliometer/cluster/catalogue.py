@@ -1,0 +1,107 @@
+"""Which series the shared store has, as far as this process knows."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from heliometer.cluster.changes import Changes
+from heliometer.ingest.registry import Name, Registry
+from heliometer.ingest.shared import SharedIds
+from heliometer.model.errors import HeliometerError
+from heliometer.model.measurements import Series
+
+log = logging.getLogger(__name__)
+
+SERIES = "series"
+"""Kind of the change that tells of series that are stored now."""
+MARGIN_MS = 120_000
+"""How far the clocks of two processes may be apart, and a commit may take."""
+TOLD_AT_ONCE = 5000
+
+
+class Store(Protocol):
+    """What can tell the series that are stored, with shared ids."""
+
+    async def load_series(self) -> list[Series]:
+        """All of them."""
+        ...
+
+    async def series_since(self, at_ms: int) -> list[Series]:
+        """Those that were added since then."""
+        ...
+
+
+class Catalogue:
+    """Keeps this process's registry in step with the store's series."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        ids: SharedIds,
+        changes: Changes,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._ids = ids
+        self._changes = changes
+        self._clock = clock
+        self._stored: set[int] = set()
+        self._read_ms = 0
+        self._reading = asyncio.Lock()
+        changes.on(SERIES, self._heard)
+        changes.on_connect(self._refresh_if_possible)
+
+    async def refresh(self) -> None:
+        """Learn what was stored since the last time. Raises UNAVAILABLE."""
+        async with self._reading:
+            now_ms = int(self._clock() * 1000)
+            if self._read_ms:
+                found = await self._store.series_since(self._read_ms)
+            else:
+                found = await self._store.load_series()
+            self._registry.adopt(found)
+            self._stored.update(s.id for s in found)
+            self._read_ms = now_ms - MARGIN_MS
+
+    def bring(self, series: Iterable[Series]) -> list[Series]:
+        """Learn series that have a measurement coming; those that the store does not have, with
+        this process's numbers."""
+        missing = [s for s in series if s.id not in self._stored]
+        if not missing:
+            return []
+        self._registry.adopt(missing)
+        found = []
+        for each in missing:
+            name = Name(each.namespace, each.dimensions)
+            number = self._registry.project(each.project_id).get(name)
+            assert number is not None
+            found.append(self._registry[number])
+        return found
+
+    def stored(self, series: Iterable[Series]) -> None:
+        """The store has these now: tell all."""
+        each = list(series)
+        numbers = np.array([s.id for s in each], np.int64)
+        self._stored.update(self._ids.to_shared(numbers).tolist())
+        for first in range(0, len(each), TOLD_AT_ONCE):
+            some = each[first : first + TOLD_AT_ONCE]
+            self._changes.send(SERIES, [[s.project_id, s.namespace, s.dimensions] for s in some])
+
+    def _heard(self, content: Any) -> None:
+        found = [
+            Series(0, project_id, namespace, tuple((k, v) for k, v in dimensions))
+            for project_id, namespace, dimensions in content
+        ]
+        for series in self._registry.adopt(found):
+            self._stored.add(int(self._ids.to_shared(np.array([series.id], np.int64))[0]))
+
+    async def _refresh_if_possible(self) -> None:
+        try:
+            await self.refresh()
+        except HeliometerError as error:
+            log.warning("new series are learnt later: %s", error.message)

@@ -1,0 +1,120 @@
+"""What one process hands to another: measurements as columns, and who is to hear of them."""
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from heliometer.model.measurements import MESSAGE_PREFIX, Batch, Receipt, Series
+
+VERSION = 1
+TICK = "tick"
+"""Type of the messages that only tell the time."""
+
+
+class Unit(NamedTuple):
+    """Rows of a message that are stored whole or not at all, and once."""
+
+    rows: int
+    receipt: Receipt
+
+
+class Handover(NamedTuple):
+    """One message. Series have their shared ids."""
+
+    token: str
+    """Tells it from every other."""
+    series: list[Series]
+    """Those that the sender does not know to be stored yet."""
+    units: list[Unit]
+    """In the order of their rows."""
+    batch: Batch
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """Of all units."""
+        return [unit.receipt for unit in self.units]
+
+
+class _Wire(msgspec.Struct, array_like=True):
+    version: int
+    token: str
+    series: list[tuple[int, str, str, tuple[tuple[str, str], ...]]]
+    units: list[tuple[int, str, str, bytes, int]]
+    ids: bytes
+    timestamps: bytes
+    values: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Wire)
+
+
+def new_token() -> str:
+    """Tells one message from every other."""
+    return secrets.token_hex(12)
+
+
+def own_receipt(token: str, at_ms: int) -> Receipt:
+    """For rows that came without one."""
+    return Receipt("", MESSAGE_PREFIX + token, b"", at_ms)
+
+
+def is_own(receipt: Receipt) -> bool:
+    """Whether nobody but the message itself gave it."""
+    return receipt.key.startswith(MESSAGE_PREFIX)
+
+
+def encode(handover: Handover) -> bytes:
+    """The body of a message."""
+    batch = handover.batch
+    return _encoder.encode(
+        _Wire(
+            VERSION,
+            handover.token,
+            [(s.id, s.project_id, s.namespace, s.dimensions) for s in handover.series],
+            [
+                (rows, r.project_id, r.key, r.fingerprint, r.at_ms)
+                for rows, r in handover.units
+            ],
+            np.ascontiguousarray(batch.series, "<i8").tobytes(),
+            np.ascontiguousarray(batch.timestamp, "<i8").tobytes(),
+            np.ascontiguousarray(batch.value, "<f8").tobytes(),
+        )
+    )  # fmt: skip
+
+
+def decode(body: bytes) -> Handover:
+    """The same back. Raises ValueError for what is none, or of another version."""
+    try:
+        wire = _decoder.decode(body)
+        batch = Batch(
+            np.frombuffer(wire.ids, "<i8"),
+            np.frombuffer(wire.timestamps, "<i8"),
+            np.frombuffer(wire.values, "<f8"),
+        )
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ValueError(f"not a batch of measurements: {error}") from error
+    if wire.version != VERSION:
+        raise ValueError(f"a batch of version {wire.version}; this process knows {VERSION}")
+    units = [Unit(n, Receipt(who, key, print_, at)) for n, who, key, print_, at in wire.units]
+    rows = {len(batch.series), len(batch.timestamp), len(batch.value), sum(u.rows for u in units)}
+    if len(rows) != 1:
+        raise ValueError("a batch whose columns differ in length")
+    return Handover(wire.token, [Series(*s) for s in wire.series], units, batch)
+
+
+def parts_of(handover: Handover) -> Sequence[Handover]:
+    """A message of several units as one for each."""
+    if len(handover.units) == 1:
+        return [handover]
+    found, start = [], 0
+    for unit in handover.units:
+        rows = slice(start, start + unit.rows)
+        start += unit.rows
+        batch = handover.batch
+        part = Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows])
+        found.append(Handover(handover.token, handover.series, [unit], part))
+    return found

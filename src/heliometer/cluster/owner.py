@@ -1,0 +1,124 @@
+"""The evaluator role: takes its share of the parts, and tells all the time."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pamqp import commands
+
+from heliometer.cluster.broker import WORK
+from heliometer.cluster.changes import Change, Changes, Members
+from heliometer.cluster.message import TICK
+from heliometer.cluster.partition import Partition
+from heliometer.model.alarms import AlarmStore
+from heliometer.model.errors import Code, HeliometerError
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+TICK_LIFE_S = 600
+BALANCE_S = 5.0
+ALARM = "alarm"
+"""Kind of the change that tells of an alarm that is defined otherwise, or gone."""
+
+
+class Owner:
+    """All parts, of which the broker gives this process some."""
+
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        changes: Changes,
+        members: Members,
+        alarms: AlarmStore,
+        clock: Callable[[], float],
+    ) -> None:
+        self._partitions = partitions
+        self._members = members
+        self._alarms = alarms
+        self._clock = clock
+        self._changed: asyncio.Queue[Change] = asyncio.Queue()
+        changes.on(ALARM, self._changed.put_nowait)
+
+    @property
+    def owned(self) -> list[int]:
+        """The parts that are ours."""
+        return [p.share.number for p in self._partitions if p.owned]
+
+    @property
+    def lag_s(self) -> float:
+        """How far the furthest behind of them is."""
+        return max((p.lag_s for p in self._partitions), default=0.0)
+
+    def total(self, name: str) -> float:
+        """The sum of a figure of the evaluators."""
+        found = (p.evaluator for p in self._partitions)
+        return float(sum(getattr(each, name) for each in found if each is not None))
+
+    def alarms(self) -> int:
+        """Alarms that are watched here."""
+        return sum(len(p.evaluator) for p in self._partitions if p.evaluator is not None)
+
+    async def serve(self, connection: Any) -> None:
+        """Own what the broker gives."""
+        async with asyncio.TaskGroup() as group:
+            for partition in self._partitions:
+                group.create_task(partition.serve(connection))
+            group.create_task(self._tell_time(connection))
+            group.create_task(self._balance())
+            group.create_task(self._look_at_alarms())
+
+    async def _tell_time(self, connection: Any) -> None:
+        """Into every part's queue, whoever owns it: the broker gives a queue to nobody's owner
+        when there is something in it."""
+        channel = await connection.channel(publisher_confirms=False)
+        while True:
+            body = str(int(self._clock() * 1000)).encode()
+            properties = commands.Basic.Properties(
+                message_type=TICK, delivery_mode=1, expiration=str(TICK_LIFE_S * 1000)
+            )
+            for partition in self._partitions:
+                await channel.basic_publish(
+                    body,
+                    exchange=WORK,
+                    routing_key=str(partition.share.number),
+                    properties=properties,
+                )
+            await asyncio.sleep(TICK_S)
+
+    async def _balance(self) -> None:
+        """Give up a part while others have fewer: the broker gives it to the next in line."""
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            members = self._members.with_role("evaluator")
+            mine = self.owned
+            fewest = min((len(m.parts) for m in members), default=0)
+            if len(mine) > fewest + 1:
+                log.info("another process has %d parts and this one %d", fewest, len(mine))
+                next(p for p in self._partitions if p.share.number == mine[-1]).release()
+
+    async def _look_at_alarms(self) -> None:
+        while True:
+            change = await self._changed.get()
+            try:
+                await self._look_at(change["project"], change["alarm"])
+            except Exception:
+                log.exception("an alarm that was changed is not watched as it is now")
+
+    async def _look_at(self, project_id: str, alarm_id: str) -> None:
+        for partition in self._partitions:
+            evaluator = partition.evaluator
+            if evaluator is None or not partition.share.holds(project_id):
+                continue
+            try:
+                alarm = await self._alarms.get(project_id, alarm_id)
+            except HeliometerError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
+                await evaluator.forget(project_id, [alarm_id])
+            else:
+                if alarm.enabled:
+                    await evaluator.watch(alarm)
+                else:
+                    await evaluator.forget(project_id, [alarm_id])

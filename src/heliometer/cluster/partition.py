@@ -1,0 +1,446 @@
+"""The owner of a part: stores what was posted to it, evaluates its alarms, passes on its feed.
+
+Messages are acknowledged to RabbitMQ only when what they hold is stored and passed on. When an
+owner goes half-way, the next one gets them again; it asks the store which of them are there already
+before it takes up the alarms, so that nothing is stored, or counted, twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from heliometer.alarms.loop import MINUTE_MS, Evaluator
+from heliometer.cluster.broker import WORK, Inbox, queue_name
+from heliometer.cluster.catalogue import Catalogue
+from heliometer.cluster.changes import Changes
+from heliometer.cluster.message import TICK, Handover, decode, is_own, parts_of
+from heliometer.cluster.publisher import STORED
+from heliometer.ingest.receipts import Receipts
+from heliometer.ingest.registry import Registry
+from heliometer.ingest.shared import SharedIds
+from heliometer.ingest.writer import Committed, Stored
+from heliometer.model.errors import HeliometerError
+from heliometer.model.measurements import (
+    RECEIPT_LIFE_MS,
+    Batch,
+    Int64s,
+    MeasurementStore,
+    Receipt,
+    Series,
+)
+from heliometer.model.projects import Share
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 300
+"""Messages that the broker hands over before any is acknowledged."""
+LARGEST_GROUP = 8 << 20
+"""Bytes of the messages that are stored together."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+EVALUATION_S = 30.0
+"""How long the clock of a part waits for an evaluation, before it goes on without."""
+
+
+class PassingOn(Protocol):
+    """Takes what others subscribed to."""
+
+    async def pass_on(self, part: int, batch: Batch, series: Sequence[Series]) -> None:
+        """Return when what is subscribed to is safe; ``series`` are new. Raises when it is not."""
+        ...
+
+
+class StreamClock:
+    """The time that a part has got to, in seconds: what its newest tick said.
+
+    Ticks travel among the measurements. What was taken before a tick was sent has arrived before
+    it, however long both waited.
+    """
+
+    def __init__(self) -> None:
+        self._ms = 0
+        self._moved = asyncio.Event()
+
+    def __call__(self) -> float:
+        return self._ms / 1000
+
+    def set(self, now_ms: int) -> None:
+        """Go forward; never back."""
+        if now_ms > self._ms:
+            self._ms = now_ms
+            self._moved.set()
+            self._moved = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Until the time has passed, or some of it."""
+        if seconds > 0:
+            await self._moved.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all parts of a process work with."""
+
+    store: MeasurementStore
+    registry: Registry
+    ids: SharedIds
+    catalogue: Catalogue
+    changes: Changes
+    passing: PassingOn
+    make_evaluator: Callable[[Share, "Partition", StreamClock], Evaluator]
+    clock: Callable[[], float]
+    committed: Committed
+
+
+class Partition:
+    """One part, for as long as this process has a consumer of its queue."""
+
+    def __init__(self, share: Share, tools: Tools) -> None:
+        self.share = share
+        self._tools = tools
+        self._listeners: list[Stored] = []
+        self._committing = asyncio.Lock()
+        self._receipts = Receipts(())
+        self._told = np.zeros(1024, np.bool_)
+        """Which series the listeners know."""
+        self._stream = StreamClock()
+        self.evaluator: Evaluator | None = None
+        """While this process is the owner."""
+        self._evaluating: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
+        self._channel: Any = None
+        self.owned = False
+
+    @property
+    def lag_s(self) -> float:
+        """How far the part is behind, in seconds; 0: not owned."""
+        return max(0.0, self._tools.clock() - self._stream()) if self.evaluator else 0.0
+
+    def release(self) -> None:
+        """Let another process have it; this one queues up again behind all others."""
+        self._leave.set()
+
+    # -- what an evaluator needs of a writer --------------------------------------------------
+
+    def listen(self, stored: Stored) -> None:
+        """Have ``stored`` called with everything that is stored from now on."""
+        self._listeners.append(stored)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nothing is stored meanwhile."""
+        async with self._committing:
+            yield
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def serve(self, connection: Any) -> None:
+        """Consume, and own the part whenever the broker lets us."""
+        while True:
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.basic_qos(prefetch_count=PREFETCH)
+            inbox = Inbox()
+            tag = f"{self._tools.changes.name}.{self.share.number}"
+            channel.on_consumer_cancel_callbacks.add(lambda _: self.release())
+            await channel.basic_consume(
+                queue_name(WORK, self.share.number), inbox.put, consumer_tag=tag
+            )
+            self._leave.clear()
+            try:
+                await self._until_left(channel, inbox)
+            finally:
+                # What was taken and not acknowledged goes to the next owner with the channel.
+                await self._lose()
+                with suppress(Exception):
+                    await asyncio.wait_for(channel.close(), 2)
+            await asyncio.sleep(FIRST_RETRY_S)
+
+    async def _until_left(self, channel: Any, inbox: Inbox) -> None:
+        """Work until it is to be released, the evaluator ends, or the channel is lost."""
+        leave = asyncio.create_task(self._leave.wait())
+        lost = asyncio.ensure_future(asyncio.shield(channel.closing))
+        taking: asyncio.Task[Sequence[Any]] | None = None
+        try:
+            while True:
+                taking = asyncio.create_task(inbox.take(LARGEST_GROUP))
+                ends = {leave, lost, *({self._evaluating} if self._evaluating else ())}
+                await asyncio.wait({taking, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                if any(end.done() for end in ends):
+                    break
+                messages = taking.result()
+                work = asyncio.create_task(self._work(channel, messages))
+                await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    work.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await work
+                    break
+                work.result()
+        finally:
+            for task in (leave, lost, taking):
+                if task is not None:
+                    task.cancel()
+
+    async def _lose(self) -> None:
+        evaluator, self.evaluator = self.evaluator, None
+        if self._evaluating is not None:
+            self._evaluating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._evaluating
+        self._evaluating = None
+        if evaluator is not None:
+            await evaluator.close()
+        if self.owned:
+            log.info("part %d is not ours any more", self.share.number)
+        self.owned = False
+        self._listeners.clear()
+
+    async def _take_over(self, now_ms: int) -> None:
+        """What is stored is where the alarms go on from, at the time that the queue has got to.
+        Nothing is stored meanwhile."""
+        t = self._tools
+        await _until_done(
+            t.catalogue.refresh, "the series of part %d cannot be read", self.share.number
+        )
+        self._told[:] = False
+        self._know(np.arange(1, len(t.registry) + 1, dtype=np.int64))
+        evaluator = t.make_evaluator(self.share, self, self._stream)
+        self._stream.set(now_ms)
+        await _until_done(evaluator.start, "part %d cannot be taken over", self.share.number)
+        self._evaluating = asyncio.create_task(
+            evaluator.run(), name=f"evaluation of part {self.share.number}"
+        )
+        self.evaluator = evaluator
+        log.info("part %d is ours", self.share.number)
+
+    # -- work ---------------------------------------------------------------------------------
+
+    async def _work(self, channel: Any, messages: Sequence[Any]) -> None:
+        """Store and pass on what came, and acknowledge it."""
+        if not self.owned:
+            self.owned = True
+            await self._load_receipts()
+        at = 0
+        while at < len(messages):
+            message = messages[at]
+            if _is_tick(message):
+                if not message.redelivered:
+                    await self._tick(message)
+                at += 1
+                continue
+            if message.redelivered:
+                await self._again(message)
+                at += 1
+                continue
+            if self.evaluator is None:
+                await self._take_over(_sent_ms(message))
+            first = at
+            while (
+                at < len(messages) and not _is_tick(messages[at]) and not messages[at].redelivered
+            ):
+                at += 1
+            await self._store(messages[first:at])
+        await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
+
+    async def _load_receipts(self) -> None:
+        store, since = self._tools.store, int(self._tools.clock() * 1000) - RECEIPT_LIFE_MS
+
+        async def load() -> None:
+            found = await store.load_receipts(since)
+            self._receipts = Receipts(r for r in found if self.share.holds(r.project_id))
+
+        await _until_done(load, "the receipts of part %d cannot be read", self.share.number)
+
+    async def _tick(self, message: Any) -> None:
+        """Bring the part's clock forward, evaluation by evaluation."""
+        to_ms = int(message.body)
+        if self.evaluator is None:
+            await self._take_over(to_ms)
+        assert self.evaluator is not None
+        while (due := self.evaluator.due_ms) <= to_ms:
+            self._stream.set(due)
+            for _ in range(int(EVALUATION_S * 50)):
+                if self.evaluator.due_ms > due or (self._evaluating and self._evaluating.done()):
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                break
+            if self._evaluating is None or self._evaluating.done():
+                return
+        if self._stream() // 60 < to_ms // MINUTE_MS:
+            self._receipts.forget(to_ms)
+        self._stream.set(to_ms)
+
+    async def _again(self, message: Any) -> None:
+        """A message that another owner, or this one, had before."""
+        handover = self._decoded(message)
+        if handover is None:
+            return
+        series = await self._adopt(handover)
+        refused: dict[str, str] = {}
+        for unit in parts_of(handover):
+            receipt = unit.units[0].receipt
+            if not is_own(receipt) and not self._is_new(receipt, refused):
+                continue
+            batch = self._local(unit.batch)
+            await self._append(batch, series, [receipt], again=True)
+            await self._spread(batch, series)
+            if not is_own(receipt):
+                self._receipts.remember(receipt)
+        self._answer([message], [(handover, refused)])
+
+    async def _store(self, messages: Sequence[Any]) -> None:
+        """Messages that nobody had before, in one go."""
+        decoded: list[tuple[Any, Handover]] = []
+        series: list[Series] = []
+        for message in messages:
+            handover = self._decoded(message)
+            if handover is not None:
+                decoded.append((message, handover))
+                series += await self._adopt(handover)
+        refusals: list[dict[str, str]] = []
+        batches: list[Batch] = []
+        receipts: list[Receipt] = []
+        for _, handover in decoded:
+            refused: dict[str, str] = {}
+            refusals.append(refused)
+            if all(is_own(r) for r in handover.receipts):
+                batches.append(handover.batch)
+                receipts += handover.receipts
+                continue
+            for unit in parts_of(handover):
+                receipt = unit.units[0].receipt
+                if is_own(receipt) or self._is_new(receipt, refused):
+                    batches.append(unit.batch)
+                    receipts.append(receipt)
+                    if not is_own(receipt):  # the same key may come again in this very group
+                        self._receipts.remember(receipt)
+        if batches:
+            started = self._tools.clock()
+            batch = self._local(Batch.concatenate(batches))
+            series = list(dict.fromkeys(series))
+            async with self._committing:
+                await self._append(batch, series, receipts)
+                await self._spread(batch, series)
+            self._tools.committed(len(batch), self._tools.clock() - started)
+        self._answer(
+            [m for m, _ in decoded],
+            [(h, r) for (_, h), r in zip(decoded, refusals, strict=True)],
+        )
+
+    async def _append(
+        self,
+        batch: Batch,
+        series: Sequence[Series],
+        receipts: Sequence[Receipt],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Until it is stored: it was acknowledged to whoever sent it."""
+        tried = again
+
+        async def append() -> None:
+            nonlocal tried
+            before, tried = tried, True
+            await self._tools.store.append(batch, series, receipts, again=before)
+
+        await _until_done(append, "measurements of part %d wait", self.share.number)
+        if series:
+            self._tools.catalogue.stored(series)
+
+    async def _spread(self, batch: Batch, series: Sequence[Series]) -> None:
+        """Give what is stored to those who listen, and to the feed."""
+        new = [self._tools.registry[i] for i in self._know(np.unique(batch.series)).tolist()]
+        for stored in self._listeners:
+            stored(batch, new)
+        await _until_done(
+            lambda: self._tools.passing.pass_on(self.share.number, batch, new or series),
+            "what is subscribed to of part %d waits",
+            self.share.number,
+        )
+
+    def _know(self, series: Int64s) -> Int64s:
+        """Those that nobody was told of yet, who are told now."""
+        if not len(series):
+            return series
+        most = int(series[-1])
+        if most >= len(self._told):
+            self._told = np.pad(self._told, (0, max(most + 1, 2 * len(self._told))))
+        new = series[~self._told[series]]
+        self._told[new] = True
+        return new
+
+    async def _adopt(self, handover: Handover) -> list[Series]:
+        """Learn the series that the message brings, and those that it takes for known; what the
+        store does not have."""
+        series = self._tools.catalogue.bring(handover.series)
+        local = self._tools.ids.to_local(handover.batch.series)
+        if len(local) and not local.all():
+            await _until_done(
+                self._tools.catalogue.refresh,
+                "the series of part %d cannot be read",
+                self.share.number,
+            )
+        return series
+
+    def _local(self, batch: Batch) -> Batch:
+        local = self._tools.ids.to_local(batch.series)
+        if not local.all():
+            # Nobody can ask for them: their names are known to nobody.
+            log.error("%d measurements belong to series that are not known", (local == 0).sum())
+            rows = local != 0
+            return Batch(local[rows], batch.timestamp[rows], batch.value[rows])
+        return Batch(local, batch.timestamp, batch.value)
+
+    def _is_new(self, receipt: Receipt, refused: dict[str, str]) -> bool:
+        try:
+            return not self._receipts.known(receipt)
+        except HeliometerError as error:
+            refused[receipt.key] = error.message
+            return False
+
+    def _decoded(self, message: Any) -> Handover | None:
+        try:
+            return decode(message.body)
+        except ValueError as error:
+            log.error("part %d: a message cannot be read: %s", self.share.number, error)
+            return None
+
+    def _answer(
+        self, messages: Sequence[Any], results: Sequence[tuple[Handover, dict[str, str]]]
+    ) -> None:
+        """Tell those who wait that their messages are stored."""
+        replies: dict[str, list[tuple[str, dict[str, str]]]] = {}
+        for message, (handover, refused) in zip(messages, results, strict=True):
+            queue = message.header.properties.reply_to
+            if queue:
+                replies.setdefault(queue, []).append((handover.token, refused))
+        for queue, content in replies.items():
+            self._tools.changes.reply(queue, STORED, content)
+
+
+def _sent_ms(message: Any) -> int:
+    """When a message of measurements was sent."""
+    return int(message.header.properties.timestamp.timestamp() * 1000)
+
+
+def _is_tick(message: Any) -> bool:
+    return bool(message.header.properties.message_type == TICK)
+
+
+async def _until_done(work: Callable[[], Awaitable[None]], trouble: str, part: int) -> None:
+    delay, told = FIRST_RETRY_S, False
+    while True:
+        try:
+            await work()
+            return
+        except HeliometerError as error:
+            if not told:
+                log.error(f"{trouble}: %s", part, error.message)  # noqa: G004
+            told = True
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_RETRY_S)

@@ -1,0 +1,272 @@
+"""The side that takes posts: what is acknowledged is safe in RabbitMQ.
+
+Posts to a part that arrive while a message is under way travel in the next. A post is answered when
+the broker has confirmed its message and the part's owner has stored it, so that the poster can read
+what it wrote; where the owner takes long, the confirmation alone will do.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiormq
+import numpy as np
+
+from heliometer.cluster.broker import WORK, persistent
+from heliometer.cluster.changes import Changes
+from heliometer.cluster.message import Handover, Unit, encode, new_token, own_receipt
+from heliometer.config import BusSettings
+from heliometer.ingest.registry import Registry
+from heliometer.ingest.shared import SharedIds
+from heliometer.ingest.writer import Committed, Stored, for_each
+from heliometer.model.errors import Code, HeliometerError
+from heliometer.model.measurements import Batch, Receipt, Series
+
+log = logging.getLogger(__name__)
+
+LARGEST_MESSAGE = 50_000
+"""Measurements in one message."""
+FLIGHTS = 3
+"""Messages to a part that wait for their confirmation at the same time."""
+CONFIRM_S = 10.0
+STORED = "stored"
+"""Kind of the reply of a part's owner: token, and what was refused of it."""
+SPREAD_S = 0.02
+"""Until all processes know a new series."""
+
+
+@dataclass(slots=True)
+class _Post:
+    batch: Batch
+    receipt: Receipt | None
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Line:
+    """What waits for one part."""
+
+    posts: list[_Post] = field(default_factory=list)
+    flights: int = 0
+
+
+class Publisher:
+    """Hands measurements to the owners of their parts; in the place of ``ingest.writer.Writer``."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        ids: SharedIds,
+        changes: Changes,
+        settings: BusSettings,
+        *,
+        limit: int,
+        clock: Callable[[], float],
+        committed: Committed = lambda *_: None,
+    ) -> None:
+        self._registry = registry
+        self._ids = ids
+        self._changes = changes
+        self._settle_s = settings.settle_ms / 1000
+        self._limit = limit
+        self._clock = clock
+        self._committed = committed
+        self._lines = [_Line() for _ in range(settings.partitions)]
+        self._pending = 0
+        self._channel: Any = None
+        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        changes.on(STORED, self._was_stored)
+
+    @property
+    def pending(self) -> int:
+        """Measurements that are not acknowledged yet."""
+        return self._pending
+
+    def listen(self, stored: Stored) -> None:
+        """Nothing is stored here: the owners of the parts have listeners."""
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nothing is stored here at any time."""
+        yield
+
+    async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
+        """Return when the batch, and its receipt, are safe.
+
+        Raises UNAVAILABLE when RabbitMQ does not take them, INVALID when the receipt's key was used
+        with another body.
+        """
+        if self._pending + len(batch) > self._limit and self._pending:
+            raise _unavailable("More measurements arrive than can be handed on.")
+        if self._channel is None:
+            raise _unavailable("Measurements cannot be taken now.")
+        posts = [
+            (part, _Post(each, given, asyncio.get_running_loop().create_future()))
+            for part, each, given in self._by_part(batch, receipt)
+        ]
+        self._pending += len(batch)
+        try:
+            for part, post in posts:
+                self._lines[part].posts.append(post)
+                self._fly(part)
+            results = await asyncio.gather(*(p.done for _, p in posts), return_exceptions=True)
+        finally:
+            self._pending -= len(batch)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def drain(self) -> None:
+        """Return when nothing is under way any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def serve(self, connection: Any) -> None:
+        """Publish over a connection."""
+        self._channel = await connection.channel()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._channel = None
+
+    def _by_part(
+        self, batch: Batch, receipt: Receipt | None
+    ) -> Iterable[tuple[int, Batch, Receipt | None]]:
+        parts = self._ids.parts(batch.series)
+        first = int(parts[0])
+        if (parts == first).all():
+            yield first, batch, receipt
+            return
+        for part in np.unique(parts).tolist():
+            rows = parts == part
+            given = receipt
+            if receipt is not None:  # each owner remembers what it stored
+                given = replace(receipt, key=f"{receipt.key} {part}")
+            yield part, Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows]), given
+
+    def _fly(self, part: int) -> None:
+        line = self._lines[part]
+        if line.flights < FLIGHTS and line.posts:
+            line.flights += 1
+            task = asyncio.create_task(self._send(part), name="hand over")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, part: int) -> None:
+        line = self._lines[part]
+        # Those who have just been answered post again at once: let them come along.
+        await asyncio.sleep(0)
+        size = count = 0
+        for post in line.posts:
+            size += len(post.batch)
+            if count and size > LARGEST_MESSAGE:
+                break
+            count += 1
+        posts, line.posts = line.posts[:count], line.posts[count:]
+        started = time.perf_counter()
+        token = new_token()
+        series = self._new_series(part)
+        stored: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        error: Exception | None = None
+        try:
+            if posts:
+                self._awaited[token] = stored
+                await self._publish(part, token, posts, series)
+        except Exception as raised:
+            error = raised
+        finally:
+            line.flights -= 1
+            self._fly(part)
+        refused: dict[str, str] = {}
+        if error is None and posts:
+            self._registry.saved(series)
+            refused = await self._settle(stored, bool(series))
+            self._committed(sum(len(p.batch) for p in posts), time.perf_counter() - started)
+        self._awaited.pop(token, None)
+        for post in posts:
+            reason = refused.get(post.receipt.key) if post.receipt else None
+            if post.done.done():
+                continue
+            if error is not None:
+                post.done.set_exception(for_each(error))
+            elif reason is not None:
+                post.done.set_exception(HeliometerError(Code.INVALID, reason))
+            else:
+                post.done.set_result(None)
+            post.done.exception()  # whoever waited may be gone: that is not an error of ours
+
+    async def _publish(
+        self, part: int, token: str, posts: Sequence[_Post], series: Sequence[Series]
+    ) -> None:
+        now_ms = int(self._clock() * 1000)
+        batch = Batch.concatenate([p.batch for p in posts])
+        units: list[Unit] = []
+        plain = 0
+        for post in posts:  # what has no key of its own is one unit with its neighbours
+            if post.receipt is None:
+                plain += len(post.batch)
+                continue
+            if plain:
+                units.append(Unit(plain, own_receipt(f"{token}-{len(units)}", now_ms)))
+                plain = 0
+            units.append(Unit(len(post.batch), post.receipt))
+        if plain:
+            units.append(Unit(plain, own_receipt(f"{token}-{len(units)}", now_ms)))
+        shared = Batch(self._ids.to_shared(batch.series), batch.timestamp, batch.value)
+        numbers = self._ids.to_shared(np.array([s.id for s in series], np.int64)).tolist()
+        named = [s._replace(id=i) for s, i in zip(series, numbers, strict=True)]
+        body = encode(Handover(token, named, units, shared))
+        channel = self._channel
+        if channel is None:
+            raise _unavailable("Measurements cannot be taken now.")
+        try:
+            await asyncio.wait_for(
+                channel.basic_publish(
+                    body,
+                    exchange=WORK,
+                    routing_key=str(part),
+                    properties=persistent(now_ms, self._changes.queue),
+                    mandatory=True,
+                ),
+                CONFIRM_S,
+            )
+        except aiormq.DeliveryError as error:
+            raise _unavailable(
+                "More measurements wait to be stored than there is room for."
+            ) from error
+        except (aiormq.AMQPError, asyncio.CancelledError, OSError, TimeoutError) as error:
+            raise _unavailable("Measurements cannot be taken now.") from error
+
+    def _new_series(self, part: int) -> list[Series]:
+        unsaved = self._registry.unsaved()
+        return [s for s in unsaved if self._ids.part_of(s.project_id) == part] if unsaved else []
+
+    async def _settle(self, stored: asyncio.Future[Any], new: bool) -> dict[str, str]:
+        """Wait until the owner says that it has stored the message, but not for ever; what it
+        refused, by key."""
+        if not self._settle_s:
+            return {}
+        try:
+            refused: dict[str, str] = await asyncio.wait_for(stored, self._settle_s)
+        except TimeoutError:
+            return {}
+        if new:
+            await asyncio.sleep(SPREAD_S)
+        return refused
+
+    def _was_stored(self, content: Any) -> None:
+        for token, refused in content:
+            waiting = self._awaited.get(token)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(refused)
+
+
+def _unavailable(message: str) -> HeliometerError:
+    return HeliometerError(
+        Code.UNAVAILABLE, message, details="Send the request again a little later.", retry_after=2
+    )

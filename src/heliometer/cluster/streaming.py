@@ -1,0 +1,176 @@
+"""Endpoints between the process that defines them and the one that serves them."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from heliometer.cluster.broker import FEED, Inbox, queue_name
+from heliometer.cluster.changes import Changes
+from heliometer.cluster.passing import SUBSCRIPTIONS
+from heliometer.config import AmqpSettings
+from heliometer.feed import Feed
+from heliometer.feed.builtin import uri as builtin_uri
+from heliometer.feed.management import Management
+from heliometer.feed.queues import Queues
+from heliometer.feed.rabbitmq import uri as rabbitmq_uri
+from heliometer.model.errors import HeliometerError
+from heliometer.model.feed import Endpoint, FeedStore, Subscription, Usage
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "endpoint"
+"""Kind of the change that tells of a project whose endpoint is another, or gone."""
+USAGE = "usage"
+"""Kind of the change that tells what the queues of projects hold."""
+PREFETCH = 50
+LARGEST = 16 << 20
+USAGE_S = 1.0
+RETRY_S = 1.0
+NOTHING = Usage(0, 0, 0, 0, 0)
+
+
+class RemoteStreaming:
+    """Where endpoints are defined; another process, with the feed role, serves them."""
+
+    def __init__(self, settings: AmqpSettings, changes: Changes) -> None:
+        self._settings = settings
+        self._management = Management(settings) if settings.backend == "rabbitmq" else None
+        self._changes = changes
+        self._usages: dict[str, Usage] = {}
+        changes.on(USAGE, self._heard)
+
+    async def stop(self) -> None:
+        """Let go of connections."""
+        if self._management is not None:
+            await self._management.close()
+
+    def uri(self, endpoint: Endpoint, host: str) -> str:
+        """Where clients connect to."""
+        if self._management is not None:
+            return rabbitmq_uri(self._settings, endpoint)
+        return builtin_uri(self._settings, endpoint, host)
+
+    async def open(self, endpoint: Endpoint) -> None:
+        """Let the endpoint's user in. Raises UNAVAILABLE."""
+        if self._management is not None:
+            await self._management.provide(endpoint)
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Let it in with this other password only."""
+        if self._management is not None:
+            await self._management.set_password(endpoint)
+
+    async def close(self, endpoint: Endpoint) -> None:
+        """Cut its connections, and remove its queue."""
+        if self._management is not None:
+            await self._management.remove(endpoint)
+
+    def stored(self, project_id: str) -> None:
+        """Have the endpoint served as it is in the database."""
+        self._usages.pop(project_id, None)
+        self._changes.send(ENDPOINT, project_id)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on its measurements flow."""
+        self._changes.send(SUBSCRIPTIONS, subscription.project_id)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """They do not any more."""
+        self._changes.send(SUBSCRIPTIONS, subscription.project_id)
+
+    def usage(self, project_id: str) -> Usage:
+        """What the project's queue holds, as of a moment ago."""
+        return self._usages.get(project_id, NOTHING)
+
+    def _heard(self, content: Mapping[str, Sequence[int]]) -> None:
+        for project_id, numbers in content.items():
+            self._usages[project_id] = Usage(*numbers)
+
+
+class Intake:
+    """The feed role: fills the queues of projects with what the owners of parts pass on."""
+
+    def __init__(
+        self, feed: Feed, queues: Queues, feed_store: FeedStore, changes: Changes, parts: int
+    ) -> None:
+        self._feed = feed
+        self._queues = queues
+        self._feed_store = feed_store
+        self._changes = changes
+        self._parts = parts
+        self._endpoints: dict[str, Endpoint] = {}
+        self._told: dict[str, Usage] = {}
+        changes.on(ENDPOINT, self._changed)
+        changes.on_connect(self._look)
+
+    def knows(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are served already."""
+        self._endpoints = {e.project_id: e for e in endpoints}
+
+    async def serve(self, connection: Any) -> None:
+        """Consume the parts that the broker gives."""
+        async with asyncio.TaskGroup() as group:
+            for part in range(self._parts):
+                group.create_task(self._take(connection, part))
+            group.create_task(self._tell_usage())
+
+    async def _take(self, connection: Any, part: int) -> None:
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.basic_qos(prefetch_count=PREFETCH)
+        inbox = Inbox()
+        await channel.basic_consume(queue_name(FEED, part), inbox.put)
+        decode = msgspec.msgpack.Decoder(list[tuple[str, list[bytes]]]).decode
+        while True:
+            messages = await inbox.take(LARGEST)
+            content: list[tuple[str, list[bytes]]] = []
+            for message in messages:
+                try:
+                    content += decode(message.body)
+                except msgspec.MsgspecError as error:
+                    log.error("a message of the feed cannot be read: %s", error)
+            await self._put(content)
+            await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
+
+    async def _put(self, content: Sequence[tuple[str, list[bytes]]]) -> None:
+        told = False
+        while True:
+            try:
+                await self._queues.put(content)
+                return
+            except HeliometerError as error:
+                if not told:
+                    log.error("messages of the feed wait: %s", error.message)
+                told = True
+                await asyncio.sleep(RETRY_S)
+
+    async def _look(self) -> None:
+        endpoints = {e.project_id: e for e in await self._feed_store.load_endpoints()}
+        for project_id in {*self._endpoints, *endpoints}:
+            await self._follow(project_id, endpoints.get(project_id))
+
+    async def _changed(self, project_id: Any) -> None:
+        found = await self._feed_store.list_endpoints(project_id)
+        await self._follow(project_id, found[0] if found else None)
+
+    async def _follow(self, project_id: str, now: Endpoint | None) -> None:
+        before = self._endpoints.get(project_id)
+        if now == before:
+            return
+        await self._feed.follow(before, now)
+        if now is None:
+            del self._endpoints[project_id]
+        else:
+            self._endpoints[project_id] = now
+
+    async def _tell_usage(self) -> None:
+        self._told.clear()
+        while True:
+            found = {p: self._queues.usage(p) for p in self._endpoints}
+            changed = {p: list(u) for p, u in found.items() if self._told.get(p) != u}
+            if changed:
+                self._changes.send(USAGE, changed)
+                self._told = found
+            await asyncio.sleep(USAGE_S)

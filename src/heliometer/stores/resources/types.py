@@ -1,0 +1,16 @@
+"""Column types that tables and migrations share."""
+
+from sqlalchemy import BigInteger, Integer, String
+from sqlalchemy.types import TypeEngine
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts up only columns whose type is exactly INTEGER."""
+
+
+def string(length: int) -> TypeEngine[str]:
+    """Text of up to so many characters, ordered by its code points on every database.
+
+    PostgreSQL would order it by the locale of the database instead: pages would come in another
+    order than on SQLite, and a new version of the C library could make its indexes wrong.
+    """
+    return String(length).with_variant(String(length, "C"), "postgresql")

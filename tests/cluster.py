@@ -1,0 +1,176 @@
+"""Several ``heliometer`` processes in roles, on real engines with a database of their own each."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from conftest import PASSWORD
+from engine_servers import clickhouse_database, engines, postgresql_database, rabbitmq_vhost
+
+ROLES = ("api", "api", "evaluator", "evaluator", "feed", "notifier")
+"""What issue and documentation call the usual cluster."""
+READY_S = 60.0
+
+
+@dataclass
+class Member:
+    """One process."""
+
+    roles: str
+    data_dir: Path
+    environment: dict[str, str]
+    listen: str = "127.0.0.1:0"
+    url: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> "Member":
+        """Start it and wait until it says that it is ready."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "heliometer", "serve", "--listen", self.listen,
+                 "--data-dir", str(self.data_dir), "--roles", self.roles],
+                stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"heliometer ready on (https?://\S+)\n", line)
+        assert match, f"{self.roles} not ready: {line!r}; {self.log()[-2000:]}"
+        self.url = match[1]
+        self.listen = self.url.split("//")[1]
+        return self
+
+    @property
+    def log_file(self) -> Path:
+        """Where its standard error goes."""
+        return self.data_dir.parent / f"{self.data_dir.name}.log"
+
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return self.log_file.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it and return its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+
+@dataclass
+class Cluster:
+    """Processes that are one service."""
+
+    folder: Path
+    settings: dict[str, str]
+    members: list[Member] = field(default_factory=list)
+
+    def add(self, roles: str) -> Member:
+        """Start one more process."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
+        environment |= {
+            "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
+            "HELIOMETER_AMQP_LISTEN": "127.0.0.1:0",
+            "HELIOMETER_COLLECTOR_ENABLED": "false",
+            **self.settings,
+        }
+        name = f"{roles.replace(',', '-')}-{len(self.members)}"
+        member = Member(roles, self.folder / name, environment).start()
+        self.members.append(member)
+        return member
+
+    def with_role(self, role: str) -> list[Member]:
+        """The processes that do something."""
+        return [m for m in self.members if role in m.roles.split(",")]
+
+    @property
+    def api(self) -> list[str]:
+        """URLs of the processes that clients talk to."""
+        return [m.url for m in self.with_role("api")]
+
+    def wait_until_healthy(self, within_s: float = READY_S) -> None:
+        """Return when every API process finds that all is well."""
+        for url in self.api:
+            reply = httpx.Response(503)
+
+            def well(url: str = url) -> bool:
+                nonlocal reply
+                with contextlib.suppress(httpx.HTTPError):
+                    reply = httpx.get(f"{url}/v2/health", timeout=10)
+                return reply.status_code == 200
+
+            eventually(well, within_s, lambda: f"{reply.text}\n{self.logs()}")  # noqa: B023
+
+    def logs(self) -> str:
+        """The ends of all logs."""
+        return "\n".join(f"== {m.data_dir.name}\n{m.log()[-1500:]}" for m in self.members)
+
+    def token(self, api: int = 0) -> str:
+        """A new token of the demo user."""
+        auth = {"tenantName": "demo",
+                "passwordCredentials": {"username": "demo", "password": PASSWORD}}  # fmt: skip
+        reply = httpx.post(f"{self.api[api]}/identity/v2.0/tokens", json={"auth": auth}, timeout=20)
+        assert reply.status_code == 200, reply.text
+        token: str = reply.json()["access"]["token"]["id"]
+        return token
+
+    def client(self, api: int = 0) -> httpx.Client:
+        """A client of one API process with the demo user's token."""
+        headers = {"X-Auth-Token": self.token(api)}
+        return httpx.Client(base_url=self.api[api], headers=headers, timeout=30)
+
+    def stop(self) -> list[int]:
+        """End all; their exit statuses."""
+        for member in self.members:
+            if member.process is not None and member.process.poll() is None:
+                member.process.send_signal(signal.SIGTERM)
+        return [m.stop() for m in self.members if m.process is not None]
+
+
+@contextlib.contextmanager
+def running_cluster(
+    folder: Path, roles: tuple[str, ...] = ROLES, **more: str
+) -> Iterator[Cluster]:
+    """A cluster on the shared engines, with databases of its own; ``more`` settings as in the
+    environment."""
+    with postgresql_database() as resources, clickhouse_database() as metrics:
+        with rabbitmq_vhost() as bus:
+            admin = engines()
+            settings = {
+                "HELIOMETER_RESOURCES_URL": resources,
+                "HELIOMETER_METRICS_URL": metrics,
+                "HELIOMETER_BUS_URL": bus,
+                "HELIOMETER_AMQP_BACKEND": "rabbitmq",
+                "HELIOMETER_AMQP_URL": admin.rabbitmq.rstrip("/"),
+                "HELIOMETER_AMQP_MANAGEMENT_URL": admin.management,
+                **more,
+            }
+            cluster = Cluster(folder, settings)
+            try:
+                for each in roles:
+                    cluster.add(each)
+                cluster.wait_until_healthy()
+                yield cluster
+            finally:
+                cluster.stop()
+
+
+def eventually(
+    true: Callable[[], bool], within_s: float, why: Callable[[], str] = lambda: ""
+) -> None:
+    """Return when it is true; fail when it is not in time."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.1)
