@@ -1,17 +1,21 @@
 """Several ``heliometer`` processes in roles, on real engines with a database of their own each."""
 
+import atexit
 import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+
 from conftest import PASSWORD
 from engine_servers import clickhouse_database, engines, postgresql_database, rabbitmq_vhost
 
@@ -62,6 +66,11 @@ class Member:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Until it has ended; its exit status."""
+        assert self.process is not None
         status = self.process.wait(30)
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -76,17 +85,16 @@ class Cluster:
     settings: dict[str, str]
     members: list[Member] = field(default_factory=list)
 
-    def add(self, roles: str) -> Member:
+    def add(self, roles: str, data_dir: Path | None = None) -> Member:
         """Start one more process."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
         environment |= {
             "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
-            "HELIOMETER_AMQP_LISTEN": "127.0.0.1:0",
             "HELIOMETER_COLLECTOR_ENABLED": "false",
             **self.settings,
         }
         name = f"{roles.replace(',', '-')}-{len(self.members)}"
-        member = Member(roles, self.folder / name, environment).start()
+        member = Member(roles, data_dir or self.folder / name, environment).start()
         self.members.append(member)
         return member
 
@@ -135,35 +143,144 @@ class Cluster:
         for member in self.members:
             if member.process is not None and member.process.poll() is None:
                 member.process.send_signal(signal.SIGTERM)
-        return [m.stop() for m in self.members if m.process is not None]
+        return [m.wait() for m in self.members if m.process is not None]
 
 
 @contextlib.contextmanager
-def running_cluster(
-    folder: Path, roles: tuple[str, ...] = ROLES, **more: str
-) -> Iterator[Cluster]:
+def running_cluster(folder: Path, roles: tuple[str, ...] = ROLES, **more: str) -> Iterator[Cluster]:
     """A cluster on the shared engines, with databases of its own; ``more`` settings as in the
     environment."""
-    with postgresql_database() as resources, clickhouse_database() as metrics:
-        with rabbitmq_vhost() as bus:
-            admin = engines()
-            settings = {
-                "HELIOMETER_RESOURCES_URL": resources,
-                "HELIOMETER_METRICS_URL": metrics,
-                "HELIOMETER_BUS_URL": bus,
-                "HELIOMETER_AMQP_BACKEND": "rabbitmq",
-                "HELIOMETER_AMQP_URL": admin.rabbitmq.rstrip("/"),
-                "HELIOMETER_AMQP_MANAGEMENT_URL": admin.management,
-                **more,
-            }
-            cluster = Cluster(folder, settings)
+    with (
+        postgresql_database() as resources,
+        clickhouse_database() as metrics,
+        rabbitmq_vhost() as bus,
+    ):
+        admin = engines()
+        settings = {
+            "HELIOMETER_RESOURCES_URL": resources,
+            "HELIOMETER_METRICS_URL": metrics,
+            "HELIOMETER_BUS_URL": bus,
+            "HELIOMETER_AMQP_BACKEND": "rabbitmq",
+            "HELIOMETER_AMQP_URL": admin.rabbitmq.rstrip("/"),
+            "HELIOMETER_AMQP_MANAGEMENT_URL": admin.management,
+            **more,
+        }
+        cluster = Cluster(folder, settings)
+        try:
+            for each in roles:
+                cluster.add(each)
+            cluster.wait_until_healthy()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+SHARED = contextlib.ExitStack()
+"""Databases of clusters, dropped when the tests end."""
+atexit.register(SHARED.close)
+
+
+class ClusterServer:
+    """The usual cluster in the place of one server: connections go to its API processes in turn,
+    and everything else is where that server would have it."""
+
+    def __init__(self, data_dir: Path, environment: dict[str, str]) -> None:
+        self.settings = {
+            "HELIOMETER_AMQP_LISTEN": f"127.0.0.1:{free_port()}",
+            "HELIOMETER_EMAIL_URL": f"maildir:{data_dir}/outbox/email",
+            "HELIOMETER_SMS_URL": f"folder:{data_dir}/outbox/sms",
+            "HELIOMETER_COLLECTOR_ENABLED": "false",
+            **environment,
+            "HELIOMETER_RESOURCES_URL": SHARED.enter_context(postgresql_database()),
+            "HELIOMETER_METRICS_URL": SHARED.enter_context(clickhouse_database()),
+            "HELIOMETER_BUS_URL": SHARED.enter_context(rabbitmq_vhost()),
+        }
+        self._data_dir = data_dir
+        self._folder = data_dir.parent / f"{data_dir.name}-cluster"
+        self._cluster: Cluster | None = None
+        self._front: Front | None = None
+
+    def start(self, listen: str) -> str:
+        """Start all processes; the URL for clients."""
+        self._front = Front(listen)
+        public = {"HELIOMETER_SERVER_PUBLIC_URL": self._front.url}
+        self._cluster = Cluster(self._folder, {**self.settings, **public})
+        for roles in ROLES:  # tests look for the feed's files where one server would have them
+            self._cluster.add(roles, self._data_dir if roles == "feed" else None)
+        self._front.upstreams = [m.listen for m in self._cluster.with_role("api")]
+        self._cluster.wait_until_healthy()
+        return self._front.url
+
+    @property
+    def api_process(self) -> subprocess.Popen[str] | None:
+        """One of those that clients talk to."""
+        assert self._cluster is not None
+        return self._cluster.members[0].process
+
+    def log(self) -> str:
+        """Of all processes."""
+        assert self._cluster is not None
+        return "".join(m.log() for m in self._cluster.members)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End all; 0 when each ended well."""
+        assert self._cluster is not None
+        assert self._front is not None
+        if number != signal.SIGTERM:
+            for member in self._cluster.members:
+                member.stop(number)
+        statuses = self._cluster.stop()
+        self._front.close()
+        return next((status for status in statuses if status), 0)
+
+
+class Front:
+    """Passes each connection on to the next upstream in turn, byte by byte."""
+
+    def __init__(self, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        self._listener = socket.create_server((host, int(port)), backlog=1000)
+        self.url = f"http://{host}:{self._listener.getsockname()[1]}"
+        self.upstreams: list[str] = []
+        self._turn = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
             try:
-                for each in roles:
-                    cluster.add(each)
-                cluster.wait_until_healthy()
-                yield cluster
-            finally:
-                cluster.stop()
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._turn += 1
+            host, _, port = self.upstreams[self._turn % len(self.upstreams)].rpartition(":")
+            try:
+                upstream = socket.create_connection((host, int(port)), timeout=5)
+            except OSError:
+                client.close()
+                continue
+            upstream.settimeout(None)
+            for one, other in ((client, upstream), (upstream, client)):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := one.recv(1 << 16):
+            other.sendall(data)
+    for each in (one, other):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_WR if each is other else socket.SHUT_RD)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def eventually(

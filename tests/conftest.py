@@ -8,10 +8,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from hypothesis import settings
+
+from heliometer.config import Settings, load
+
+if TYPE_CHECKING:
+    from cluster import ClusterServer
 
 PASSWORD = "correct horse battery"
 # Enough to find what is wrong now and then, and little enough for every run; the tests of grammar
@@ -32,9 +38,18 @@ class RunningServer:
     url: str = ""
     process: subprocess.Popen[str] | None = None
     _token: str = ""
+    _cluster: "ClusterServer | None" = None
 
     def start(self, listen: str = "127.0.0.1:0") -> "RunningServer":
-        """Start it and wait until it says that it is ready."""
+        """Start it and wait until it says that it is ready; where ``HELIOMETER_TEST_CLUSTER`` is
+        set, several processes on real engines take its place."""
+        if os.environ.get("HELIOMETER_TEST_CLUSTER"):
+            from cluster import ClusterServer
+
+            self._cluster = self._cluster or ClusterServer(self.data_dir, self.environment)
+            self.url = self._cluster.start(listen)
+            self.process = self._cluster.api_process
+            return self
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
         environment |= {
             "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
@@ -54,12 +69,22 @@ class RunningServer:
         self.url = match[1]
         return self
 
+    @property
+    def settings(self) -> Settings:
+        """Its settings, for those who go behind its back to its databases."""
+        more = self._cluster.settings if self._cluster else {}
+        return load(None, {**self.environment, **more}, {"server.data_dir": str(self.data_dir)})
+
     def log(self) -> str:
         """What it wrote to standard error so far."""
+        if self._cluster:
+            return self._cluster.log()
         return (self.data_dir.parent / f"{self.data_dir.name}.log").read_text()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it and return its exit status."""
+        if self._cluster:
+            return self._cluster.stop(number)
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -73,6 +98,7 @@ class RunningServer:
         return subprocess.run(
             [sys.executable, "-m", "heliometer", *arguments, "--data-dir", str(self.data_dir)],
             input=text, capture_output=True, text=True, timeout=60,
+            env={**os.environ, **(self._cluster.settings if self._cluster else {})},
         )  # fmt: skip
 
     def token(self, username: str = "demo", project: str = "demo", password: str = PASSWORD) -> str:

@@ -7,6 +7,8 @@
 import contextlib
 import json
 import os
+import pwd
+import re
 import shutil
 import signal
 import socket
@@ -150,7 +152,7 @@ def rabbitmq_vhost() -> Iterator[str]:
 # --- engines of one test's own -------------------------------------------------------------------
 
 
-def _free_ports(count: int) -> int:
+def free_ports(count: int) -> int:
     """The first of so many free ports in a row, below the kernel's range for clients."""
     for base in range(20_000 + os.getpid() % 1000 * 10, 32_000, 10):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
@@ -194,7 +196,7 @@ class OwnEngines:
         self.folder.chmod(0o711)
         self._environment = {
             "HELIOMETER_ENGINES_DIR": str(self.folder / "engines"),
-            "HELIOMETER_ENGINES_PORTS": str(_free_ports(8)),
+            "HELIOMETER_ENGINES_PORTS": str(free_ports(8)),
         }
         self._holder: subprocess.Popen[str] | None = None
         self._wrapper: list[str] = []
@@ -267,6 +269,20 @@ class OwnEngines:
         pids: dict[str, int | None] = {row["engine"]: row["pid"] for row in self._rows()}
         return pids[name]
 
+    def health(self, name: str) -> str:
+        """``ok``, ``paused``, ``died``, ``down``, or what else is wrong."""
+        states: dict[str, str] = {row["engine"]: row["health"] for row in self._rows()}
+        return states[name]
+
+    def wait_for_disk_alarm(self, on: bool) -> None:
+        """Wait until RabbitMQ blocks publishers for want of room, or does no longer."""
+        deadline = time.monotonic() + 60
+        while (
+            bool(rabbitmq("GET", "nodes", url=self.urls.management)[0].get("disk_free_alarm")) != on
+        ):
+            assert time.monotonic() < deadline, f"the alarm is not {on}"
+            time.sleep(0.2)
+
     def _signal(self, name: str, number: int) -> list[psutil.Process]:
         pid = self.pid(name)
         assert pid is not None, f"{name} does not run"
@@ -331,3 +347,93 @@ class OwnEngines:
         """Give the room back."""
         with contextlib.suppress(OSError):
             self._filler(name).unlink()
+
+
+# --- nginx ---------------------------------------------------------------------------------------
+
+
+class Nginx:
+    """nginx with ``packaging/nginx.conf``, with other addresses, before some API processes."""
+
+    def __init__(self, folder: Path, upstreams: Sequence[str]) -> None:
+        """``folder`` is for its files; ``upstreams`` are URLs of API processes."""
+        self._folder = folder
+        self._upstreams = upstreams
+        self.port = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _write(self) -> Path:
+        site = (ROOT / "packaging" / "nginx.conf").read_text()
+        options = re.findall(r"    server 127\.0\.0\.1:\d+( .*;)\n", site)
+        assert len(options) == 2, "packaging/nginx.conf names two processes"
+        site = re.sub(r"    server 127\.0\.0\.1:\d+ .*;\n", "", site)
+        servers = "".join(
+            f"    server {urlsplit(url).netloc}{options[0]}\n" for url in self._upstreams
+        )
+        site = site.replace("    least_conn;\n", f"    least_conn;\n{servers}")
+        site = site.replace("listen 80;", f"listen 127.0.0.1:{self.port};")
+        folder = self._folder
+        temporary = "".join(
+            f"{kind}_temp_path {folder}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        # Its workers need files below pytest's folder, which only we may enter.
+        user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
+        (folder / "site.conf").write_text(site)
+        configuration = folder / "nginx.conf"
+        configuration.write_text(
+            f"daemon off; {user} worker_processes 1; pid {folder}/pid; error_log {folder}/log;\n"
+            f"events {{}}\nhttp {{ access_log off; {temporary}\n include {folder}/site.conf; }}\n"
+        )
+        return configuration
+
+    def start(self) -> Self:
+        """Start it, and wait until it listens. Raises RuntimeError when it does not."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.fail("nginx is not installed: run scripts/test-engines")
+        log = self._folder / "log"
+        self._process = subprocess.Popen(
+            [program, "-c", str(self._write()), "-p", str(self._folder), "-e", str(log)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"nginx: {log.read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def use(self, upstreams: Sequence[str]) -> None:
+        """Send requests to these processes from now on; return when none goes to others."""
+        assert self._process is not None
+        self._upstreams = upstreams
+        self._write()
+        before = _family(self._process.pid)[1:]
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while any(map(_alive, before)):
+            assert time.monotonic() < deadline, "nginx still has requests of before"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@contextlib.contextmanager
+def start_nginx(folder: Path, upstreams: Sequence[str]) -> Iterator[Nginx]:
+    """nginx before API processes with these URLs, by ``packaging/nginx.conf``; see ``.url``."""
+    nginx = Nginx(folder, upstreams).start()
+    try:
+        yield nginx
+    finally:
+        nginx.stop()

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from engine_servers import postgresql_database
 
+from engine_servers import postgresql_database
 from heliometer.config import ResourceSettings, ServerSettings, Settings
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.engines)]

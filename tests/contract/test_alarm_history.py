@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resource_databases import KINDS, new_database
 from sqlalchemy import event
 
 from heliometer.config import ServerSettings, Settings
@@ -31,6 +30,7 @@ from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.notifications import SqlNotificationStore
+from resource_databases import KINDS, new_database
 
 U, OK, ALARM = State.UNDETERMINED, State.OK, State.ALARM
 SHOP, STOCK = "a" * 32, "b" * 32

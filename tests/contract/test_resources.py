@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from resource_databases import KINDS, new_database
 from sqlalchemy import Connection, select, text
 
 from heliometer.config import ResourceSettings, ServerSettings, Settings, WrongSetting
@@ -21,6 +20,7 @@ from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.migrate import UnusableDatabase
 from heliometer.stores.resources.projects import SqlProjectStore
 from heliometer.stores.resources.tables import AuditRow, Base
+from resource_databases import KINDS, new_database
 
 SHOP = Project("0" * 31 + "1", "shop")
 
@@ -283,7 +283,7 @@ async def test_the_monitoring_level(database: Database) -> None:
 async def test_lists_are_in_the_order_of_code_points(database: Database) -> None:
     accounts = SqlAccountStore(database)
     names = ["a-b", "ab", "a_c", "B", "é", "Zoo", "zoo", "10", "9"]
-    for i, name in enumerate(names):
+    for i, name in enumerate(names, 10):
         await accounts.add_project(Project(f"{i:032}", name), 1, "test")
     found = [project.name for project in await accounts.list_projects()]
     assert found == sorted([*names, SHOP.name])
@@ -292,15 +292,12 @@ async def test_lists_are_in_the_order_of_code_points(database: Database) -> None
 async def test_a_name_is_taken_once(database: Database) -> None:
     accounts = SqlAccountStore(database)
 
-    async def add(i: int) -> bool:
-        try:
-            await accounts.add_project(Project(f"{i:032}", "same"), 1, "test")
-        except HeliometerError as error:
-            assert error.code is Code.CONFLICT
-            return False
-        return True
-
-    assert sorted(await asyncio.gather(*(add(i) for i in range(10)))) == [False] * 9 + [True]
+    made = await asyncio.gather(
+        *(accounts.add_project(Project(f"{i:032}", "same"), 1, "test") for i in range(10)),
+        return_exceptions=True,
+    )
+    refused = [error for error in made if isinstance(error, HeliometerError)]
+    assert [error.code for error in refused] == [Code.CONFLICT] * 9
 
 
 async def test_many_names_are_resolved_at_once(database: Database) -> None:

@@ -7,6 +7,7 @@ from heliometer.cli import (
     checks_data,
     checks_feed,
     checks_host,
+    checks_identity,
     checks_notify,
     checks_stores,
 )
@@ -21,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "disk": checks_data.disk,
     "resources": checks_stores.resources,
     "measurements": checks_stores.measurements,
+    "identity": checks_identity.identity,
     "server": checks_host.port,
     "TLS": checks_host.tls,
     "feed": checks_feed.feed,

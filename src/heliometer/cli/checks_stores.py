@@ -17,6 +17,11 @@ def resources(settings: Settings, server: Probe) -> Iterator[Finding]:
     from sqlalchemy.engine import make_url
 
     name = "resources"
+    if settings.resources.url.startswith("postgres"):
+        from heliometer.cli import checks_postgresql
+
+        yield from checks_postgresql.resources(settings, _known_revisions())
+        return
     path = make_url(settings.resources_url).database or ""
     again = "restore a backup: heliometer restore FILE --data-dir NEW"
     try:
@@ -56,6 +61,11 @@ def resources(settings: Settings, server: Probe) -> Iterator[Finding]:
 def measurements(settings: Settings, server: Probe) -> Iterator[Finding]:
     """Whether the measurement store opens and has every partition that it names, undamaged."""
     name = "measurements"
+    if settings.metrics.url:
+        from heliometer.cli import checks_clickhouse
+
+        yield from checks_clickhouse.measurements(settings)
+        return
     if server.controls:
         yield from _ask(name, server)
         return

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from heliometer.cli.errors import CommandError
+
 if TYPE_CHECKING:
     from heliometer.identity.builtin import BuiltinIdentity
 
@@ -37,6 +39,11 @@ async def _directory(config: Path | None, data_dir: str | None) -> AsyncIterator
     from heliometer.stores.resources.tokens import SqlTokenStore
 
     settings = load_settings(config, data_dir)
+    if settings.identity.backend == "keystone":
+        raise CommandError(
+            f"users and projects live in Keystone at {settings.identity.keystone_url}: manage them "
+            "there, with openstack user and openstack project"
+        )
     # What fails is told once, by the error that ends the command.
     logging.getLogger("heliometer").addHandler(logging.NullHandler())
     async with AsyncExitStack() as stack:

@@ -15,6 +15,7 @@ from heliometer.console.session import Sessions
 from heliometer.console.visit import environment, html_response, pages, static
 from heliometer.http.operation import STATUS, Dialect, Operation
 from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.signing import Identity
 from heliometer.model.errors import HeliometerError
 from heliometer.usecases.alarms import Alarms
 from heliometer.usecases.health import Health
@@ -42,7 +43,7 @@ class UseCases:
     health: Health
 
 
-def dialect(identity: BuiltinIdentity, use: UseCases) -> Dialect:
+def dialect(identity: Identity, use: UseCases) -> Dialect:
     """The pages, mounted like a dialect: they are one for people."""
     sessions = Sessions(identity)
     sections = (
@@ -52,7 +53,7 @@ def dialect(identity: BuiltinIdentity, use: UseCases) -> Dialect:
         notifications.section(use.notifications, use.validation),
         feed.section(use.streams, use.samples),
         meters.section(use.meters, use.metering),
-        people.section(identity),
+        people.section(identity) if isinstance(identity, BuiltinIdentity) else people.elsewhere(),
     )
     return Dialect(
         "console",

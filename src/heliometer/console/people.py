@@ -154,6 +154,19 @@ def section(
     )
 
 
+def elsewhere() -> Sequence[tuple[str, str, str, Handler, Permission]]:
+    """What is said instead where users live in Keystone."""
+
+    async def people(visit: Visit) -> Response:
+        raise HeliometerError(
+            Code.NOT_FOUND,
+            "Users and projects live in Keystone.",
+            details="Manage them there: with Horizon, or openstack user and openstack project.",
+        )
+
+    return (("GET", "/people", "Projects and users", people, Permission.ADMINISTER),)
+
+
 def _beside(field: str, error: HeliometerError) -> HeliometerError:
     """The error with the field that it is about, unless it names one already."""
     name, colon, _ = error.message.partition(": ")

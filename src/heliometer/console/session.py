@@ -9,12 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.signing import Identity, Issued
 from heliometer.model.accounts import Membership
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Caller, Permission
 
 COOKIE = "heliometer_session"
 PATH = "/console"
+COOKIE_LENGTH = 3800
+"""Browsers keep no larger cookies, with what belongs to them."""
+TRIED = 20
+"""Projects of a user that are tried until it has a role in one that counts here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,15 @@ class Session:
     caller: Caller
     token: str
     memberships: tuple[Membership, ...]
+    at_home: bool = True
+    """Whether users live here, so that they can be managed and all their sessions ended."""
 
     @property
     def proof(self) -> str:
         """What forms must carry: made of the token, which no other site can read."""
-        return hashlib.blake2b(b"form", key=self.token.encode()[:64], digest_size=20).hexdigest()
+        # Of all of it: signed tokens (JWS) begin with what anybody can guess.
+        key = hashlib.sha256(self.token.encode()).digest()
+        return hashlib.blake2b(b"form", key=key, digest_size=20).hexdigest()
 
     @property
     def is_admin(self) -> bool:
@@ -39,8 +48,9 @@ class Session:
 class Sessions:
     """Sessions are tokens of the identity: they end as those do, and can be ended as those can."""
 
-    def __init__(self, identity: BuiltinIdentity) -> None:
+    def __init__(self, identity: Identity) -> None:
         self.identity = identity
+        self.at_home = isinstance(identity, BuiltinIdentity)
 
     async def of(self, request: Request) -> Session | None:
         """The session of a request; None: nobody is signed in, or not any more."""
@@ -49,14 +59,14 @@ class Sessions:
             return None
         try:
             caller = await self.identity.authenticate(token)
-            memberships = await self.identity.list_memberships(caller.user_id)
+            memberships = await self.identity.memberships(token)
         except HeliometerError as error:
             if error.code is Code.UNAUTHENTICATED:
                 return None
             raise
         if not caller.project_id:
             return None
-        return Session(caller, token, tuple(memberships))
+        return Session(caller, token, tuple(memberships), self.at_home)
 
     async def sign_in(
         self, user: str, password: str, address: str | None, project: str | None
@@ -64,16 +74,31 @@ class Sessions:
         """A token for a user's project, the first one unless one is named. Raises as
         ``authenticate_password``, and FORBIDDEN for a user without a project."""
         issued = await self.identity.authenticate_password(user, password, address, project)
-        if project is not None:
-            return issued.secret
-        memberships = await self.identity.list_memberships(issued.owner.user.id)
-        if not memberships:
+        if project is None:
+            issued = await self._first_project(issued)
+        if len(issued.secret) > COOKIE_LENGTH:
+            await self.identity.revoke(issued.secret)
             raise HeliometerError(
                 Code.FORBIDDEN,
-                "You belong to no project yet.",
-                details="Ask the operator: heliometer user grant.",
+                "Your token is longer than what browsers keep.",
+                details="Use the API, or tell the operator.",
             )
-        return await self.switch(issued.secret, memberships[0].project.id)
+        return issued.secret
+
+    async def _first_project(self, unscoped: Issued) -> Issued:
+        """The session in the first of the user's projects in which it has a role."""
+        for membership in (await self.identity.memberships(unscoped.secret))[:TRIED]:
+            issued = await self.identity.authenticate_token(unscoped.secret, membership.project.id)
+            if issued.owner.membership is not None and issued.owner.membership.role:
+                await self.identity.revoke(unscoped.secret)
+                return issued
+        raise HeliometerError(
+            Code.FORBIDDEN,
+            "You belong to no project yet.",
+            details="Ask the operator: heliometer user grant."
+            if self.at_home
+            else "Ask the operator for a role that counts here.",
+        )
 
     async def switch(self, token: str, project: str) -> str:
         """The session in another project of the user; the old token ends."""
@@ -83,7 +108,7 @@ class Sessions:
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
         """End the session, or all of the user's sessions and tokens."""
-        if everywhere:
+        if everywhere and isinstance(self.identity, BuiltinIdentity):
             await self.identity.revoke_all(session.caller.user_id)
         else:
             await self.identity.revoke(session.token)

@@ -19,7 +19,9 @@ def operations(sessions: Sessions) -> tuple[Operation, ...]:
     async def form(call: Call) -> Response:
         if await sessions.of(call.request) is not None:
             return RedirectResponse(_next(call.request.query_params.get("next")), 303)
-        return _page(call, next=_next(call.request.query_params.get("next")))
+        return _page(
+            call, next=_next(call.request.query_params.get("next")), at_home=sessions.at_home
+        )
 
     async def sign_in(call: Call) -> Response:
         check_origin(call.request, call.base_url)
@@ -41,6 +43,7 @@ def operations(sessions: Sessions) -> tuple[Operation, ...]:
             page = _page(
                 call, STATUS[error.code], next=_next(given.get("next")), error=text,
                 user=given.get("user", ""), project=given.get("project", ""),
+                at_home=sessions.at_home,
             )  # fmt: skip
             if error.retry_after is not None:
                 page.headers["Retry-After"] = str(error.retry_after)

@@ -78,7 +78,8 @@ class Visit:
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """A page in the frame of the console."""
         said = _read_flash(self.call)
-        navigation = [*NAVIGATION, *([PEOPLE] if self.session.is_admin else [])]
+        mine = self.session.is_admin and self.session.at_home
+        navigation = [*NAVIGATION, *([PEOPLE] if mine else [])]
         html = (
             environment()
             .get_template(template)

@@ -108,9 +108,12 @@ class Keystone:
         }
         self._slow = False
         self._probing = False
-        self._failing = ""
+        self.failing = ""
+        """What is wrong with it, for the operator."""
         self.domain: Named | None = None
         """That of the service user, once it has signed in."""
+        self.service_roles: frozenset[str] = frozenset()
+        """What the service user may be called in its project, in lower case."""
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -180,18 +183,19 @@ class Keystone:
                         answer = await self._send(method, path, headers, content)
             except (TimeoutError, httpx.TimeoutException) as error:
                 self._slow = True
-                raise self._fails(f"did not answer within {self._total_s:g} s") from error
+                raise self.failed(f"did not answer within {self._total_s:g} s") from error
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
-                raise self._fails(str(error) or type(error).__name__) from error
+                raise self.failed(f"cannot be asked: {error or type(error).__name__}") from error
         if answer.status >= 500 or answer.status == 429 or 300 <= answer.status < 400:
-            raise self._fails(f"answers {answer.status} to {method} {path.partition('?')[0]}")
+            raise self.failed(f"answers {answer.status} to {method} {path.partition('?')[0]}")
         if answer.status >= 400 and method != "HEAD" and not self._is_own(answer, subject):
             # Something else answers there: a proxy whose Keystone is away, or a wrong URL.
-            raise self._fails(f"answers {answer.status}, but not in Keystone's words")
+            raise self.failed(f"answers {answer.status}, but not in Keystone's words")
         self._slow = False
-        if self._failing and answer.status not in (401, 403):
+        if self.failing and answer.status not in (401, 403):
             log.warning("Keystone at %s answers again", self.url)
-            self._failing = ""
+            self.failing = ""
+        """What is wrong with it, for the operator."""
         return answer
 
     @staticmethod
@@ -231,17 +235,18 @@ class Keystone:
 
     def complain(self, why: str) -> None:
         """Tell the operator, once, what is wrong with Keystone or with what we may do there."""
-        if why != self._failing:
-            self._failing = why
+        if why != self.failing:
+            self.failing = why
             log.error("Keystone at %s %s", self.url, why)
 
-    def _fails(self, why: str) -> HeliometerError:
+    def failed(self, why: str) -> HeliometerError:
+        """UNAVAILABLE, and why for the operator."""
         self.complain(why)
         return unavailable()
 
     def _refused(self, scope: str, answer: Answer) -> HeliometerError:
         said = fault_message(answer.body) or f"it answers {answer.status}"
-        return self._fails(
+        return self.failed(
             f"refuses the service user {self._settings.keystone_user} ({scope}): {said}"
         )
 
@@ -268,6 +273,8 @@ class Keystone:
             token, issue = issued(answer)
             held.token, held.ends_at = token, issue.expires_at.timestamp()
             self.domain = issue.user.domain
+            if scope == PROJECT:
+                self.service_roles = frozenset(role.name.casefold() for role in issue.roles)
             return held.token
         finally:
             held.lock.release()

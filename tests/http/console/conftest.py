@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
 from conftest import RunningServer
 from console.visitor import Visitor
-from heliometer.config import ServerSettings, Settings
+from heliometer.config import Settings
 from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.database import Database
@@ -56,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     running = RunningServer(
         tmp_path_factory.mktemp("console") / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}
     ).start()
-    yield Site(running, asyncio.run(populate(running.data_dir)))
+    yield Site(running, asyncio.run(populate(running.settings)))
     assert running.stop() == 0
 
 
@@ -83,9 +82,8 @@ def visitor(site: Site) -> Iterator[Visitor]:
         yield anybody
 
 
-async def populate(data_dir: Path) -> dict[str, str]:
+async def populate(settings: Settings) -> dict[str, str]:
     """Add projects and users behind the running server's back, as the operator's commands do."""
-    settings = Settings(server=ServerSettings(data_dir=str(data_dir)))
     database = await Database.open(settings)
     identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
     names = {project for grants in USERS.values() for project, _ in grants}

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
 from conftest import RunningServer
-from heliometer.config import ServerSettings, Settings
+from heliometer.config import Settings
 from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.database import Database
@@ -47,13 +46,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
         "HELIOMETER_LIMITS_BODY_BYTES": str(BODY_LIMIT),
     }
     running = RunningServer(tmp_path_factory.mktemp("hp") / "var", environment).start()
-    yield People(running, asyncio.run(populate(running.data_dir)))
+    yield People(running, asyncio.run(populate(running.settings)))
     assert running.stop() == 0
 
 
-async def populate(data_dir: Path) -> dict[str, str]:
+async def populate(settings: Settings) -> dict[str, str]:
     """Add projects and users behind the running server's back, as the operator's commands do."""
-    settings = Settings(server=ServerSettings(data_dir=str(data_dir)))
     database = await Database.open(settings)
     identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
     projects = {name: await identity.create_project(name) for name in ("shop", "stock")}

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import RunningServer
-from heliometer.config import ServerSettings, Settings
+from heliometer.config import Settings
 from heliometer.model.alarms import Finding, Outcome, SeriesValue, State, Transition, WindowValue
 from heliometer.stores.resources.alarms import SqlAlarmStore
 from heliometer.stores.resources.database import Database
@@ -375,9 +375,9 @@ def finding(value: float | None) -> Finding:
     )  # fmt: skip
 
 
-async def commit(data_dir: Path, *transitions: Transition) -> None:
+async def commit(settings: Settings, *transitions: Transition) -> None:
     """Write what an evaluator would."""
-    database = await Database.open(Settings(server=ServerSettings(data_dir=str(data_dir))))
+    database = await Database.open(settings)
     try:
         assert await SqlAlarmStore(database).commit(Outcome(transitions)) == []
     finally:
@@ -391,7 +391,7 @@ def test_history_tells_each_change_why_and_who_was_told_newest_first(
     alarm_id = made(client, name, expression="max(ns) > 1", alarm_actions=[joe])["id"]
     at = 1_800_000_003_000
     states = [State.UNDETERMINED, State.OK, State.ALARM, State.OK, State.ALARM, State.FLAPPING]
-    asyncio.run(commit(people.server.data_dir, *(
+    asyncio.run(commit(people.server.settings, *(
         Transition(alarm_id, at + i * 60_000, 1_800_000_000_000, old, new, new is State.ALARM,
                    (finding(2.0 if new is not State.OK else 0.5),))
         for i, (old, new) in enumerate(itertools.pairwise(states))
@@ -515,7 +515,7 @@ def test_v1_0_shows_the_alarms_of_v1_1_that_it_can_say(
 def test_flapping_is_a_state_of_v1_0(people: People, client: httpx.Client, name: str) -> None:
     reply = client.post("/v1.0/alarms", json={"alarm": {**V1_0, "name": name}})
     alarm_id = reply.json()["alarm"]["id"]
-    asyncio.run(commit(people.server.data_dir, *(
+    asyncio.run(commit(people.server.settings, *(
         Transition(alarm_id, 1_800_000_000_000, 1_800_000_000_000, old, new, False, ())
         for old, new in ((State.UNDETERMINED, State.ALARM), (State.ALARM, State.FLAPPING))
     )))  # fmt: skip
@@ -533,7 +533,7 @@ def test_a_project_has_only_so_many_alarms(tmp_path: Path) -> None:
     }
     running = RunningServer(tmp_path / "var", environment).start()
     try:
-        asyncio.run(populate(running.data_dir))
+        asyncio.run(populate(running.settings))
         with running.client(running.token("member", USERS["member"], "secret")) as client:
             first, _ = made(client, "a"), made(client, "b")
             for path, body in (

@@ -185,7 +185,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     }
     folder: Path = tmp_path_factory.mktemp("narrow") / "var"
     running = RunningServer(folder, environment).start()
-    asyncio.run(populate(running.data_dir))
+    asyncio.run(populate(running.settings))
     yield running
     assert running.stop() == 0
 

@@ -5,8 +5,6 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,11 +69,11 @@ def test_two_subscriptions_that_match_bring_one_message(shop: Shop) -> None:
     v1_0 = {"subscription": fields | {"dimensions": {"instance_id": "i"}}}
     assert shop.client.post("/v1.0/subscriptions", json=v1_0).status_code == 201
     first = shop.subscribe("hpcs.compute", {"instance_id": "i", "metric_name": "cpu"})
-    subprocess.run(
-        [sys.executable, "-m", "heliometer", "user", "create", "collector", "--project", "demo",
-         "--role", "agent", "--password-stdin", "--data-dir", str(shop.server.data_dir)],
-        input="correct horse 2\n", text=True, check=True, capture_output=True,
+    made = shop.server.command(
+        "user", "create", "collector", "--project", "demo", "--role", "agent", "--password-stdin",
+        text="correct horse 2\n",
     )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     agent = RunningServer(
         shop.server.data_dir, username="collector", password="correct horse 2", url=shop.server.url
     )

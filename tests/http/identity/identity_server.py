@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from conftest import RunningServer
-from heliometer.config import ServerSettings, Settings
+from heliometer.config import Settings
 from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.database import Database
@@ -22,14 +21,13 @@ def identity_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "HELIOMETER_LIMITS_SIGN_IN_FAILURES": "100000",
     }
     running = RunningServer(tmp_path_factory.mktemp("identity") / "var", environment).start()
-    asyncio.run(_populate(running.data_dir))
+    asyncio.run(_populate(running.settings))
     yield running.url
     assert running.stop() == 0
 
 
-async def _populate(data_dir: Path) -> None:
+async def _populate(settings: Settings) -> None:
     """Add the users behind the running server's back, as the operator's commands do."""
-    settings = Settings(server=ServerSettings(data_dir=str(data_dir)))
     database = await Database.open(settings)
     identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
     for project in ("shop", "stock"):

@@ -1,5 +1,6 @@
 """Telemetry v2 where a table or a clock says more than single requests."""
 
+import asyncio
 import math
 import statistics
 import time
@@ -10,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from conftest import RunningServer
+from heliometer.stores.resources.database import Database
 
 NOW = int(time.time()) // 60 * 60 - 3600
 """The beginning of a minute an hour ago."""
@@ -313,11 +316,15 @@ def aged(tmp_path: Path) -> Iterator[tuple[RunningServer, httpx.Client]]:
 
 
 def age(server: RunningServer) -> None:
-    import sqlite3
+    async def set_back() -> None:
+        database = await Database.open(server.settings)
+        async with database.write() as connection:
+            await connection.execute(
+                text("UPDATE custom_meters SET created_at = created_at - 61000")
+            )
+        await database.close()
 
-    with sqlite3.connect(server.data_dir / "resources.sqlite") as database:
-        database.execute("UPDATE custom_meters SET created_at = created_at - 61000")
-    database.close()
+    asyncio.run(set_back())
 
 
 def message(reply: httpx.Response) -> str:

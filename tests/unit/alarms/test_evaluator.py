@@ -19,6 +19,7 @@ from heliometer.model.accounts import Project
 from heliometer.model.alarms import Alarm, Outcome, State, Transition
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Batch
+from heliometer.model.projects import WHOLE, Share
 from heliometer.stores.measurements.duckdb import DuckDBStore
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.alarms import SqlAlarmStore
@@ -34,10 +35,12 @@ class FailingStore(SqlAlarmStore):
 
     away = False
 
-    async def commit(self, outcome: Outcome) -> list[str]:
+    async def commit(
+        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+    ) -> list[str]:
         if self.away:
             raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
-        return await super().commit(outcome)
+        return await super().commit(outcome, share, epoch)
 
 
 @dataclass

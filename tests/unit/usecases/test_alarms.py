@@ -37,7 +37,7 @@ class Watch:
     broken: bool = False
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def minutes_kept(self, project_id: str) -> int:
+    async def minutes_kept(self, project_id: str) -> int:
         return 4_999_900
 
     async def watch(self, alarm: Alarm) -> None:
@@ -46,7 +46,7 @@ class Watch:
         self.watched[alarm.id] = alarm
         self.told.append("watch")
 
-    async def forget(self, alarm_ids: Iterable[str]) -> None:
+    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
         for alarm_id in alarm_ids:
             self.watched.pop(alarm_id, None)
         self.told.append("forget")

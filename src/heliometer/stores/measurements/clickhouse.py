@@ -33,7 +33,7 @@ from heliometer.stores.measurements import clickhouse_blocks as blocks
 from heliometer.stores.measurements import clickhouse_native as native
 from heliometer.stores.measurements import clickhouse_sql as sql
 from heliometer.stores.measurements.clickhouse_http import Address, Client, Trouble
-from heliometer.stores.measurements.clickhouse_schema import Server, prepare
+from heliometer.stores.measurements.clickhouse_schema import QUERY_S, Server, prepare
 from heliometer.stores.measurements.clickhouse_sql import DAY_MS
 from heliometer.stores.measurements.unusable import StoreUnusable
 
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 INSERT_S = 60.0
 """The longest that an insert may take; its outcome is unknown then."""
-QUERY_S = 15
-"""The longest that a query may take."""
 START_S = 30.0
 """How long a start waits for a ClickHouse that does not answer."""
 RETRY_S = 5
@@ -85,7 +83,7 @@ class ClickHouseStore:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                self._server = await prepare(self._client, self._settings, QUERY_S)
+                self._server = await prepare(self._client, self._settings)
                 return
             except Trouble as error:
                 # What ClickHouse itself says about our user or tables does not pass by waiting.
@@ -123,14 +121,11 @@ class ClickHouseStore:
             await self._insert(
                 "measurements",
                 blocks.of_day(day, rows, markers, self._server.slots),
-                # Without receipts, equal blocks are two and not a repetition of one.
-                {"insert_deduplicate": 1, "insert_deduplication_token": blocks.token(day, receipts)}
-                if receipts
-                else {"insert_deduplicate": 0},
+                blocks.token(day, receipts),
             )
         kept = [r for r in receipts if not r.key.startswith(MESSAGE_PREFIX)]
         if kept:
-            await self._insert("receipts", blocks.of_receipts(kept), {"insert_deduplicate": 0})
+            await self._insert("receipts", blocks.of_receipts(kept))
 
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:
         a = aggregation
@@ -181,7 +176,7 @@ class ClickHouseStore:
         await self._refuse_when_full()
         now = time.time_ns()
         block = native.encode([("process", [self._process]), ("at", np.array([now], np.int64))])
-        await self._insert("probe", block, {"insert_deduplicate": 0})
+        await self._insert("probe", block)
         text = f"SELECT max(at) FROM probe WHERE process = '{self._process}' FORMAT Native"  # noqa: S608
         (found,) = await self._columns(text, [np.int64])
         if not len(found) or found[0] < now:
@@ -234,12 +229,18 @@ class ClickHouseStore:
             await asyncio.sleep(SETTLE_S)
             awaited.intersection_update(i for (i,) in await self._json(text, tuple[str]))
 
-    async def _insert(
-        self, table: str, block: bytes, settings: Mapping[str, Any] | None = None
-    ) -> None:
-        params = self._server.only_known({**self._server.inserting, **(settings or {})})
+    async def _insert(self, table: str, block: bytes, token: str = "") -> None:
+        """Insert a block. Without a token it is another one than any before, though equal."""
+        number = uuid.uuid4().hex
+        params = self._server.only_known(
+            {
+                **self._server.inserting,
+                "insert_deduplicate": int(bool(token)),
+                "insert_deduplication_token": token or number,
+            }
+        )
         if table == "measurements":
-            params["query_id"] = self._prefix + uuid.uuid4().hex
+            params["query_id"] = self._prefix + number
         await self._told(
             "store measurements",
             self._client.insert(table, block, params, deadline_s=INSERT_S),

@@ -30,7 +30,9 @@ def marker(receipt: Receipt, slots: int) -> int:
 
 
 def token(day: int, receipts: Sequence[Receipt]) -> str:
-    """Names the block of a day that these receipts make."""
+    """Names the block of a day that these receipts make; empty when there are none."""
+    if not receipts:
+        return ""
     digest = hashlib.blake2b(digest_size=16)
     for receipt in receipts:
         digest.update(f"{receipt.project_id}\0{receipt.key}\0".encode())

@@ -14,6 +14,8 @@ from heliometer.stores.measurements.clickhouse_http import Client, Trouble
 DEADLINE_S = 30.0
 DDL_S = 200.0
 """Somewhat longer than a cluster gives its servers to obey, which is 180 s by default."""
+QUERY_S = 15
+"""The longest that a query may take."""
 OLDEST = (18, 16)
 UNAUTHENTICATED = {192, 193, 194, 516}
 _NO_CODECS = {6, 36, 62, 432, 433}
@@ -32,6 +34,8 @@ class Server:
     has_codecs: bool = False
     has_disks: bool = False
     """Whether it tells how much space is free."""
+    sees_all_replicas: bool = False
+    """Whether a query can ask every replica of a cluster."""
     slots: int = 1
     """Parts that a cluster divides rows into: the sum of its shards' weights."""
     processes: str = "system.processes"
@@ -47,20 +51,24 @@ class Server:
         return {k: v for k, v in settings.items() if k in self.settings}
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether an insert can be given a name, by which a repetition is known."""
+        return "insert_deduplication_token" in self.settings
+
+    @property
     def lacks(self) -> list[str]:
         """What this version does not have, and what follows, in words."""
         missing = {
-            "codecs of columns (19.11): measurements take more space": self.has_codecs,
+            "codecs of columns (19.1): measurements take more space": self.has_codecs,
             "fsync of inserts (20.10): a power cut may lose the last seconds":
                 "fsync_after_insert" in self.table_settings,
-            "tokens of inserts (22.2): only markers keep retries from doubling":
-                "insert_deduplication_token" in self.settings,
+            "tokens of inserts (22.2): only markers keep retries from doubling": self.has_tokens,
             "free space in system.disks (19.15): watch the disk yourself": self.has_disks,
         }  # fmt: skip
         return [what for what, present in missing.items() if not present]
 
 
-async def learn(client: Client, settings: MetricSettings, query_s: int) -> Server:
+async def learn(client: Client, settings: MetricSettings) -> Server:
     """Ask the server what it can. Raises Trouble."""
     version = (await _names(client, "SELECT version()"))[0]
     if _numbers(version) < OLDEST:
@@ -99,14 +107,15 @@ async def learn(client: Client, settings: MetricSettings, query_s: int) -> Serve
         version,
         known,
         of_tables,
-        has_codecs=_numbers(version) >= (19, 11),
+        has_codecs=_numbers(version) >= (19, 1),
         has_disks="disks" in tables,
+        sees_all_replicas=everywhere,
         slots=slots,
         processes=f"{replicas}system.processes)" if everywhere else "system.processes",
         marked=f"{replicas}{database}.measurements_local)" if everywhere else "measurements",
         inserting=inserting,
         asking={
-            "max_execution_time": query_s,
+            "max_execution_time": QUERY_S,
             # Thousands of series are named one by one.
             "max_query_size": 64 << 20,
             "max_ast_elements": 10_000_000,
@@ -120,9 +129,9 @@ async def learn(client: Client, settings: MetricSettings, query_s: int) -> Serve
     )
 
 
-async def prepare(client: Client, settings: MetricSettings, query_s: int) -> Server:
+async def prepare(client: Client, settings: MetricSettings) -> Server:
     """Learn what the server can, and make the database and tables that are missing."""
-    server = await learn(client, settings, query_s)
+    server = await learn(client, settings)
     database, cluster = client.address.database, settings.cluster
     text = f"SELECT name FROM system.databases WHERE name = '{database}'"
     if not await _names(client, text):
@@ -149,7 +158,12 @@ async def _create(client: Client, table: sql.Table, cluster: str, server: Server
     for codecs in (True, False) if server.has_codecs else (False,):
         try:
             for text in sql.create(
-                table, client.address.database, cluster, server.table_settings, codecs=codecs
+                table,
+                client.address.database,
+                cluster,
+                server.table_settings,
+                codecs=codecs,
+                tokens=server.has_tokens,
             ):
                 await client.ask(text, deadline_s=DDL_S)
             return

@@ -45,9 +45,9 @@ class Table:
 MEASUREMENTS = Table(
     "measurements",
     (
-        ("series", "Int64", "Delta, ZSTD(1)"),
-        ("ts", "Int64", "DoubleDelta, ZSTD(1)"),
-        ("value", "Float64", "ZSTD(1)"),
+        ("series", "Int64", "ZSTD(1)"),
+        ("ts", "Int64", "Delta, ZSTD(1)"),
+        ("value", "Float64", "Delta, ZSTD(1)"),
     ),
     order="series, ts",
     # A day at a time is what retention drops, and an insert makes one part of.
@@ -104,18 +104,19 @@ def on(cluster: str) -> str:
 
 
 def create(
-    table: Table, database: str, cluster: str, can: Set[str], *, codecs: bool
+    table: Table, database: str, cluster: str, can: Set[str], *, codecs: bool, tokens: bool
 ) -> Iterator[str]:
     """Statements that make a table unless it is there.
 
-    ``can``: the settings of tables that the server knows.
+    ``can``: the settings of tables that the server knows; ``tokens``: whether it takes those of
+    inserts. Without them it would take equal blocks for one.
     """
     columns = ", ".join(
         f"{name} {kind}{f' CODEC({codec})' if codec and codecs else ''}"
         for name, kind, codec in table.columns
     )
     wanted = {"index_granularity": str(table.granularity), **DURABLE}
-    if not cluster:
+    if not cluster and tokens:
         wanted |= DEDUPLICATED
     settings = ", ".join(f"{k} = {v}" for k, v in wanted.items() if k in can or "index" in k)
     engine = f"{table.engine}()"

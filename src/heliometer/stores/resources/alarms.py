@@ -245,7 +245,7 @@ class SqlAlarmStore:
             projects = None
             if share.of > 1:
                 every = await connection.execute(select(ProjectRow.id))
-                projects = list(filter(share.__contains__, every.scalars()))
+                projects = list(filter(share.holds, every.scalars()))
             alarms = await _enabled(connection, projects)
             recent = await _changes(connection, changed_since_ms, projects)
         changes: dict[str, list[int]] = {}

@@ -85,7 +85,7 @@ def migrate_postgresql(shown: str, engine: AsyncEngine) -> Facts:
             return asyncio.run(_migrate(shown, engine))
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise UnusableDatabase(
-            f"cannot use the resource database {shown}: {reason(error)}; {_advice(error)}"
+            f"cannot use the resource database {shown}: {reason(error)}; {advice(error)}"
         ) from error
 
 
@@ -100,8 +100,9 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _advice(error: BaseException) -> str:
-    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+def advice(error: BaseException) -> str:
+    """What to do about what the server said."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
     if state.startswith("28") or state == "3D000":
         return "make the user and the database with createuser and createdb, or set resources.url"
     if state == "42501":

@@ -475,9 +475,7 @@ class SqlNotificationStore:
             return gone.rowcount
 
 
-async def _lease(
-    connection: AsyncConnection, wanted: Select[str], until_ms: int
-) -> list[Delivery]:
+async def _lease(connection: AsyncConnection, wanted: Select[str], until_ms: int) -> list[Delivery]:
     """Claim these, but for what another process is claiming, in their order."""
     ids = list((await connection.execute(locked(wanted, skip=True))).scalars())
     taken: dict[str, Delivery] = {}

@@ -173,8 +173,10 @@ def _each_without_nul(row: Any) -> Any:
 
 
 def _is_lost(error: BaseException) -> bool:
+    """Whether the connection is of no use any more: no answer, the driver's own refusal, or a
+    server that takes no writes."""
     if isinstance(error, DBAPIError):
-        return getattr(error.orig, "sqlstate", None) == READ_ONLY
+        return getattr(error.orig, "sqlstate", None) in (None, READ_ONLY)
     return isinstance(error, TimeoutError)
 
 

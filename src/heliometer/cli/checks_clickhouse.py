@@ -1,0 +1,137 @@
+"""The check of measurements in ClickHouse. It reads, and makes nothing."""
+
+# The names in the SQL below are those of the settings, checked before.
+# ruff: noqa: S608
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from heliometer.cli.finding import FAIL, OK, WARN, Finding, size
+from heliometer.config import MetricSettings, Settings
+
+if TYPE_CHECKING:
+    from heliometer.stores.measurements.clickhouse_http import Client
+    from heliometer.stores.measurements.clickhouse_schema import Server
+
+NAME = "measurements"
+DEADLINE_S = 10.0
+LATE_S = 300
+"""How far a replica may be behind before that is worth a warning."""
+
+
+def measurements(settings: Settings) -> Iterator[Finding]:
+    """Whether ClickHouse answers, what its version lacks, its tables, space and replicas."""
+    from heliometer.stores.measurements.clickhouse_http import Address, Client, Trouble
+    from heliometer.stores.measurements.clickhouse_schema import UNAUTHENTICATED
+
+    try:
+        address = Address.parse(settings.metrics.url)
+    except ValueError as error:
+        yield Finding(NAME, FAIL, f"metrics.url is {error}", "correct the setting")
+        return
+
+    async def look() -> list[Finding]:
+        client = Client(address)
+        try:
+            return await _look(client, settings.metrics)
+        finally:
+            await client.close()
+
+    try:
+        yield from asyncio.run(look())
+    except Trouble as error:
+        advice = "start it, or correct metrics.url and metrics.cluster"
+        if error.code in UNAUTHENTICATED:
+            advice = "correct the user and password in metrics.url"
+        yield Finding(
+            NAME, FAIL, f"ClickHouse at {address.url} cannot be used: {error}", advice
+        )  # fmt: skip
+
+
+async def _look(client: "Client", settings: MetricSettings) -> list[Finding]:
+    from heliometer.stores.measurements.clickhouse_schema import learn, missing_tables
+
+    server = await learn(client, settings)
+    where = f"ClickHouse {server.version} at {client.address.url}"
+    found = [Finding(NAME, OK, f"{where} answers")]
+    found += [
+        Finding(NAME, WARN, f"this version lacks {what}", "upgrade ClickHouse")
+        for what in server.lacks
+    ]
+    missing = await missing_tables(client)
+    database = client.address.database
+    if missing:
+        level = OK if len(missing) > 1 else WARN
+        names = ", ".join(missing)
+        told = f"database {database} has no table {names} yet; the next start makes it"
+        found.append(Finding(NAME, level, told))
+    else:
+        found.append(Finding(NAME, OK, f"database {database} has its tables"))
+    if server.has_disks:
+        found += await _space(client, settings.min_free_bytes)
+    if settings.cluster:
+        found += await _cluster(client, settings, server)
+    return found
+
+
+async def _space(client: "Client", least: int) -> list[Finding]:
+    rows = await _rows(client, "SELECT name, toString(free_space) FROM system.disks")
+    found = []
+    for name, free in rows:
+        told = f"{size(int(free))} free on its disk {name}"
+        level = FAIL if int(free) < least else WARN if int(free) < 4 * least else OK
+        advice = "" if level == OK else "free space, or keep less (metrics.retention_days)"
+        found.append(Finding(NAME, level, told, advice))
+    return found
+
+
+async def _cluster(client: "Client", settings: MetricSettings, server: "Server") -> list[Finding]:
+    rows = await _rows(
+        client,
+        "SELECT toString(shard_num), toString(count()) FROM system.clusters "
+        f"WHERE cluster = '{settings.cluster}' GROUP BY shard_num ORDER BY shard_num",
+    )
+    fewest = min(int(replicas) for _, replicas in rows)
+    quorum = settings.insert_quorum
+    told = f"cluster {settings.cluster} has {len(rows)} shards of at least {fewest} replicas"
+    found = [Finding(NAME, OK, f"{told}; metrics.insert_quorum is {quorum}")]
+    if quorum > fewest:
+        found = [
+            Finding(
+                NAME, FAIL, f"{told}, but metrics.insert_quorum is {quorum}: nothing can be stored",
+                "lower it, or add replicas",
+            )
+        ]  # fmt: skip
+    elif fewest > 1 and quorum < 2:
+        found.append(
+            Finding(
+                NAME, WARN, "what one replica has counts as stored, and is lost with it",
+                "set metrics.insert_quorum to 2",
+            )
+        )  # fmt: skip
+    replicas = await _rows(
+        client,
+        "SELECT table, toString(is_readonly), toString(absolute_delay) FROM system.replicas "
+        f"WHERE database = '{client.address.database}'",
+    )
+    for table, read_only, delay in replicas:
+        if read_only != "0":
+            what = f"table {table} only takes reads: this server has lost its Keeper or ZooKeeper"
+            found.append(Finding(NAME, FAIL, what, "start it, and look into ClickHouse's log"))
+        elif int(delay) > LATE_S:
+            what = f"table {table} of this replica is {delay} s behind"
+            found.append(Finding(NAME, WARN, what, "look into ClickHouse's log"))
+    if not server.sees_all_replicas:
+        found.append(
+            Finding(
+                NAME, WARN, "this version cannot ask all replicas whether they have a batch (20.1)",
+                "upgrade ClickHouse",
+            )
+        )  # fmt: skip
+    return found
+
+
+async def _rows(client: "Client", text: str) -> list[list[str]]:
+    body = await client.ask(f"{text} FORMAT TabSeparated", deadline_s=DEADLINE_S, database=False)
+    return [line.split("\t") for line in body.decode().splitlines()]
