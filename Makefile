@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test test-engines test-browser lint format bench lock clean dev
+.PHONY: help install run test engines test-engines test-browser lint format bench lock clean dev
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,9 @@ run: install ## Run the service with its data in ./var
 
 test: dev ## Run the tests (needs nothing but Python)
 	$(BIN)/python -m pytest
+
+engines: ## Start PostgreSQL, ClickHouse and RabbitMQ on loopback (scripts/engines --help)
+	scripts/engines up
 
 test-engines: dev ## Run the tests that need other programs (installs them with apt-get)
 	scripts/test-engines
@@ -41,11 +44,12 @@ lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o requirements.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/clients/requirements.lock tests/engines/clients/requirements.in
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/keystone/requirements.lock tests/engines/keystone/requirements.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/libvirt/requirements.lock tests/engines/libvirt/requirements.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/browser/requirements.lock tests/browser/requirements.in
 
 clean: ## Remove the environment and caches, never data
-	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-clients .venv-keystone .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "heliometer needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }

@@ -263,18 +263,29 @@ class Front:
                 client.close()
                 continue
             upstream.settimeout(None)
-            for one, other in ((client, upstream), (upstream, client)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+            for each in (client, upstream):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=_up, args=(client, upstream), daemon=True).start()
+            threading.Thread(target=_down, args=(upstream, client), daemon=True).start()
 
 
-def _pump(one: socket.socket, other: socket.socket) -> None:
+def _up(client: socket.socket, upstream: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while data := one.recv(1 << 16):
-            other.sendall(data)
-    for each in (one, other):
+        while data := client.recv(1 << 16):
+            upstream.sendall(data)
+    with contextlib.suppress(OSError):
+        upstream.shutdown(socket.SHUT_WR)
+
+
+def _down(upstream: socket.socket, client: socket.socket) -> None:
+    """When the server has closed, so does the connection, whatever the client has to say."""
+    with contextlib.suppress(OSError):
+        while data := upstream.recv(1 << 16):
+            client.sendall(data)
+    for each in (client, upstream):
         with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_WR if each is other else socket.SHUT_RD)
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
 
 
 def free_port() -> int:

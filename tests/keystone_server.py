@@ -23,6 +23,8 @@ class RunningKeystone:
     folder: Path
     port: int = 0
     process: subprocess.Popen[str] | None = None
+    _http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    _token: str = ""
     _roles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -75,17 +77,16 @@ class RunningKeystone:
             "identity": {"methods": ["password"], "password": {"user": who}},
             "scope": scope or "unscoped",
         }
-        reply = httpx.post(f"{self.url}/auth/tokens", json={"auth": auth}, timeout=30)
+        reply = self._http.post(f"{self.url}/auth/tokens", json={"auth": auth})
         assert reply.status_code == 201, reply.text
         token: str = reply.headers["X-Subject-Token"]
         return token
 
     def call(self, method: str, path: str, document: Any = None) -> Any:
         """Ask as its administrator."""
-        token = self.sign_in("admin", PASSWORD, scope="admin")
-        reply = httpx.request(
-            method, self.url + path, json=document, headers={"X-Auth-Token": token}, timeout=30
-        )
+        self._token = self._token or self.sign_in("admin", PASSWORD, scope="admin")
+        headers = {"X-Auth-Token": self._token}
+        reply = self._http.request(method, self.url + path, json=document, headers=headers)
         assert reply.is_success, f"{method} {path}: {reply.text}"
         return reply.json() if reply.content else None
 

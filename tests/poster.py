@@ -38,6 +38,7 @@ class Load:
     """Values of dimension ``post`` of those without a key that were taken."""
     tried: set[str] = field(default_factory=set)
     late_s: float = 0.0
+    _give_up_s: float = GIVE_UP_S
 
     def start(self) -> "Load":
         """Begin."""
@@ -56,6 +57,11 @@ class Load:
         for thread in self._running:
             thread.join(GIVE_UP_S + 30)
             assert not thread.is_alive(), "a post never ended"
+
+    def abandon(self) -> None:
+        """Stop, whatever is under way."""
+        self._give_up_s = 0.0
+        self.stop()
 
     def _run(self, number: int) -> None:
         headers = {"X-Auth-Token": self.token, "Content-Type": "application/json"}
@@ -80,8 +86,8 @@ class Load:
     def _with_key(self, client: httpx.Client, turn: int) -> None:
         content = self._body("")
         key = f"{turn}-{uuid.uuid4()}"
-        until = time.monotonic() + GIVE_UP_S
-        while time.monotonic() < until:
+        until = time.monotonic() + self._give_up_s
+        while time.monotonic() < until and self._give_up_s:
             reply = self._post(client, content, {"Idempotency-Key": key})
             if reply is not None and reply.status_code == 204:
                 with self._lock:

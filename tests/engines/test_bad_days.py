@@ -52,6 +52,13 @@ def cluster(own: OwnEngines, tmp_path: Path) -> Iterator[Cluster]:
         running.stop()
 
 
+@pytest.fixture
+def load(cluster: Cluster) -> Iterator[Load]:
+    posting = Load(cluster.api, cluster.token()).start()
+    yield posting
+    posting.abandon()
+
+
 def stored(client: httpx.Client, namespace: str, **dimensions: str) -> dict[str, int]:
     """How many measurements each series has, by its only dimension."""
     start = datetime.fromtimestamp(time.time() - 3600, UTC)
@@ -101,7 +108,7 @@ def faults(name: str) -> dict[str, Fault]:
     full: dict[str, Fault] = {
         "rabbitmq": (
             lambda own: (
-                own.control("set_disk_free_limit", "100TB"),
+                own.control("set_disk_free_limit", "1000GB"),
                 own.wait_for_disk_alarm(True),
             )[1],
             lambda own: (
@@ -124,9 +131,8 @@ def faults(name: str) -> dict[str, Fault]:
 
 @pytest.mark.parametrize("name", ["clickhouse", "rabbitmq", "postgresql"])
 def test_an_engine_that_fails_costs_nothing_but_time(
-    name: str, own: OwnEngines, cluster: Cluster
+    name: str, own: OwnEngines, cluster: Cluster, load: Load
 ) -> None:
-    load = Load(cluster.api, cluster.token()).start()
     time.sleep(CALM_S)
     for what, (happens, ends) in faults(name).items():
         before = load.keyed
@@ -146,8 +152,7 @@ def test_an_engine_that_fails_costs_nothing_but_time(
     check(cluster, load)
 
 
-def test_processes_that_are_killed_cost_nothing_but_time(cluster: Cluster) -> None:
-    load = Load(cluster.api, cluster.token()).start()
+def test_processes_that_are_killed_cost_nothing_but_time(cluster: Cluster, load: Load) -> None:
     time.sleep(CALM_S)
     for _ in range(3):
         for owner in cluster.with_role("evaluator"):

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from engine_servers import MIB, OwnEngines, clickhouse, clickhouse_database
-from heliometer.config import MetricSettings
+from heliometer.cli.checks_stores import measurements
+from heliometer.cli.finding import FAIL
+from heliometer.cli.server_probe import Probe
+from heliometer.config import MetricSettings, Settings
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
 from heliometer.stores.measurements import clickhouse as module
@@ -406,3 +409,21 @@ async def test_an_unknown_cluster_and_an_absent_server_are_refused(
     monkeypatch.setattr(module, "START_S", 1.5)
     with pytest.raises(StoreUnusable, match=r"127\.0\.0\.1:9, database heliometer"):
         await ClickHouseStore(MetricSettings(url="clickhouse://127.0.0.1:9")).open()
+
+
+async def test_the_doctor_tells_how_it_is(url: str) -> None:
+    def told(url: str) -> dict[str, str]:
+        metrics = MetricSettings(url=url)
+        found = measurements(Settings(metrics=metrics), Probe("http://127.0.0.1:9", False))
+        return {finding.message: finding.level for finding in found}
+
+    before = await asyncio.to_thread(told, url)
+    assert any("answers" in message for message in before)
+    assert any("the next start makes it" in message for message in before)
+    async with opened(url):
+        after = await asyncio.to_thread(told, url)
+    assert any("has its tables" in message for message in after)
+    assert FAIL not in {*before.values(), *after.values()}
+    wrong = await asyncio.to_thread(told, url.replace("@", "x@"))
+    assert list(wrong.values()) == [FAIL]
+    assert str(urlsplit(url).password) not in str(wrong)

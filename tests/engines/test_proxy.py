@@ -102,7 +102,7 @@ def test_a_post_whose_connection_broke_is_sent_again_only_if_it_has_a_name(
         assert broken.requests, "nobody asked the broken one"
         broke = statuses.count(503)
         # Each request that the broken one got and that has no name is told so, and sent nowhere
-        # else; nginx asks it three times before it leaves it alone.
+        # else.
         assert broke == (0 if named else len(broken.requests))
 
 

@@ -40,6 +40,7 @@ from heliometer.notify.heartbeat import beat
 from heliometer.notify.kinds import Kind, Probed
 from heliometer.observe.logs import logging_to_stderr
 from heliometer.stores.measurements.duckdb import DuckDBStore
+from heliometer.stores.measurements.snapshot import take as take_snapshot
 from heliometer.stores.measurements.unusable import StoreUnusable
 from heliometer.stores.messages import MessagesUnusable
 from heliometer.stores.resources.database import Database
@@ -225,7 +226,11 @@ def _orders(base: Base) -> Any:
         target = Path(str(arguments["path"]))
         return {**(await back_up(engine, resources, target)).to_dict()}
 
-    return control.control_app({"seal": seal, "backup": backup})
+    async def snapshot(arguments: dict[str, Any]) -> dict[str, Any]:
+        await take_snapshot(engine, Path(str(arguments["path"])))
+        return {}
+
+    return control.control_app({"seal": seal, "backup": backup, "snapshot": snapshot})
 
 
 def _relays(kinds: Mapping[str, Kind]) -> dict[str, Callable[[], Awaitable[None]]]:

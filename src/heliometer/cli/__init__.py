@@ -35,6 +35,7 @@ BROKEN_PIPE = 1
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
         "restore": ("backup:restore", "Put a backup into a data directory."),
+        "migrate": ("migrate:migrate", "Move the embedded data to PostgreSQL and ClickHouse."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },
 )

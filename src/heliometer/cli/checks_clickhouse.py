@@ -122,6 +122,14 @@ async def _cluster(client: "Client", settings: MetricSettings, server: "Server")
         elif int(delay) > LATE_S:
             what = f"table {table} of this replica is {delay} s behind"
             found.append(Finding(NAME, WARN, what, "look into ClickHouse's log"))
+    if quorum > 1 and "insert_quorum_parallel" not in server.settings:
+        found.append(
+            Finding(
+                NAME, WARN, "this version stores one batch at a time with a quorum (20.10), and "
+                "refuses those that come meanwhile", "upgrade ClickHouse, or set bus.partitions to "
+                "the number of its shards",
+            )
+        )  # fmt: skip
     if not server.sees_all_replicas:
         found.append(
             Finding(

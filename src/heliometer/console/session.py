@@ -90,7 +90,7 @@ class Sessions:
         for membership in (await self.identity.memberships(unscoped.secret))[:TRIED]:
             issued = await self.identity.authenticate_token(unscoped.secret, membership.project.id)
             if issued.owner.membership is not None and issued.owner.membership.role:
-                await self.identity.revoke(unscoped.secret)
+                await self._end(unscoped.secret)
                 return issued
         raise HeliometerError(
             Code.FORBIDDEN,
@@ -101,10 +101,24 @@ class Sessions:
         )
 
     async def switch(self, token: str, project: str) -> str:
-        """The session in another project of the user; the old token ends."""
-        issued = await self.identity.authenticate_token(token, project)
-        await self.identity.revoke(token)
+        """The session in another project of the user; the old token ends, where it may."""
+        try:
+            issued = await self.identity.authenticate_token(token, project)
+        except HeliometerError as error:
+            if error.code is not Code.FORBIDDEN:
+                raise
+            # Its setting allow_rescope_scoped_token is off.
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                "Keystone does not let a session change its project.",
+                details="Sign out, and sign in with the other project's name.",
+            ) from error
+        await self._end(token)
         return issued.secret
+
+    async def _end(self, token: str) -> None:
+        if self.at_home:  # Keystone would end what was made of it, too.
+            await self.identity.revoke(token)
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
         """End the session, or all of the user's sessions and tokens."""

@@ -52,8 +52,6 @@ class KeystoneProjects:
         self._default_domain = default_domain
         self._monotonic = monotonic
         self._known: dict[str, tuple[float, Project | None]] = {}
-        self._kept: dict[str, Project] = {}
-        """What the rows say, as far as this process wrote or compared them."""
         self._domains: dict[str, str] = {}
         self._lookups: Shared[str, Project | None] = Shared()
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -124,9 +122,8 @@ class KeystoneProjects:
             project = await self._keep_entry(answer.read(ProjectReply).project)
         elif answer.status != 404:
             raise self._forbidden(answer)
-        elif id_ in self._kept:
-            await self._mirror.keep(kept := _disabled(self._kept[id_]))
-            self._kept[id_] = kept
+        else:
+            await self._mirror.disable(id_)
         self._remember(id_, asked_at, project)
         return project
 
@@ -183,14 +180,8 @@ class KeystoneProjects:
                 details="Ids have up to 32 letters and digits.",
             )
         project = local_project(id_, name, domain, self._default_domain)
-        if not enabled:
-            project = _disabled(project)
-        if self._kept.get(id_) != project:
-            await self._mirror.keep(project)
-            for other, theirs in list(self._kept.items()):
-                if theirs.name == project.name:
-                    del self._kept[other]  # It lost the name.
-            self._kept[id_] = project
+        project = Project(project.id, project.name, enabled)
+        await self._mirror.keep(project)
         return project
 
     def _remember(self, key: str, asked_at: float, project: Project | None) -> None:
@@ -206,7 +197,3 @@ class KeystoneProjects:
             answer.status,
         )
         return unavailable()
-
-
-def _disabled(project: Project) -> Project:
-    return Project(project.id, project.name, enabled=False)

@@ -136,6 +136,10 @@ class ProjectMirror(Protocol):
         """
         ...
 
+    async def disable(self, project_id: str) -> None:
+        """The project is gone where it lives; what it has here stays."""
+        ...
+
 
 class TokenStore(Protocol):
     """Keeps tokens. Every method raises UNAVAILABLE when the store cannot answer."""

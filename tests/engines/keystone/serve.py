@@ -29,8 +29,9 @@ key_repository = {folder}/credential-keys
 enabled = false
 [oslo_policy]
 policy_file = {folder}/policy.yaml
-[token]
-allow_rescope_scoped_token = true
+[identity]
+# Hashing takes no time that tests would wait for.
+password_hash_rounds = 4
 """
 
 
@@ -40,7 +41,6 @@ def make(folder: Path, port: int, password: str) -> None:
     for keys in ("keys", "credential-keys"):
         (folder / keys).mkdir(mode=0o700)
     (folder / "policy.yaml").touch()
-    (folder / "keystone.conf").write_text(CONFIG.format(folder=folder))
     url = f"http://127.0.0.1:{port}/v3"
     for command in (
         ["db_sync"],
@@ -59,6 +59,8 @@ def main() -> None:
     """Make it if need be, and serve it until it is ended."""
     folder, port, password = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     del sys.argv[1:]  # Keystone would read them, too.
+    # Each time: the folder may be a copy of another one's.
+    (folder / "keystone.conf").write_text(CONFIG.format(folder=folder))
     if not (folder / "made").exists():
         make(folder, port, password)
         (folder / "made").touch()

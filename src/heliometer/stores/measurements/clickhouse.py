@@ -52,7 +52,10 @@ look has begun by the second."""
 ADDED_MARGIN_MS = 300_000
 """How much earlier than asked ``series_since`` looks: an insert takes its time, and clocks
 differ."""
+DDL_S = 20
+"""How long the servers of a cluster are given to obey."""
 PAGE = 250_000
+_NOT_ALL_OBEYED = 159
 INTEGERS = {"count", "first_ms", "last_ms"}
 """The statistics that are whole numbers."""
 
@@ -197,7 +200,7 @@ class ClickHouseStore:
 
     async def _without_stored(self, batch: Batch, receipt: Receipt) -> Batch:
         """The rows of a batch whose day, on their server, lacks the receipt's marker."""
-        await self._wait_for_inserts()
+        await self.wait_for_inserts()
         slots = self._server.slots
         marker = blocks.marker(receipt, slots)
         days = batch.timestamp // DAY_MS
@@ -214,7 +217,7 @@ class ClickHouseStore:
         left = np.array([place not in stored for place in places], bool)
         return Batch(batch.series[left], batch.timestamp[left], batch.value[left])
 
-    async def _wait_for_inserts(self) -> None:
+    async def wait_for_inserts(self) -> None:
         """Return when no insert of measurements runs any more that was sent before now."""
         text = sql.running(self._prefix, self._server.processes)
         awaited: set[str] = set()
@@ -289,14 +292,20 @@ class ClickHouseStore:
         name = sql.local(table, cluster)
         text = sql.partitions(self._address.database, name, cluster)
         (numbers,) = await self._columns(text, [np.int64])
+        settings = self._server.only_known(
+            {"max_partition_size_to_drop": 0, "distributed_ddl_task_timeout": DDL_S}
+        )
         for number in numbers[numbers < before].tolist():
-            settings = self._server.only_known({"max_partition_size_to_drop": 0})
-            await self._told(
-                "drop partitions",
-                self._client.ask(
-                    sql.drop_partition(name, cluster, number), settings, deadline_s=INSERT_S
-                ),
-            )
+            command = sql.drop_partition(name, cluster, number)
+            await self._told("drop partitions", self._order(command, settings))
+
+    async def _order(self, command: str, settings: Mapping[str, Any]) -> None:
+        try:
+            await self._client.ask(command, settings, deadline_s=INSERT_S)
+        except Trouble as error:
+            # A server of the cluster that is down obeys when it is back.
+            if error.code != _NOT_ALL_OBEYED:
+                raise
 
     async def _refuse_when_full(self) -> None:
         if not self._server.has_disks:
@@ -322,11 +331,8 @@ class ClickHouseStore:
             if what not in self._down:
                 self._down[what] = time.monotonic()
                 log.error("ClickHouse at %s does not %s: %s", self._address.url, what, error)
-            raise _unavailable(
-                "The measurements cannot be stored now."
-                if what.startswith("store")
-                else "The measurements cannot be read now."
-            ) from error
+            done = {"store": "stored", "drop": "removed"}.get(what.split()[0], "read")
+            raise _unavailable(f"The measurements cannot be {done} now.") from error
         if self._down and (since := self._down.pop(what, None)) is not None:
             seconds = time.monotonic() - since
             log.warning("after %.0f s, ClickHouse does %s again", seconds, what)

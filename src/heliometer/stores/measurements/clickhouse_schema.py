@@ -20,6 +20,8 @@ OLDEST = (18, 16)
 UNAUTHENTICATED = {192, 193, 194, 516}
 _NO_CODECS = {6, 36, 62, 432, 433}
 """Errors of a version that has no codecs, or not all of those."""
+_SAME_REPLICA = {"load_balancing": "in_order"}
+"""What was stored through a server of a cluster is read from where it was stored."""
 BILLION = 1_000_000_000
 
 
@@ -102,6 +104,7 @@ async def learn(client: Client, settings: MetricSettings) -> Server:
             "insert_distributed_sync": 1,
             "insert_quorum": settings.insert_quorum,
             "insert_quorum_timeout": 30_000,
+            **_SAME_REPLICA,
         }
     return Server(
         version,
@@ -122,6 +125,7 @@ async def learn(client: Client, settings: MetricSettings) -> Server:
             "max_expanded_ast_elements": 10_000_000,
             "output_format_json_quote_64bit_integers": 0,
             "cancel_http_readonly_queries_on_client_close": 1,
+            **(_SAME_REPLICA if cluster else {}),
         },
         newest={"skip_unavailable_shards": 1}
         if everywhere

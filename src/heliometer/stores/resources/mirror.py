@@ -36,6 +36,20 @@ class SqlProjectMirror:
         async with self._database.write() as connection:
             await _put(connection, project)
 
+    @rerun
+    async def disable(self, project_id: str) -> None:
+        """The project is gone where it lives; what it has here stays."""
+        mine = (ProjectRow.id == project_id, ProjectRow.enabled)
+        change = update(ProjectRow).where(*mine).values(enabled=False).returning(ProjectRow.name)
+        async with self._database.read() as connection:
+            if (await connection.execute(select(ProjectRow.id).where(*mine))).first() is None:
+                return
+        async with self._database.write() as connection:
+            name = (await connection.execute(change)).scalar_one_or_none()
+            if name is not None:
+                at = milliseconds()
+                await record(connection, at, ACTOR, "disable project", name, project_id)
+
 
 async def _put(connection: AsyncConnection, project: Project) -> None:
     at = milliseconds()

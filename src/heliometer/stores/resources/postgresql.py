@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 4.0
 PATIENCE_S = 6.0
 """For a free connection, made anew if need be."""
-ANSWER_S = 8.0
+ANSWER_S = 7.0
 """For the answer to a statement. The server gives up a second before, so that it holds up nobody
 else either."""
 LOCK_S = 5

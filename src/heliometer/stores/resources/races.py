@@ -6,7 +6,7 @@ On SQLite nothing of it has an effect: there, one transaction writes at a time.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,7 +33,7 @@ class LostRace(HeliometerError):
     """Another transaction was quicker; nothing was changed. UNAVAILABLE to the caller."""
 
 
-def rerun(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def rerun(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Do a whole transaction again when it lost a race: it then sees who won, and says so."""
 
     @wraps(method)
