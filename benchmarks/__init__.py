@@ -18,5 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "console": "benchmarks.console",
     "remote_write": "benchmarks.remote_write",
     "vmalert": "benchmarks.vmalert",
+    "clickhouse": "benchmarks.clickhouse",
+    "cluster": "benchmarks.cluster",
 }
 """Name of each benchmark → its module, imported only when it is run."""

@@ -8,7 +8,7 @@ import selectors
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.server import answer_length
@@ -78,12 +78,18 @@ class _Connection:
 
 
 def drive(
-    address: tuple[str, int], connections: int, next_request: Next, seconds: float = float("inf")
+    address: tuple[str, int],
+    connections: int,
+    next_request: Next,
+    seconds: float = float("inf"),
+    others: Sequence[tuple[str, int]] = (),
 ) -> Outcome:
-    """Send requests over some connections until the time is over or there are no more."""
+    """Send requests over some connections until the time is over or there are no more; where
+    there are ``others``, they go to all addresses in turn."""
+    every = [address, *others]
     outcome = Outcome()
     selector = selectors.DefaultSelector()
-    opened = [_Connection(n, address) for n in range(connections)]
+    opened = [_Connection(n, every[n % len(every)]) for n in range(connections)]
     for connection in opened:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
     cpu = time.process_time()

@@ -205,8 +205,10 @@ class ClusterServer:
         self._front = Front(listen)
         public = {"HELIOMETER_SERVER_PUBLIC_URL": self._front.url}
         self._cluster = Cluster(self._folder, {**self.settings, **public})
-        for roles in ROLES:  # tests look for the feed's files where one server would have them
-            self._cluster.add(roles, self._data_dir if roles == "feed" else None)
+        for roles in ROLES:
+            # Tests look for the feed's files where one server would have them.
+            folder = self._data_dir if roles == "feed" else None
+            self._cluster.add("notifier,collector" if roles == "notifier" else roles, folder)
         self._front.upstreams = [m.listen for m in self._cluster.with_role("api")]
         self._cluster.wait_until_healthy()
         return self._front.url

@@ -1,5 +1,6 @@
 """A real server, in a process of its own, that tests talk to over a socket."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,12 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import httpx
 import pytest
 from hypothesis import settings
 
 from heliometer.config import Settings, load
+from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.stores.resources.accounts import SqlAccountStore
+from heliometer.stores.resources.database import Database
+from heliometer.stores.resources.tokens import SqlTokenStore
 
 if TYPE_CHECKING:
     from cluster import ClusterServer
@@ -112,11 +118,35 @@ class RunningServer:
         token: str = reply.json()["access"]["token"]["id"]
         return token
 
+    def tenant(self) -> str:
+        """A new project, and a member of the same name and the usual password, added behind the
+        running server's back: cheaper than a server of one's own."""
+        name = f"tenant-{uuid4().hex[:8]}"
+
+        async def add() -> None:
+            database = await Database.open(self.settings)
+            identity = BuiltinIdentity(
+                SqlAccountStore(database), SqlTokenStore(database), self.settings
+            )
+            await identity.create_user(name, PASSWORD, await identity.create_project(name))
+            identity.close()
+            await database.close()
+
+        asyncio.run(add())
+        return name
+
     def client(self, token: str | None = None) -> httpx.Client:
         """An HTTP client that sends a token, the demo user's unless given."""
         if token is None:
             self._token = token = self._token or self.token()
         return httpx.Client(base_url=self.url, headers={"X-Auth-Token": token})
+
+
+embedded_only = pytest.mark.skipif(
+    bool(os.environ.get("HELIOMETER_TEST_CLUSTER")),
+    reason="about one process and the databases in its data directory",
+)
+"""For tests that kill the one process, or look into or fill its databases."""
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pika
 
@@ -18,11 +20,22 @@ class Shop:
             folder / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false", **(environment or {})}
         )
         self.endpoint: dict[str, Any] = {}
+        self.project = "demo"
 
-    def start(self) -> "Shop":
+    def start(self) -> Self:
         self.server.start()
         self.client = self.server.client()
         return self
+
+    @contextmanager
+    def neighbour(self) -> Iterator["Shop"]:
+        """Another project on the same server, which runs on."""
+        other = Shop(self.server.data_dir)
+        other.server = self.server
+        other.project = self.server.tenant()
+        token = self.server.token(other.project, other.project)
+        with self.server.client(token) as other.client:
+            yield other
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.client.close()

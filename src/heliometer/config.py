@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"
 DEFAULT_PORT = 8779
 
 Seconds = Annotated[int, Meta(ge=0)]
+Network = IPv4Network | IPv6Network
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +43,24 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="PEM file of the certificate chain; enables TLS.")
     ] = ""
     tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key.")] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses and networks of the proxies in front, separated by commas, such "
+            "as 127.0.0.1,10.0.0.0/8: what they say of the client in X-Forwarded-For, -Proto and "
+            "-Host is believed; empty: nobody is."
+        ),
+    ] = ""
+    drain_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=300,
+            description="Seconds that an API process of several (bus.url) goes on serving after "
+            "SIGTERM, with /v2/health at 503, so that proxies go elsewhere; one that is alone "
+            "stops at once.",
+        ),
+    ] = 1
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,7 +259,8 @@ class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=16,
-            description="Replicas that must have measurements before they count as stored; 0: one.",
+            description="Replicas that must have measurements before they count as stored; 0: "
+            "one.",
         ),
     ] = 0
     retention_days: Annotated[
@@ -543,6 +564,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return parse_address(self.server.listen)
 
     @property
+    def trusted_proxies(self) -> tuple[Network, ...]:
+        """Whose word about the client counts."""
+        return parse_networks(self.server.trusted_proxies)
+
+    @property
     def base_url(self) -> str:
         """The URL in messages, without a final slash."""
         url = self.server.public_url or f"{self.scheme}://{self.server.listen}"
@@ -604,6 +630,11 @@ def parse_address(text: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, separated by commas; raise ValueError for what is neither."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
 def _put(
     layers: dict[str, dict[str, Any]], origin: dict[str, str], name: str, value: Any, where: str
 ) -> None:
@@ -653,15 +684,17 @@ def _convert(layers: dict[str, dict[str, Any]], origin: dict[str, str]) -> Setti
         value = layers.get(section, {}).get(key)
         allowed = next((a for s, k, _, a, _ in entries() if f"{s}.{k}" == name), "")
         raise WrongSetting(
-            f"{name} ({origin.get(name, '')}): {value!r} is not allowed: "
-            f"{reason[:1].lower()}{reason[1:].replace('`', '')}; allowed: {allowed}"
+            f"{name} ({origin.get(name, '')}): {_shown(name, value)} is not allowed: "
+            f"{_masked(reason[:1].lower() + reason[1:].replace('`', ''))}; allowed: {allowed}"
         ) from error
 
 
 def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
     def wrong(name: str, value: str, why: str) -> WrongSetting:
         where = origin.get(name, "default")
-        return WrongSetting(f"{name} ({where}): {value!r} is not allowed: {why}")
+        return WrongSetting(
+            f"{name} ({where}): {_shown(name, value)} is not allowed: {_masked(why)}"
+        )
 
     try:
         parse_address(settings.server.listen)
@@ -672,6 +705,15 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
     url = settings.server.public_url
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc):
         raise wrong("server.public_url", url, "allowed: an http:// or https:// URL")
+    try:
+        parse_networks(settings.server.trusted_proxies)
+    except ValueError as error:
+        raise wrong(
+            "server.trusted_proxies",
+            settings.server.trusted_proxies,
+            f"{error}; allowed: addresses and networks separated by commas, such as "
+            "127.0.0.1,10.0.0.0/8",
+        ) from error
     for section in ("server", "amqp"):
         for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
             path = getattr(getattr(settings, section), key)
@@ -732,6 +774,23 @@ def _check_together(settings: Settings, origin: Mapping[str, str]) -> None:
                 f"amqp.url ({origin.get('amqp.url', 'default')}) must name RabbitMQ and its "
                 "administrator: amqp://user:password@host:5672"
             )
+
+
+_SECRETS = ("password", "authorization")
+"""What the keys of settings end in that are secret as a whole."""
+# Up to the last @: a password that should have been percent-encoded may have one, or a slash.
+_PASSWORD = re.compile(r"(//[^:@]*:|^[^:/]*:(?!//)).*@", re.DOTALL)
+_PARAMETER = re.compile(r"((?:password|passwd|secret|token)=)[^&\s'\"]*", re.IGNORECASE)
+
+
+def _shown(name: str, value: Any) -> str:
+    """A value as it may stand in a message, whoever reads the log."""
+    return "'…'" if name.endswith(_SECRETS) and value else _masked(repr(value))
+
+
+def _masked(text: str) -> str:
+    """The text without the password of a URL in it, or of what was meant to be one."""
+    return _PARAMETER.sub(r"\1…", _PASSWORD.sub(r"\1…@", text))
 
 
 _PATTERNS = {

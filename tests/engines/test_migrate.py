@@ -1,5 +1,6 @@
 """Moving house to real engines: all of it arrives, once, whatever happens on the way."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from test_clickhouse import Proxy
 
 from conftest import RunningServer
 from engine_servers import (
@@ -220,6 +222,17 @@ async def test_the_target_may_die_meanwhile(tmp_path: Path) -> None:
         house.migrate()
 
 
+async def test_a_lost_reply_doubles_nothing(house: House) -> None:
+    await house.furnish([batch(d, 6000, seed=d) for d in (2, 1)])
+    proxy = Proxy(house.metrics)
+    async with proxy.running() as through:
+        proxy.lose_reply_to = 2
+        house.config.write_text(house.config.read_text().replace(house.metrics, through))
+        output = await asyncio.to_thread(house.migrate)
+    assert "does not store measurements" in output  # it was lost, and is told of
+    assert house.stored() == 1_200_000
+
+
 async def test_other_data_is_not_touched(house: House) -> None:
     await house.furnish([batch(1, 10)])
     (house.data_dir.parent / "other").mkdir()
@@ -277,7 +290,7 @@ async def test_what_differs_is_found(house: House) -> None:
 
 
 async def test_two_at_once_are_refused(house: House) -> None:
-    await house.furnish([batch(1, 5000)])
+    await house.furnish([batch(1, 30_000)])
     process = house.start()
     eventually(lambda: house.stored_or_0() > 0 or process.poll() is not None)
     assert process.poll() is None

@@ -61,14 +61,22 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "notify.digest_interval": ("60", 60),
     "notify.heartbeat_to": ("mailto:ops@shop.se", "mailto:ops@shop.se"),
     "server.listen": ("0.0.0.0:80", "0.0.0.0:80"),
+    "server.drain_seconds": ("30", 30),
+    "server.trusted_proxies": ("127.0.0.1, 10.0.0.0/8,::1", "127.0.0.1, 10.0.0.0/8,::1"),
     "server.public_url": ("https://m.example.org/", "https://m.example.org/"),
     "resources.url": ("sqlite+aiosqlite:////x", "sqlite+aiosqlite:////x"),
-    "metrics.url": ("", ""),
+    "resources.connections": ("25", 25),
+    "metrics.url": ("clickhouse://h:8123/db", "clickhouse://h:8123/db"),
+    "metrics.cluster": ("two_shards", "two_shards"),
+    "metrics.insert_quorum": ("2", 2),
     "metrics.retention_days": ("20", 20),
     "metrics.memory_bytes": ("100000000", 100_000_000),
     "limits.requests_per_second": ("2.5", 2.5),
     "collector.enabled": ("false", False),
     "bus.url": ("inproc:", "inproc:"),
+    "bus.partitions": ("16", 16),
+    "bus.queue_type": ("classic", "classic"),
+    "bus.queue_bytes": ("2000000", 2_000_000),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
     "log.access": ("all", "all"),
@@ -81,6 +89,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "statsd.listen": ("127.0.0.1:0", "127.0.0.1:0"),
     "statsd.interval": ("60", 60),
     "identity.backend": ("builtin", "builtin"),
+    "identity.keystone_url": ("https://k.example.org/v3", "https://k.example.org/v3"),
 }
 ENTRIES = [(section, key, default) for section, key, default, *_ in config.entries()]
 
@@ -137,9 +146,10 @@ def test_every_setting_can_be_given_in_the_environment(
             "limits.body_bytes?",
         ),
         (
-            {"HELIOMETER_METRICS_URL": "clickhouse://x"},
-            "metrics.url (from HELIOMETER_METRICS_URL): 'clickhouse://x' is not allowed: expected "
-            "str matching regex '^$'; allowed: empty",
+            {"HELIOMETER_METRICS_URL": "influx://x"},
+            "metrics.url (from HELIOMETER_METRICS_URL): 'influx://x' is not allowed: expected str "
+            "matching regex '^($|clickhouses?://)'; allowed: empty, or a URL that starts with "
+            "clickhouse:// or clickhouses://",
         ),
         (
             {"HELIOMETER_LIMITS_REQUESTS_PER_SECOND": "nan"},
@@ -200,6 +210,56 @@ def test_settings_that_belong_together_are_checked_together(
     text = complaint(None, environment)
     assert text.startswith("server.")
     assert text.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("RESOURCES_URL", "mysql://user:hush@host/db", "'mysql://user:…@host/db'"),
+        ("RESOURCES_URL", "mysql://user:hu/s:h@hush@host/db", "'mysql://user:…@host/db'"),
+        ("RESOURCES_URL", "mysql://user:hush\nhush@host", "'mysql://user:…@host'"),
+        ("RESOURCES_URL", "user:hush@host/db", "'user:…@host/db'"),
+        ("BUS_URL", "redis://:hush@host", "'redis://:…@host'"),
+        (
+            "METRICS_URL",
+            "http://host/?user=a&password=hush&b=1",
+            "'http://host/?user=a&password=…&b",
+        ),
+        ("AMQP_BACKEND", "amqp://user:hush@host", "invalid enum value 'amqp://user:…@host'"),
+        ("SERVER_LISTEN", "http://user:hush@host:80", "'http://user:…@host:80'"),
+        ("SERVER_PUBLIC_URL", "ftp://user:hush@host", "'ftp://user:…@host'"),
+        ("AMQP_PUBLIC_URL", "amqp://user:hush@", "'amqp://user:…@'"),
+        ("IDENTITY_KEYSTONE_ROLES", "a=x://user:hush@host", "'x://user:…@host' is no role"),
+        ("EMAIL_URL", "stmp://relay:25", "'stmp://relay:25'"),
+    ],
+)
+def test_a_complaint_shows_no_password(name: str, value: str, shown: str) -> None:
+    keystone = {"BACKEND": "keystone", "KEYSTONE_URL": "http://k", "KEYSTONE_PASSWORD": "p"}
+    environment = {f"HELIOMETER_IDENTITY_{key}": text for key, text in keystone.items()}
+    text = complaint(None, {**environment, f"HELIOMETER_{name}": value})
+    assert shown in text
+    assert "hush" not in text
+
+
+def test_a_complaint_shows_nothing_of_what_is_secret_as_a_whole(tmp_path: Path) -> None:
+    text = complaint("[identity]\nkeystone_password = 12345", folder=tmp_path)
+    assert text.startswith("identity.keystone_password (in ")
+    assert "12345" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+        ("127.0.0.1,proxy", "'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ("1.2.3.4:80", "'1.2.3.4:80' does not appear to be an IPv4 or IPv6 network"),
+    ],
+)
+def test_proxies_are_addresses_and_networks(value: str, expected: str) -> None:
+    text = complaint(None, {"HELIOMETER_SERVER_TRUSTED_PROXIES": value})
+    assert expected in text
+    assert text.endswith("allowed: addresses and networks separated by commas, such as "
+                         "127.0.0.1,10.0.0.0/8")  # fmt: skip
 
 
 def test_variables_of_others_are_left_alone() -> None:

@@ -33,6 +33,7 @@ from heliometer.dialects.push import influx, otlp, prometheus
 from heliometer.http.app import HttpApp
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import Dialect
+from heliometer.http.proxies import TrustedProxies
 from heliometer.http.server import Server
 from heliometer.ingest.receipts import Receipts
 from heliometer.model.measurements import RECEIPT_LIFE_MS
@@ -61,6 +62,8 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 FORGOTTEN_AT_ONCE = 10_000
+REPORT_S = 5
+"""Seconds between two looks at what works here, of which other processes are told."""
 UPKEEP_S = 60
 """Seconds between two looks at what is to be sealed, removed or forgotten."""
 
@@ -73,6 +76,8 @@ class Service:
     http: HttpApp
     control: Any
     """Answers orders; none where processes share their data with others."""
+    leaving: Callable[[], None]
+    """Has health say that this process is about to stop."""
 
 
 @asynccontextmanager
@@ -112,6 +117,7 @@ async def running(
                 **_relays(base.kinds if "notifier" in roles else {}),
             },
             time.monotonic,
+            core.elsewhere,
         )
         dialects: list[Dialect] = [
             *(_interfaces(base, core, metrics, reports, health) if "api" in roles else ()),
@@ -126,6 +132,7 @@ async def running(
             bodies_bytes=settings.limits.bodies_bytes,
             rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
             figures=base.figures,
+            proxies=TrustedProxies(settings.trusted_proxies),
             public_url=settings.server.public_url,
             access=settings.log.access,
         )
@@ -143,6 +150,13 @@ async def running(
 
         background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
         await core.start()
+        if core.report is not None:
+            report = core.report
+
+            async def look() -> None:
+                report(await health.failed_here())
+
+            background(stack, repeat(look, REPORT_S), "own health")
         if "notifier" in roles:
             if not settings.clustered:
                 # The embedded database has one process: what the last one claimed, it left behind.
@@ -157,7 +171,7 @@ async def running(
             await take_statsd(stack, settings, base.people, metrics, base.figures, clock)
         if "collector" in roles and settings.collector.enabled:
             await start_collectors(stack, settings, base.people, reports, base.figures, clock)
-        yield Service(settings, http, _orders(base))
+        yield Service(settings, http, _orders(base), health.leave)
 
 
 def _interfaces(
@@ -269,7 +283,9 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
-        server = Server(service.http, settings)
+        # Only where others can take over is it of use to stay.
+        drain_s = settings.server.drain_seconds if settings.clustered and "api" in roles else 0
+        server = Server(service.http, settings, drain_s, service.leaving)
         try:
             if service.control is None:
                 return await server.run(listener)

@@ -73,6 +73,10 @@ class Core:
     """Begin what runs in the background; everything else is there."""
     upkeep: Callable[[], Awaitable[None]]
     """What is to be done every minute."""
+    elsewhere: Callable[[], Mapping[str, str]] = dict
+    """What other processes found not to work, and why."""
+    report: Callable[[Mapping[str, str]], None] | None = None
+    """Tell them what this one found; none where there are no others."""
 
 
 async def open_base(

@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
 from heliometer import __version__
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 OUTBOX = "outbox"
 """Kind of the change that tells of something to send."""
 FIRST_CONNECTION_S = 10.0
+OWN_VIEW = ("bus", "members")
+"""Probes that every process makes for itself: what one finds there says nothing of another."""
 
 
 async def clustered(stack: AsyncExitStack, base: Base) -> Core:
@@ -87,6 +90,12 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     parts = settings.bus.partitions
     partitions = [Partition(Share(n, parts), tools) for n in range(parts)]
 
+    failed: dict[str, str] = {}
+
+    def report(found: Mapping[str, str]) -> None:
+        failed.clear()
+        failed.update({n: why for n, why in found.items() if n not in OWN_VIEW})
+
     def me() -> Member:
         return Member(
             name,
@@ -97,6 +106,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             settings.base_url,
             owner.owned,
             round(owner.lag_s, 1),
+            dict(failed),
         )
 
     members = Members(changes, me)
@@ -106,7 +116,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     if "evaluator" in roles:
         broker.add(passing)
         broker.add(owner)
-    streaming = RemoteStreaming(settings.amqp, changes)
+    streaming = RemoteStreaming(settings.amqp, changes, members)
     stack.push_async_callback(streaming.stop)
     # It watches nothing; explanations and dry runs need its way of reading windows.
     explaining = Evaluator(
@@ -141,6 +151,13 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         if "feed" in roles:
             background(stack, queues.run(), "feed upkeep")
             await feed.start(endpoints, listen=True)
+        ready = asyncio.Event()
+
+        async def take_part() -> None:
+            await publisher.open.wait()
+            ready.set()
+
+        changes.on_connect(take_part)  # the last to do so: all the others have looked by then
         background(stack, broker.run(), "broker")
 
         async def leave() -> None:
@@ -150,7 +167,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
         stack.push_async_callback(leave)
         with suppress(TimeoutError):  # without, posts are refused until there is a connection
-            await asyncio.wait_for(broker.connected.wait(), FIRST_CONNECTION_S)
+            await asyncio.wait_for(ready.wait(), FIRST_CONNECTION_S)
 
     async def upkeep() -> None:
         if upkeep_feed is not None:
@@ -158,11 +175,13 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         publisher,
-        Watching(base.alarms, explaining, changes),
+        Watching(base.alarms, explaining, changes, members),
         streaming,
         probes,
         wake,
         roll.is_punctual,
         start,
         upkeep,
+        lambda: members.failed(but=name),
+        report,
     )

@@ -6,9 +6,10 @@ change to arrive: with every new connection everybody looks at everything.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 KEPT = 10_000
 """Changes that wait for a connection; the oldest go first."""
 LARGEST = 8 << 20
+HEARD = "heard"
+"""Kind of the reply of those who did what they do upon a change."""
+TELL_S = 2.0
 
 Change = Mapping[str, Any]
 Heard = Callable[[Any], Awaitable[None] | None]
@@ -35,6 +39,9 @@ class Changes:
     def __init__(self, name: str) -> None:
         self.name = name
         self._heard: dict[str, list[Heard]] = {}
+        self._lines: dict[str, asyncio.Queue[Any]] = {}
+        self._awaited: dict[str, set[str]] = {}
+        self._answered = asyncio.Event()
         self._connected: list[Callable[[], Awaitable[None]]] = []
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
         self._there = asyncio.Event()
@@ -44,6 +51,7 @@ class Changes:
     def on(self, kind: str, heard: Heard) -> None:
         """Have ``heard`` called with each change of a kind, those of this process included."""
         self._heard.setdefault(kind, []).append(heard)
+        self._lines.setdefault(kind, asyncio.Queue())
 
     def on_connect(self, look: Callable[[], Awaitable[None]]) -> None:
         """Have ``look`` called with every new connection, after which no change is missed."""
@@ -53,12 +61,34 @@ class Changes:
         """Tell all processes, now or with the next connection."""
         self._put("", kind, content)
 
+    async def tell(self, kind: str, content: Any, to: Callable[[], Collection[str]]) -> None:
+        """The same, and return when those that ``to`` names have done what they do upon it, or a
+        moment later when they have not."""
+        if not self.queue:
+            self.send(kind, content)
+            return
+        token = secrets.token_hex(8)
+        heard: set[str] = set()
+        self._awaited[token] = heard
+        self._put("", kind, content, self.queue, token)
+        try:
+            async with asyncio.timeout(TELL_S):
+                while not heard.issuperset(to()):
+                    await self._answered.wait()
+        except TimeoutError:
+            log.warning("%s: not all processes have answered", kind)
+        finally:
+            del self._awaited[token]
+
     def reply(self, queue: str, kind: str, content: Any) -> None:
         """Tell the process whose queue this is."""
         self._put(queue, kind, content)
 
-    def _put(self, queue: str, kind: str, content: Any) -> None:
-        self._waiting.append((queue, _encoder.encode([kind, content])))
+    def _put(
+        self, queue: str, kind: str, content: Any, reply_to: str = "", token: str = ""
+    ) -> None:
+        body = _encoder.encode([kind, content, reply_to, token])
+        self._waiting.append((queue, body))
         self._there.set()
 
     async def flush(self) -> None:
@@ -79,6 +109,8 @@ class Changes:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hear(inbox))
+                for kind, line in self._lines.items():
+                    group.create_task(self._work(kind, line))
                 group.create_task(self._send(channel))
                 for look in self._connected:
                     await _safely(look())
@@ -89,9 +121,26 @@ class Changes:
         while True:
             for message in await inbox.take(LARGEST):
                 with suppress(msgspec.MsgspecError, ValueError):  # of another version
-                    kind, content = _decoder.decode(message.body)
-                    for heard in self._heard.get(kind, ()):
-                        await _safely(heard(content))
+                    kind, *rest = _decoder.decode(message.body)
+                    if kind == HEARD:
+                        self._was_heard(*rest[0])
+                    elif kind in self._lines:
+                        self._lines[kind].put_nowait(rest)
+
+    async def _work(self, kind: str, line: asyncio.Queue[Any]) -> None:
+        """Changes of one kind, one after the other; those of another do not wait for them."""
+        while True:
+            content, reply_to, token = await line.get()
+            for heard in self._heard[kind]:
+                await _safely(heard(content))
+            if reply_to:
+                self.reply(reply_to, HEARD, [token, self.name])
+
+    def _was_heard(self, token: str, name: str) -> None:
+        if token in self._awaited:
+            self._awaited[token].add(name)
+            self._answered.set()
+            self._answered = asyncio.Event()
 
     async def _send(self, channel: Any) -> None:
         while True:
@@ -127,6 +176,8 @@ class Member(msgspec.Struct, frozen=True):
     """Those that it owns."""
     lag_s: float = 0.0
     """Seconds that the furthest behind of its parts is behind."""
+    failed: dict[str, str] = {}
+    """What does not work there, and why."""
 
 
 HERE_S = 2.0
@@ -157,9 +208,22 @@ class Members:
         self._seen = {n: (at, m) for n, (at, m) in self._seen.items() if now - at < GONE_S}
         return [self._seen[name][1] for name in sorted(self._seen)]
 
+    def names(self, role: str) -> set[str]:
+        """Of those that do something."""
+        return {member.name for member in self.with_role(role)}
+
     def with_role(self, role: str) -> list[Member]:
         """Those that do something."""
         return [member for member in self.all() if role in member.roles]
+
+    def failed(self, but: str) -> dict[str, str]:
+        """What does not work in processes other than one, and why."""
+        return {
+            what: f"{why} ({','.join(member.roles)} on {member.host}, process {member.pid})"
+            for member in self.all()
+            if member.name != but
+            for what, why in member.failed.items()
+        }
 
     async def serve(self, connection: Any) -> None:
         """Tell all that this process is there."""

@@ -38,8 +38,7 @@ class Owner:
         self._members = members
         self._alarms = alarms
         self._clock = clock
-        self._changed: asyncio.Queue[Change] = asyncio.Queue()
-        changes.on(ALARM, self._changed.put_nowait)
+        changes.on(ALARM, self._alarm_changed)
 
     @property
     def owned(self) -> list[int]:
@@ -67,7 +66,6 @@ class Owner:
                 group.create_task(partition.serve(connection))
             group.create_task(self._tell_time(connection))
             group.create_task(self._balance())
-            group.create_task(self._look_at_alarms())
 
     async def _tell_time(self, connection: Any) -> None:
         """Into every part's queue, whoever owns it: the broker gives a queue to nobody's owner
@@ -94,19 +92,15 @@ class Owner:
             members = self._members.with_role("evaluator")
             mine = self.owned
             fewest = min((len(m.parts) for m in members), default=0)
-            if len(mine) > fewest + 1:
+            given = mine[len(mine) - (len(mine) - fewest) // 2 :]
+            if given:
                 log.info("another process has %d parts and this one %d", fewest, len(mine))
-                next(p for p in self._partitions if p.share.number == mine[-1]).release()
+            for partition in self._partitions:
+                if partition.share.number in given:
+                    partition.release()
 
-    async def _look_at_alarms(self) -> None:
-        while True:
-            change = await self._changed.get()
-            try:
-                await self._look_at(change["project"], change["alarm"])
-            except Exception:
-                log.exception("an alarm that was changed is not watched as it is now")
-
-    async def _look_at(self, project_id: str, alarm_id: str) -> None:
+    async def _alarm_changed(self, content: Change) -> None:
+        project_id, alarm_id = content["project"], content["alarm"]
         for partition in self._partitions:
             evaluator = partition.evaluator
             if evaluator is None or not partition.share.holds(project_id):

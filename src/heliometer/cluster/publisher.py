@@ -78,6 +78,8 @@ class Publisher:
         self._lines = [_Line() for _ in range(settings.partitions)]
         self._pending = 0
         self._channel: Any = None
+        self.open = asyncio.Event()
+        """Set while measurements can be handed on."""
         self._awaited: dict[str, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         changes.on(STORED, self._was_stored)
@@ -129,9 +131,11 @@ class Publisher:
     async def serve(self, connection: Any) -> None:
         """Publish over a connection."""
         self._channel = await connection.channel()
+        self.open.set()
         try:
             await asyncio.Event().wait()
         finally:
+            self.open.clear()
             self._channel = None
 
     def _by_part(

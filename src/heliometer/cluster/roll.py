@@ -1,10 +1,14 @@
 """Whether somebody does each thing that a service must do."""
 
+import time
+
 from heliometer.cluster.changes import Members
 from heliometer.model.errors import Code, HeliometerError
 
 NEEDED = ("api", "evaluator", "notifier", "feed")
 LATE_S = 60.0
+ORPHANED_S = 15.0
+"""A part that moves to another process has no owner for a moment."""
 
 
 class Roll:
@@ -12,7 +16,7 @@ class Roll:
 
     def __init__(self, members: Members, parts: int) -> None:
         self._members = members
-        self._parts = parts
+        self._owned_at = dict.fromkeys(range(parts), time.monotonic())
 
     def missing(self) -> list[str]:
         """What nobody does, in words."""
@@ -22,9 +26,11 @@ class Roll:
             for role in NEEDED
             if not any(role in m.roles for m in members)
         ]
-        owned = {part for m in members for part in m.parts}
-        if len(owned) < self._parts:
-            found.append(f"{self._parts - len(owned)} of {self._parts} parts have no owner")
+        now = time.monotonic()
+        self._owned_at |= dict.fromkeys((part for m in members for part in m.parts), now)
+        orphans = sum(now - at > ORPHANED_S for at in self._owned_at.values())
+        if orphans:
+            found.append(f"{orphans} of {len(self._owned_at)} parts have no owner")
         late = max((m.lag_s for m in members), default=0)
         if late > LATE_S:
             found.append(f"measurements are stored {late:.0f} s late")

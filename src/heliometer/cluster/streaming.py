@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from heliometer.cluster.broker import FEED, Inbox, queue_name
-from heliometer.cluster.changes import Changes
+from heliometer.cluster.changes import Changes, Members
 from heliometer.cluster.passing import SUBSCRIPTIONS
 from heliometer.config import AmqpSettings
 from heliometer.feed import Feed
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "endpoint"
 """Kind of the change that tells of a project whose endpoint is another, or gone."""
-USAGE = "usage"
-"""Kind of the change that tells what the queues of projects hold."""
+ASK, USAGE = "ask usage", "usage"
+"""Kind of the question what the queue of a project holds, and of the answer."""
 PREFETCH = 50
 LARGEST = 16 << 20
-USAGE_S = 1.0
+ANSWER_S = 0.5
 RETRY_S = 1.0
 NOTHING = Usage(0, 0, 0, 0, 0)
 
@@ -35,11 +35,12 @@ NOTHING = Usage(0, 0, 0, 0, 0)
 class RemoteStreaming:
     """Where endpoints are defined; another process, with the feed role, serves them."""
 
-    def __init__(self, settings: AmqpSettings, changes: Changes) -> None:
+    def __init__(self, settings: AmqpSettings, changes: Changes, members: Members) -> None:
         self._settings = settings
         self._management = Management(settings) if settings.backend == "rabbitmq" else None
         self._changes = changes
-        self._usages: dict[str, Usage] = {}
+        self._members = members
+        self._asked: dict[str, list[asyncio.Future[Usage]]] = {}
         changes.on(USAGE, self._heard)
 
     async def stop(self) -> None:
@@ -68,26 +69,37 @@ class RemoteStreaming:
         if self._management is not None:
             await self._management.remove(endpoint)
 
-    def stored(self, project_id: str) -> None:
+    async def stored(self, project_id: str) -> None:
         """Have the endpoint served as it is in the database."""
-        self._usages.pop(project_id, None)
-        self._changes.send(ENDPOINT, project_id)
+        await self._changes.tell(ENDPOINT, project_id, lambda: self._members.names("feed"))
 
-    def subscribe(self, subscription: Subscription) -> None:
+    async def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
-        self._changes.send(SUBSCRIPTIONS, subscription.project_id)
+        await self._tell_owners(subscription.project_id)
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, subscription: Subscription) -> None:
         """They do not any more."""
-        self._changes.send(SUBSCRIPTIONS, subscription.project_id)
+        await self._tell_owners(subscription.project_id)
 
-    def usage(self, project_id: str) -> Usage:
-        """What the project's queue holds, as of a moment ago."""
-        return self._usages.get(project_id, NOTHING)
+    async def _tell_owners(self, project_id: str) -> None:
+        owners = lambda: self._members.names("evaluator")  # noqa: E731
+        await self._changes.tell(SUBSCRIPTIONS, project_id, owners)
 
-    def _heard(self, content: Mapping[str, Sequence[int]]) -> None:
-        for project_id, numbers in content.items():
-            self._usages[project_id] = Usage(*numbers)
+    async def usage(self, project_id: str) -> Usage:
+        """What the project's queue holds; nothing when nobody answers."""
+        future: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(project_id, []).append(future)
+        self._changes.send(ASK, [project_id, self._changes.queue])
+        try:
+            return await asyncio.wait_for(future, ANSWER_S)
+        except TimeoutError:
+            return NOTHING
+
+    def _heard(self, content: Any) -> None:
+        project_id, numbers = content
+        for future in self._asked.pop(project_id, ()):
+            if not future.done():
+                future.set_result(Usage(*numbers))
 
 
 class Intake:
@@ -102,7 +114,7 @@ class Intake:
         self._changes = changes
         self._parts = parts
         self._endpoints: dict[str, Endpoint] = {}
-        self._told: dict[str, Usage] = {}
+        changes.on(ASK, self._tell)
         changes.on(ENDPOINT, self._changed)
         changes.on_connect(self._look)
 
@@ -115,7 +127,6 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             for part in range(self._parts):
                 group.create_task(self._take(connection, part))
-            group.create_task(self._tell_usage())
 
     async def _take(self, connection: Any, part: int) -> None:
         channel = await connection.channel(publisher_confirms=False)
@@ -165,12 +176,7 @@ class Intake:
         else:
             self._endpoints[project_id] = now
 
-    async def _tell_usage(self) -> None:
-        self._told.clear()
-        while True:
-            found = {p: self._queues.usage(p) for p in self._endpoints}
-            changed = {p: list(u) for p, u in found.items() if self._told.get(p) != u}
-            if changed:
-                self._changes.send(USAGE, changed)
-                self._told = found
-            await asyncio.sleep(USAGE_S)
+    def _tell(self, content: Any) -> None:
+        project_id, queue = content
+        if project_id in self._endpoints and queue:
+            self._changes.reply(queue, USAGE, [project_id, self._queues.usage(project_id)])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from heliometer.alarms.engine import Explanation, depth_of
 from heliometer.alarms.loop import Evaluator
 from heliometer.alarms.replay import Replay
-from heliometer.cluster.changes import Changes
+from heliometer.cluster.changes import Changes, Members
 from heliometer.cluster.owner import ALARM
 from heliometer.expression import Expression, parse, subexpressions
 from heliometer.model.alarms import Alarm, AlarmFilter, AlarmStore
@@ -19,10 +19,13 @@ class Watching:
     that, with the history that the store has.
     """
 
-    def __init__(self, alarms: AlarmStore, evaluator: Evaluator, changes: Changes) -> None:
+    def __init__(
+        self, alarms: AlarmStore, evaluator: Evaluator, changes: Changes, members: Members
+    ) -> None:
         self._alarms = alarms
         self._evaluator = evaluator
         self._changes = changes
+        self._members = members
         self._explaining = asyncio.Lock()
 
     async def minutes_kept(self, project_id: str) -> int:
@@ -32,12 +35,16 @@ class Watching:
 
     async def watch(self, alarm: Alarm) -> None:
         """Have the owner of the alarm's part watch it."""
-        self._changes.send(ALARM, {"project": alarm.project_id, "alarm": alarm.id})
+        await self._tell(alarm.project_id, alarm.id)
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
         """Have it watched no longer."""
         for alarm_id in alarm_ids:
-            self._changes.send(ALARM, {"project": project_id, "alarm": alarm_id})
+            await self._tell(project_id, alarm_id)
+
+    async def _tell(self, project_id: str, alarm_id: str) -> None:
+        change = {"project": project_id, "alarm": alarm_id}
+        await self._changes.tell(ALARM, change, lambda: self._members.names("evaluator"))
 
     async def explain(self, alarm: Alarm) -> Explanation:
         """Why the alarm is in its state, as of the last whole minute."""

@@ -54,7 +54,7 @@ def section(
             context |= {
                 "endpoint": endpoint,
                 "uri": uri,
-                "usage": streams.usage(endpoint),
+                "usage": await streams.usage(endpoint),
                 "snippets": _snippets(endpoint, uri, password or PASSWORD),
                 "subscriptions": found[:PAGE],
                 "more": found[PAGE - 1].id if len(found) > PAGE else None,

@@ -90,7 +90,7 @@ class BuiltinFeed:
         self.broker.expel(endpoint.project_id, "the endpoint was deleted")
         await self._queues.remove(endpoint.project_id)
 
-    def stored(self, project_id: str) -> None:
+    async def stored(self, project_id: str) -> None:
         """What the database has of the project's endpoint has changed: it is known here."""
 
     async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
@@ -101,15 +101,15 @@ class BuiltinFeed:
         if now is not None:
             await (self.open(now) if before is None else self.reset(now))
 
-    def subscribe(self, subscription: Subscription) -> None:
+    async def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
         self._queues.subscribe(subscription)
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, subscription: Subscription) -> None:
         """They do not any more."""
         self._queues.unsubscribe(subscription)
 
-    def usage(self, project_id: str) -> Usage:
+    async def usage(self, project_id: str) -> Usage:
         """What the project's queue holds."""
         return self._queues.usage(project_id)
 

@@ -111,7 +111,7 @@ class RabbitFeed:
             raise
         await self._drop(endpoint)
 
-    def stored(self, project_id: str) -> None:
+    async def stored(self, project_id: str) -> None:
         """What the database has of the project's endpoint has changed: it is known here."""
 
     async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
@@ -131,15 +131,15 @@ class RabbitFeed:
             await forwarder.close()
         await self._queues.remove(endpoint.project_id)
 
-    def subscribe(self, subscription: Subscription) -> None:
+    async def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
         self._queues.subscribe(subscription)
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, subscription: Subscription) -> None:
         """They do not any more."""
         self._queues.unsubscribe(subscription)
 
-    def usage(self, project_id: str) -> Usage:
+    async def usage(self, project_id: str) -> Usage:
         """Of our queue: ``delivered`` is what the broker confirmed."""
         return self._queues.usage(project_id)._replace(consumers=0)
 

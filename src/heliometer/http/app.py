@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from heliometer.http.credentials import Password, read_credentials
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
+from heliometer.http.proxies import TrustedProxies
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Authenticator, Caller
 from heliometer.observe.figures import Figures
@@ -61,6 +62,7 @@ class HttpApp:
         bodies_bytes: int,
         rate_limit: RateLimit,
         figures: Figures,
+        proxies: TrustedProxies,
         public_url: str = "",
         access: str = "problems",
     ) -> None:
@@ -69,6 +71,7 @@ class HttpApp:
         self._bodies = BodyBudget(max(bodies_bytes, body_limit))
         self._rate_limit = rate_limit
         self._figures = figures
+        self._proxies = proxies
         self._public_url = public_url.rstrip("/")
         self._access = access
         self._dialects = {d.prefix: d for d in dialects}
@@ -88,6 +91,7 @@ class HttpApp:
         if scope["type"] != "http":
             raise ValueError(f"unexpected {scope['type']} connection")
         started = time.perf_counter()
+        self._proxies.apply(scope)
         request_id = f"req-{_PROCESS}-{next(_NUMBERS):x}"
         request = Request(scope, receive)
         path: str = scope["path"].rstrip("/")

@@ -9,11 +9,17 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from heliometer.config import Settings
+from heliometer.http.refusing import refuse_new
 
-DRAIN_S = 8
-"""Requests under way when the service is told to stop get this long to finish."""
+FINISH_S = 8
+"""Requests under way when the service stops get this long to finish."""
+FIRST_REQUEST_S = 0.5
+"""A connection this young has its first request on the way: whoever opened it did so to ask."""
+SETTLE_S = 0.02
+"""Until who wants to connect has done so, and has been accepted."""
 KEEP_ALIVE_S = 75
 REQUEST_S = 60
 """A request that has not arrived whole by then is given up, and its connection closed."""
@@ -32,12 +38,23 @@ _HEAD_TOO_LARGE = (
 )
 
 
+class _State(ServerState):
+    """What all connections know."""
+
+    draining = False
+    """Each connection is closed after its next answer, which says so."""
+    stopping = False
+    """Connections that nobody uses are closed."""
+
+
 class _Protocol(HttpToolsProtocol):
     """Closes connections that are slow to ask, or silent: they would stay for ever.
 
     One timer a connection looks at a time stamp, because a timer for each request costs more.
     """
 
+    server_state: _State
+    _first_request: asyncio.TimerHandle | None = None
     _waiting_since: float | None = None
     _sweep: asyncio.TimerHandle | None = None
     _head_bytes: int | None = None
@@ -45,8 +62,10 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._waiting_since = self.loop.time()
+        self._waiting_since = self._since = self.loop.time()
         self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)
+        if self.server_state.stopping:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -64,6 +83,8 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = None
         super().on_headers_complete()
+        if self.server_state.draining:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         if not self.cycle.response_complete:
@@ -79,7 +100,28 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
+        if self._first_request is not None:
+            self._first_request.cancel()
         super().connection_lost(exc)
+
+    def drain(self) -> None:
+        """Say in the answer that is under way, if it has not begun, that no other follows."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close when nothing is under way, and otherwise as soon as that is so."""
+        if self._head_bytes is not None:
+            return  # half a head has been read: its answer will be the last
+        if self.cycle is not None:
+            super().shutdown()
+        elif self._first_request is None:
+            age_s = self.loop.time() - self._since
+            self._first_request = self.loop.call_later(
+                max(0.0, FIRST_REQUEST_S - age_s), self.shutdown
+            )
+        else:
+            self.transport.close()
 
     def _close_if_slow(self) -> None:
         since = self._waiting_since
@@ -93,11 +135,21 @@ class Server:
     """Serves an application on a bound socket until it is stopped.
 
     With settings it is the service's listener: it prints the ready line and obeys signals.
-    Without, it serves quietly until ``stop``.
+    Without, it serves quietly until ``stop``. SIGTERM first drains: for ``drain_s`` everything is
+    served as before, but ``leaving`` is told so that health says it, and each answer is the last of
+    its connection, so that proxies go elsewhere. Ctrl-C does without.
     """
 
-    def __init__(self, app: Any, settings: Settings | None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings | None,
+        drain_s: float = 0.0,
+        leaving: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
+        self._drain_s = drain_s
+        self._leaving = leaving
         tls: dict[str, Any] = {}
         if settings is not None and settings.server.tls_cert:
             tls = {
@@ -117,7 +169,7 @@ class Server:
                 proxy_headers=False,
                 backlog=2048,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=DRAIN_S,
+                timeout_graceful_shutdown=FINISH_S,
                 **tls,
             ),
         )
@@ -127,11 +179,24 @@ class Server:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             if self._settings is not None:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    loop.add_signal_handler(number, self.stop)
+                for number, obey in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.stop)):
+                    loop.add_signal_handler(number, obey)
                     stack.callback(loop.remove_signal_handler, number)
             await self._server.serve(sockets=[listener])
         return 0
+
+    def drain(self) -> None:
+        """Go on serving for a while, but no connection for longer than a request; then stop."""
+        state = self._server.state
+        if state.draining or not self._drain_s:
+            self.stop()
+            return
+        self._leaving()
+        state.draining = True
+        for connection in state.connections:
+            assert isinstance(connection, _Protocol)
+            connection.drain()
+        asyncio.get_running_loop().call_later(self._drain_s, self._server.leave)
 
     def stop(self) -> None:
         """Take no more requests, finish those under way, then return from ``run``."""
@@ -158,11 +223,24 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, ready: Callable[[socket.socket], None], settings: uvicorn.Config) -> None:
         super().__init__(settings)
         self._ready = ready
+        self.server_state = self.state = _State()
+
+    def leave(self) -> None:
+        """Begin to stop."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
             self._ready(sockets[0])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.state.draining = True
+        for listener in sockets or []:
+            refuse_new(listener)
+        await asyncio.sleep(SETTLE_S)
+        self.state.stopping = True
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

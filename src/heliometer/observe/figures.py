@@ -40,8 +40,8 @@ class Figures:
             buckets=_LATENCIES, registry=r,
         )  # fmt: skip
         self.handovers = Histogram(
-            "heliometer_handover_duration_seconds", "From a message to RabbitMQ until it is stored.",
-            buckets=_LATENCIES, registry=r,
+            "heliometer_handover_duration_seconds",
+            "From a message to RabbitMQ until it is stored.", buckets=_LATENCIES, registry=r,
         )  # fmt: skip
         self.accepted = Counter(
             "heliometer_measurements_accepted", "Measurements handed over safely.", registry=r

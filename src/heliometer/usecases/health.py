@@ -14,18 +14,38 @@ Probe = Callable[[], Awaitable[None]]
 
 
 class Health:
-    """Probes back-ends by name."""
+    """Probes back-ends by name. ``elsewhere`` tells what other processes found."""
 
-    def __init__(self, probes: Mapping[str, Probe], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        clock: Callable[[], float],
+        elsewhere: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._probes = probes
+        self._elsewhere = elsewhere
         self._clock = clock
         self._failed: dict[str, str] = {}
         self._probed_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._leaving = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process is about to stop: ask another."""
+        return self._leaving
+
+    def leave(self) -> None:
+        """Tell everybody who asks that this process is about to stop."""
+        self._leaving = True
 
     async def failed(self) -> dict[str, str]:
         """The back-ends that do not work, and why in words that anybody may read; empty when all
         is well."""
+        return {**self._elsewhere(), **(await self.failed_here())}
+
+    async def failed_here(self) -> dict[str, str]:
+        """Those that this process found not to work."""
         async with self._lock:
             if self._clock() - self._probed_at > GOOD_FOR_S:
                 found = await asyncio.gather(*(self._probe(n) for n in self._probes))

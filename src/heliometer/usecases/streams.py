@@ -33,19 +33,19 @@ class Streaming(Protocol):
         """Cut its connections, and remove its queue."""
         ...
 
-    def stored(self, project_id: str) -> None:
+    async def stored(self, project_id: str) -> None:
         """What the database has of the project's endpoint has changed."""
         ...
 
-    def subscribe(self, subscription: Subscription) -> None:
+    async def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
         ...
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, subscription: Subscription) -> None:
         """They do not any more."""
         ...
 
-    def usage(self, project_id: str) -> Usage:
+    async def usage(self, project_id: str) -> Usage:
         """What the project's queue holds."""
         ...
 
@@ -74,9 +74,9 @@ class Streams:
         """Where clients connect to."""
         return self._streaming.uri(endpoint, host)
 
-    def usage(self, endpoint: Endpoint) -> Usage:
+    async def usage(self, endpoint: Endpoint) -> Usage:
         """What the endpoint's queue holds, and what became of the rest."""
-        return self._streaming.usage(endpoint.project_id)
+        return await self._streaming.usage(endpoint.project_id)
 
     async def create_endpoint(self, caller: Caller) -> tuple[Endpoint, str]:
         """Make the project's endpoint; return it with its password, which nobody can see again.
@@ -94,7 +94,7 @@ class Streams:
             except HeliometerError:
                 await self._store.delete_endpoint(caller.project_id, endpoint.id, caller.user_name)
                 raise
-            self._streaming.stored(caller.project_id)
+            await self._streaming.stored(caller.project_id)
         return endpoint, password
 
     async def list_endpoints(self, caller: Caller) -> list[Endpoint]:
@@ -115,7 +115,7 @@ class Streams:
             await self._store.set_password(
                 caller.project_id, endpoint_id, endpoint.password_hash, caller.user_name
             )
-            self._streaming.stored(caller.project_id)
+            await self._streaming.stored(caller.project_id)
         return password
 
     async def delete_endpoint(self, caller: Caller, endpoint_id: str) -> None:
@@ -125,9 +125,9 @@ class Streams:
             subscriptions = await self._store.list_subscriptions(caller.project_id)
             await self._streaming.close(endpoint)
             await self._store.delete_endpoint(caller.project_id, endpoint_id, caller.user_name)
-            self._streaming.stored(caller.project_id)
+            await self._streaming.stored(caller.project_id)
             for subscription in subscriptions:
-                self._streaming.unsubscribe(subscription)
+                await self._streaming.unsubscribe(subscription)
 
     async def subscribe(
         self, caller: Caller, endpoint_id: str, namespace: str, dimensions: Mapping[str, str]
@@ -154,7 +154,7 @@ class Streams:
             await self._store.create_subscription(
                 subscription, caller.user_name, self._limits.subscriptions_per_project
             )
-            self._streaming.subscribe(subscription)
+            await self._streaming.subscribe(subscription)
         return subscription
 
     async def list_subscriptions(
@@ -174,7 +174,7 @@ class Streams:
             await self._store.delete_subscription(
                 caller.project_id, subscription_id, caller.user_name
             )
-            self._streaming.unsubscribe(subscription)
+            await self._streaming.unsubscribe(subscription)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

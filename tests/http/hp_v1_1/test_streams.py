@@ -16,14 +16,33 @@ import pika.exceptions
 import pytest
 
 from certificates import make
-from conftest import RunningServer
+from conftest import embedded_only
 from hp_streams import Shop
 from hp_v1_1.conftest import People
 
 
+@pytest.fixture(scope="module")
+def mall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    running = Shop(tmp_path_factory.mktemp("streams")).start()
+    yield running
+    assert running.stop() == 0
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    running = Shop(tmp_path).start()
+def shop(mall: Shop) -> Iterator[Shop]:
+    """A project of its own, on a server that others use too."""
+    with mall.neighbour() as neighbour:
+        yield neighbour
+
+
+@pytest.fixture(scope="module")
+def kiosk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Where there is little room."""
+    limits = {
+        "HELIOMETER_LIMITS_SUBSCRIPTIONS_PER_PROJECT": "2",
+        "HELIOMETER_AMQP_QUEUE_MESSAGES": "1000",
+    }
+    running = Shop(tmp_path_factory.mktemp("kiosk"), limits).start()
     yield running
     assert running.stop() == 0
 
@@ -70,21 +89,19 @@ def test_two_subscriptions_that_match_bring_one_message(shop: Shop) -> None:
     assert shop.client.post("/v1.0/subscriptions", json=v1_0).status_code == 201
     first = shop.subscribe("hpcs.compute", {"instance_id": "i", "metric_name": "cpu"})
     made = shop.server.command(
-        "user", "create", "collector", "--project", "demo", "--role", "agent", "--password-stdin",
-        text="correct horse 2\n",
+        "user", "create", "collector", "--project", shop.project, "--role", "agent",
+        "--password-stdin", text="correct horse 2\n",
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    agent = RunningServer(
-        shop.server.data_dir, username="collector", password="correct horse 2", url=shop.server.url
-    )
-    with agent.client() as posting:
+    agent = shop.server.token("collector", shop.project, "correct horse 2")
+    with shop.server.client(agent) as posting:
         for metric in ("cpu", "disk"):
             dimensions = {"instance_id": "i", "metric_name": metric}
             body = {"namespace": "hpcs.compute", "dimensions": dimensions, "value": 1}
             assert posting.post("/v1.1/metrics", json=body).status_code == 204
     assert [m["dimensions"]["metric_name"] for m in shop.take(2)] == ["cpu", "disk"]
     shop.client.delete(f"/v1.1/subscriptions/{first}")
-    with agent.client() as posting:
+    with shop.server.client(agent) as posting:
         body = {"namespace": "hpcs.compute", "dimensions": dimensions, "value": 2}
         assert posting.post("/v1.1/metrics", json=body).status_code == 204
     assert shop.take(1)[0]["value"] == 2, "the other subscription still matches"
@@ -238,19 +255,19 @@ def test_what_is_wrong_is_told_and_nothing_is_stored(people: People) -> None:
         client.delete(f"/v1.1/endpoints/{endpoint}")
 
 
-def test_subscriptions_are_limited(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, {"HELIOMETER_LIMITS_SUBSCRIPTIONS_PER_PROJECT": "2"}).start()
-    shop.open(("a", {}), ("b", {}))
-    fields = {"endpoint_id": shop.endpoint["id"], "namespace": "c"}
-    reply = shop.client.post("/v1.1/subscriptions", json={"subscription": fields})
+def test_subscriptions_are_limited(kiosk: Shop) -> None:
+    with kiosk.neighbour() as shop:
+        shop.open(("a", {}), ("b", {}))
+        fields = {"endpoint_id": shop.endpoint["id"], "namespace": "c"}
+        reply = shop.client.post("/v1.1/subscriptions", json={"subscription": fields})
     assert reply.status_code == 429
     assert "2 subscriptions and may have 2" in reply.json()["rate_limited"]["message"]
-    shop.stop()
 
 
 # -- what is kept -----------------------------------------------------------------------------
 
 
+@embedded_only
 def test_what_was_acknowledged_to_the_poster_survives_kill_9(tmp_path: Path) -> None:
     shop = Shop(tmp_path).start()
     shop.open(("shop", {}))
@@ -281,6 +298,7 @@ def test_what_was_acknowledged_to_the_poster_survives_kill_9(tmp_path: Path) -> 
     assert shop.stop() == 0
 
 
+@embedded_only
 def test_kill_9_under_load_loses_no_message_of_an_acknowledged_post(tmp_path: Path) -> None:
     shop = Shop(tmp_path).start()
     shop.open(("shop", {}))
@@ -314,8 +332,8 @@ def test_kill_9_under_load_loses_no_message_of_an_acknowledged_post(tmp_path: Pa
     assert shop.stop() == 0
 
 
-def test_the_queue_is_bounded_and_its_drops_are_counted(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, {"HELIOMETER_AMQP_QUEUE_MESSAGES": "1000"}).start()
+def test_the_queue_is_bounded_and_its_drops_are_counted(kiosk: Shop) -> None:
+    shop = kiosk
     shop.open(("shop", {}))
     for start in range(0, 2500, 500):
         shop.post("shop", {}, *range(start, start + 500))
@@ -325,7 +343,6 @@ def test_the_queue_is_bounded_and_its_drops_are_counted(tmp_path: Path) -> None:
     assert [m["value"] for m in shop.take(1000)] == list(range(1500, 2500))
     figures = httpx.get(f"{shop.server.url}/metrics").text
     assert "heliometer_feed_dropped 1500.0" in figures
-    shop.stop()
 
 
 # -- the listener -----------------------------------------------------------------------------

@@ -292,27 +292,37 @@ def item(name: str, volume: Any = None, resource: str = "nova_1", **more: Any) -
     return given | ({"counter_volume": volume} if volume is not None else {})
 
 
-@pytest.fixture
-def aged(tmp_path: Path) -> Iterator[tuple[RunningServer, httpx.Client]]:
-    """A server whose custom meters a, b and c are older than a minute."""
+@pytest.fixture(scope="module")
+def aged_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Client]]:
+    """Of tenants whose custom meters a, b and c are older than a minute."""
     running = RunningServer(
-        tmp_path / "var",
+        tmp_path_factory.mktemp("aged") / "var",
         {
             "HELIOMETER_COLLECTOR_ENABLED": "false",
             "HELIOMETER_LIMITS_SAMPLES_PER_METER_AND_DAY": "5",
             "HELIOMETER_LIMITS_CUSTOM_METERS_PER_PROJECT": "4",
         },
     ).start()
-    with running.client() as client:
-        for name in "abc":
-            reply = client.post(f"/v2/meters/{name}", json=[item(name)])
-            assert reply.status_code == 200, reply.text
+    tokens = [running.token(name, name) for name in (running.tenant() for _ in range(8))]
+    for token in tokens:
+        with running.client(token) as client:
+            for name in "abc":
+                reply = client.post(f"/v2/meters/{name}", json=[item(name)])
+                assert reply.status_code == 200, reply.text
     running.stop()
     age(running)
     running.start()
-    with running.client() as client:
-        yield running, client
+    clients = [running.client(token) for token in tokens]
+    yield clients.copy()
+    for client in clients:
+        client.close()
     assert running.stop() == 0
+
+
+@pytest.fixture
+def aged(aged_clients: list[httpx.Client]) -> httpx.Client:
+    """One that no other test has."""
+    return aged_clients.pop()
 
 
 def age(server: RunningServer) -> None:
@@ -333,18 +343,15 @@ def message(reply: httpx.Response) -> str:
     return text
 
 
-def test_samples_are_kept_as_given_and_seen_by_v1_1(
-    aged: tuple[RunningServer, httpx.Client],
-) -> None:
-    _, client = aged
+def test_samples_are_kept_as_given_and_seen_by_v1_1(aged: httpx.Client) -> None:
     volumes = ["1.01", "-999999999999.9999", 2, 3.5]
     recorded = datetime.fromtimestamp(NOW, UTC).isoformat()
     items = [item("a", v, recorded_at=recorded) for v in volumes]
-    reply = client.post("/v2/meters/a", json=items)
+    reply = aged.post("/v2/meters/a", json=items)
     assert reply.status_code == 200, reply.text
     assert [i["counter_volume"] for i in reply.json()] == ["1.01", "-999999999999.9999", "2", "3.5"]
     assert {i["recorded_at"] for i in reply.json()} == {recorded}
-    found = client.get(
+    found = aged.get(
         "/v1.1/metrics",
         params={
             "namespace": "nova",
@@ -357,62 +364,51 @@ def test_samples_are_kept_as_given_and_seen_by_v1_1(
     assert series["datapoints"]["count"] == [4]
     assert series["datapoints"]["min"] == [-999999999999.9999]
     alarm = {"name": "a", "expression": "max(nova{metric_name=a}) > 3"}
-    assert client.post("/v1.1/alarms", json={"alarm": alarm}).status_code == 201
+    assert aged.post("/v1.1/alarms", json={"alarm": alarm}).status_code == 201
 
 
-def test_the_day_has_so_many_samples_and_all_or_nothing(
-    aged: tuple[RunningServer, httpx.Client],
-) -> None:
-    _, client = aged
-    assert client.post("/v2/meters/a", json=[item("a", 1)] * 4).status_code == 200
-    over = client.post("/v2/meters/a", json=[item("a", 1)] * 2)
+def test_the_day_has_so_many_samples_and_all_or_nothing(aged: httpx.Client) -> None:
+    assert aged.post("/v2/meters/a", json=[item("a", 1)] * 4).status_code == 200
+    over = aged.post("/v2/meters/a", json=[item("a", 1)] * 2)
     assert message(over) == "Custom meter is over than the update limit."
-    assert len(client.get("/v2/meters/a").json()) == 4
-    assert client.post("/v2/meters/a", json=[item("a", 1)]).status_code == 200
+    assert len(aged.get("/v2/meters/a").json()) == 4
+    assert aged.post("/v2/meters/a", json=[item("a", 1)]).status_code == 200
 
 
-def test_the_plan_says_how_many_meters_are_active(
-    aged: tuple[RunningServer, httpx.Client],
-) -> None:
-    _, client = aged
-    assert client.post("/v2/meters/a", json=[item("a", 1)]).status_code == 200
-    other = client.post("/v2/meters/b", json=[item("b", 1)])
+def test_the_plan_says_how_many_meters_are_active(aged: httpx.Client) -> None:
+    assert aged.post("/v2/meters/a", json=[item("a", 1)]).status_code == 200
+    other = aged.post("/v2/meters/b", json=[item("b", 1)])
     assert message(other) == (
         "Only 1 custom meters is cannot update in 24 hours in the current plan."
     )
-    assert client.get("/v2/meters/b").json() == []
-    assert client.post("/v1.1/metering?monitoring_level=premium").status_code == 200
-    assert client.post("/v2/meters/b", json=[item("b", 1)]).status_code == 200
+    assert aged.get("/v2/meters/b").json() == []
+    assert aged.post("/v1.1/metering?monitoring_level=premium").status_code == 200
+    assert aged.post("/v2/meters/b", json=[item("b", 1)]).status_code == 200
 
 
-def test_a_project_has_so_many_custom_meters(aged: tuple[RunningServer, httpx.Client]) -> None:
-    _, client = aged
+def test_a_project_has_so_many_custom_meters(aged: httpx.Client) -> None:
     both = [item("d"), item("d", resource="nova_2")]
-    assert message(client.post("/v2/meters/d", json=both)) == (
+    assert message(aged.post("/v2/meters/d", json=both)) == (
         "Custom meter is over than the creation limit."
     )
-    assert client.get("/v2/meters", params=dict(q("name", "d"))).json() == []
-    assert client.post("/v2/meters/d", json=[item("d"), item("d")]).status_code == 200
+    assert aged.get("/v2/meters", params=dict(q("name", "d"))).json() == []
+    assert aged.post("/v2/meters/d", json=[item("d"), item("d")]).status_code == 200
 
 
-def test_a_request_has_up_to_100_items_all_or_nothing(
-    aged: tuple[RunningServer, httpx.Client],
-) -> None:
-    _, client = aged
-    over = client.post("/v2/meters/d", json=[item("d")] * 101)
+def test_a_request_has_up_to_100_items_all_or_nothing(aged: httpx.Client) -> None:
+    over = aged.post("/v2/meters/d", json=[item("d")] * 101)
     assert message(over) == "Request size is over than 100."
-    assert client.post("/v2/meters/d", json=[item("d")] * 100).status_code == 200
+    assert aged.post("/v2/meters/d", json=[item("d")] * 100).status_code == 200
     half = [item("a", 1), item("a", "x")]
-    assert message(client.post("/v2/meters/a", json=half)) == "Invalid counter_volume."
-    assert client.get("/v2/meters/a").json() == []
-    assert client.post("/v2/meters/a", json=item("a", 1)).status_code == 200, "one, not in a list"
+    assert message(aged.post("/v2/meters/a", json=half)) == "Invalid counter_volume."
+    assert aged.get("/v2/meters/a").json() == []
+    assert aged.post("/v2/meters/a", json=item("a", 1)).status_code == 200, "one, not in a list"
 
 
-def test_what_is_no_volume(aged: tuple[RunningServer, httpx.Client]) -> None:
-    _, client = aged
+def test_what_is_no_volume(aged: httpx.Client) -> None:
     wrong: list[Any] = ["1e3", "0x1", "1,5", " 1", "nan", True, [], {}, "1."]
     for volume in wrong:
-        reply = client.post("/v2/meters/a", json=[item("a", volume)])
+        reply = aged.post("/v2/meters/a", json=[item("a", volume)])
         assert message(reply) == "Invalid counter_volume.", volume
-    assert client.post("/v2/meters/a", json=[item("a", "")]).status_code == 200
-    assert client.get("/v2/meters/a").json() == []
+    assert aged.post("/v2/meters/a", json=[item("a", "")]).status_code == 200
+    assert aged.get("/v2/meters/a").json() == []

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from heliometer.config import MetricSettings, ServerSettings, Settings
 NOBODY = Probe("http://127.0.0.1:1", controls=False)
 
 
-def settings(folder: Path, **changes: str) -> Settings:
+def settings(folder: Path, **changes: Any) -> Settings:
     return Settings(server=ServerSettings(data_dir=str(folder), **changes))
 
 

@@ -36,7 +36,12 @@ class RecordingStore:
         self.gate.set()
 
     async def append(
-        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+        self,
+        batch: Batch,
+        series: Sequence[Series],
+        receipts: Sequence[Receipt],
+        *,
+        again: bool = False,
     ) -> None:
         await self.gate.wait()
         if self.error is not None:

@@ -29,7 +29,12 @@ class EmptyStore:
         self.asked: list[Aggregation] = []
 
     async def append(
-        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
+        self,
+        batch: Batch,
+        series: Sequence[Series],
+        receipts: Sequence[Receipt],
+        *,
+        again: bool = False,
     ) -> None: ...
 
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:

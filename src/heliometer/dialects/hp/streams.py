@@ -53,13 +53,13 @@ def _endpoints(streams: Streams, version: str) -> tuple[Operation, ...]:
 
     async def find(call: Call) -> Response:
         found = await streams.list_endpoints(call.caller)
-        return wire.json_response({"endpoints": [usage(render(call, e), e) for e in found]})
+        return wire.json_response({"endpoints": [await usage(render(call, e), e) for e in found]})
 
     async def get(call: Call) -> Response:
         endpoint = await streams.get_endpoint(call.caller, call.path_params["endpoint_id"])
         document = render(call, endpoint)
         document["meta"] = meta(endpoint)
-        return wire.json_response({"endpoint": usage(document, endpoint)})
+        return wire.json_response({"endpoint": await usage(document, endpoint)})
 
     async def delete(call: Call) -> Response:
         await streams.delete_endpoint(call.caller, call.path_params["endpoint_id"])
@@ -87,9 +87,9 @@ def _endpoints(streams: Streams, version: str) -> tuple[Operation, ...]:
             fields["amqp_queue"] = endpoint.queue
         return fields
 
-    def usage(document: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    async def usage(document: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
         if version != "v1.0":
-            document["queue"] = streams.usage(endpoint)._asdict()
+            document["queue"] = (await streams.usage(endpoint))._asdict()
         return document
 
     read, manage = Permission.READ, Permission.MANAGE

@@ -1,6 +1,8 @@
 """Telemetry v2: NTT's meters (004, 002), Ceilometer's reporting API that they extend, and the
 health check (000)."""
 
+from collections.abc import Mapping
+
 from starlette.responses import Response
 
 from heliometer.dialects.telemetry_v2 import alarms as alarm_operations
@@ -47,19 +49,24 @@ def health_dialect(health: Health) -> Dialect:
 
 def _health(health: Health) -> tuple[Operation, ...]:
     async def alive(_: Call) -> Response:
-        return Response(status_code=204)
+        return Response(status_code=503 if health.leaving else 204)
 
     async def healthy(_: Call) -> Response:
+        if health.leaving:
+            return _unhealthy("Draining: this process is about to stop.", {"process": "draining"})
         failed = await health.failed()
         if not failed:
             return wire.reply({"status": "ok"})
-        names = ", ".join(failed)
-        error = {"code": 503, "message": f"Failed: {names}.", "title": "Service Unavailable"}
-        return wire.reply({"error": error, "failed": failed}, 503)
+        return _unhealthy(f"Failed: {', '.join(failed)}.", failed)
 
     return (
         Operation("HEAD", "/health", "Check that the API runs", "Health Check API", alive,
-                  success=204),
+                  success=204, faults=(503,)),
         Operation("GET", "/health", "Check the API and its back-ends", "Health Check API",
                   healthy, faults=(503,)),
     )  # fmt: skip
+
+
+def _unhealthy(message: str, failed: Mapping[str, str]) -> Response:
+    error = {"code": 503, "message": message, "title": "Service Unavailable"}
+    return wire.reply({"error": error, "failed": failed}, 503)

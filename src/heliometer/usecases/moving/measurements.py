@@ -146,12 +146,12 @@ class MeasurementMove:
 
         Raises UNAVAILABLE when the target does not answer for long.
         """
+        if copy:
+            self._file.save()  # from now on the target has something of ours
         await self._insist(lambda _: self._target.settle())
         await self._match_series(copy=copy)
         days = await self._in_reader(self._source.days)
         there = await self._insist(lambda _: self._target.days())
-        if copy:
-            self._file.save()  # from now on the target has something of ours
         for day in days:
             moved = self._file.journal.days.get(day.day)
             known = (moved.content, moved.rows_there) if copy and moved else None

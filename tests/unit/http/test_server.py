@@ -1,0 +1,180 @@
+"""How the listener stops: what it still serves, and what it tells."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from heliometer.http.server import FIRST_REQUEST_S, Server
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+AT_ONCE_S = 0.45
+"""Less than a connection that has just been opened is waited for."""
+
+
+class Running:
+    """A server that answers 204, slowly where the path says so, on a port of its own."""
+
+    def __init__(self, drain_s: float = 0.0) -> None:
+        self.left = False
+        self.server = Server(self, None, drain_s, self._leave)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.address = self._listener.getsockname()
+        self.task = asyncio.create_task(self.server.run(self._listener))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        if scope["path"] == "/slow":
+            await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    def _leave(self) -> None:
+        self.left = True
+
+    async def connect(self) -> "Client":
+        """A new connection."""
+        return Client(*await asyncio.open_connection(*self.address))
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def reply(self) -> bytes:
+        """The next answer, without a body."""
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+
+    async def ask(self, path: str = "/") -> bytes:
+        """Ask, and return the answer."""
+        self.writer.write(GET.replace(b"/ ", f"{path} ".encode(), 1))
+        return await self.reply()
+
+    async def is_closed(self) -> bool:
+        """Whether the server has ended the connection, or does so within a moment."""
+        return await asyncio.wait_for(self.reader.read(1), 5) == b""
+
+
+@asynccontextmanager
+async def running(drain_s: float = 0.0) -> AsyncIterator[Running]:
+    """One that runs, and is stopped in the end."""
+    started = Running(drain_s)
+    await (await started.connect()).ask()
+    yield started
+    if not started.task.done():
+        started.server.stop()
+    assert await asyncio.wait_for(started.task, 5) == 0
+
+
+@pytest.mark.parametrize("how", ["stop", "drain"])
+def test_one_that_is_idle_stops_at_once(how: str) -> None:
+    async def scenario() -> None:
+        async with running() as it:
+            client = await it.connect()
+            await client.ask()
+            began = time.monotonic()
+            getattr(it.server, how)()
+            assert await client.is_closed()
+            await it.task
+            assert time.monotonic() - began < AT_ONCE_S
+            with pytest.raises(ConnectionRefusedError):
+                await it.connect()
+
+    asyncio.run(scenario())
+
+
+def test_requests_under_way_are_finished() -> None:
+    async def scenario() -> None:
+        async with running() as it:
+            slow, half, body = [await it.connect() for _ in range(3)]
+            await half.ask()
+            asked = asyncio.create_task(slow.ask("/slow"))
+            half.writer.write(GET[:20])
+            body.writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab")
+            await asyncio.sleep(0.05)
+            it.server.stop()
+            await asyncio.sleep(0.2)
+            half.writer.write(GET[20:])
+            body.writer.write(b"cd")
+            for reply in (await asked, await half.reply(), await body.reply()):
+                assert reply.startswith(b"HTTP/1.1 204")
+                assert b"connection: close" in reply
+
+    asyncio.run(scenario())
+
+
+def test_who_has_just_connected_is_served() -> None:
+    async def scenario() -> None:
+        async with running() as it:
+            # Blocking: they wait to be accepted until we let the server run.
+            waiting = [socket.create_connection(it.address) for _ in range(50)]
+            it.server.stop()
+            for each in waiting:
+                each.setblocking(False)
+            clients = [Client(*await asyncio.open_connection(sock=s)) for s in waiting]
+            await asyncio.sleep(FIRST_REQUEST_S / 2)
+            for client in clients:
+                assert (await client.ask()).startswith(b"HTTP/1.1 204")
+
+    asyncio.run(scenario())
+
+
+def test_who_connected_and_says_nothing_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        async with running() as it:
+            silent = await it.connect()
+            await asyncio.sleep(0.1)
+            it.server.stop()
+            assert await silent.is_closed()
+            old = time.monotonic()
+            await it.task
+            assert time.monotonic() - old < AT_ONCE_S
+
+    asyncio.run(scenario())
+
+
+def test_draining_serves_everybody_once_more() -> None:
+    async def scenario() -> None:
+        async with running(1.0) as it:
+            idle, slow, unused = [await it.connect() for _ in range(3)]
+            assert b"connection: close" not in await idle.ask()
+            await unused.ask()
+            asked = asyncio.create_task(slow.ask("/slow"))
+            await asyncio.sleep(0.1)
+            began = time.monotonic()
+            it.server.drain()
+            assert it.left
+            assert b"connection: close" in await idle.ask()
+            assert await idle.is_closed()
+            assert b"connection: close" in await asked
+            while time.monotonic() - began < 0.8:
+                new = await it.connect()
+                assert b"connection: close" in await new.ask()
+                assert await new.is_closed()
+                await asyncio.sleep(0.1)
+            assert not it.task.done()
+            assert await unused.is_closed()
+            await it.task
+            assert 1.0 <= time.monotonic() - began < 1.5
+
+    asyncio.run(scenario())
+
+
+def test_draining_ends_when_told_twice() -> None:
+    async def scenario() -> None:
+        async with running(60.0) as it:
+            it.server.drain()
+            await asyncio.sleep(0.2)
+            assert not it.task.done()
+            it.server.drain()
+            assert await asyncio.wait_for(it.task, 1) == 0
+
+    asyncio.run(scenario())
