@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from heliometer.cli import (
+    checks_cluster,
     checks_collect,
     checks_data,
     checks_feed,
@@ -23,6 +24,7 @@ CHECKS: dict[str, Check] = {
     "resources": checks_stores.resources,
     "measurements": checks_stores.measurements,
     "identity": checks_identity.identity,
+    "cluster": checks_cluster.cluster,
     "server": checks_host.port,
     "TLS": checks_host.tls,
     "feed": checks_feed.feed,

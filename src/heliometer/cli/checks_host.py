@@ -48,7 +48,7 @@ def versions(settings: Settings, server: Probe) -> Iterator[Finding]:
 def port(settings: Settings, server: Probe) -> Iterator[Finding]:
     """Whether the address is free, or served by us."""
     listen = settings.server.listen
-    if server.ours and not server.controls:
+    if server.ours and not server.controls and not settings.clustered:
         yield Finding(
             "server", FAIL, f"the server at {server.url} works on another data directory",
             "set server.listen, or name its data directory",
@@ -101,10 +101,11 @@ def clock(settings: Settings, server: Probe) -> Iterator[Finding]:
             f"({datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC)", advice,
         )  # fmt: skip
         return
-    if server.date is not None and abs((now - server.date).total_seconds()) > SKEW_S:
+    asked = server.asked or now
+    if server.date is not None and abs((asked - server.date).total_seconds()) > SKEW_S:
         yield Finding(
             "clock", WARN, f"the server's clock says {server.date:%H:%M:%S}, "
-            f"this one {now:%H:%M:%S} UTC", advice,
+            f"this one {asked:%H:%M:%S} UTC", advice,
         )  # fmt: skip
         return
     synchronized = _synchronized()

@@ -1,7 +1,7 @@
 """What the doctor can learn from a running server."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from heliometer.cli.errors import CommandError
@@ -22,6 +22,8 @@ class Probe:
     ours: bool = False
     date: datetime | None = None
     """The server's time, to the second."""
+    asked: datetime | None = None
+    """Our own time then."""
     health: int | None = None
     """Status of ``GET /v2/health``; ``None``: it did not answer, or has no such page."""
     health_body: str = ""
@@ -55,6 +57,7 @@ def probe(settings: Settings) -> Probe:
         _date(health.headers.get("Date", "")),
         health.status_code if known else None,
         health.text if known else "",
+        datetime.now(UTC),
     )
 
 

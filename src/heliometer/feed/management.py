@@ -25,7 +25,9 @@ class Management:
         broker = urlsplit(settings.url)
         self._user = unquote(broker.username or "")
         self._settings = settings
-        self.url = settings.management_url or f"http://{broker.hostname}:{PORT}"
+        url = urlsplit(settings.management_url or f"http://{broker.hostname}:{PORT}")
+        # It is shown to people: whose password it may have is none of their business.
+        self.url = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
         self._http = httpx.AsyncClient(
             base_url=f"{self.url.rstrip('/')}/api/",
             auth=(self._user, unquote(broker.password or "")),

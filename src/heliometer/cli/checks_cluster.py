@@ -1,0 +1,123 @@
+"""Checks of the hand-over between processes, and of all of those that are there."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from heliometer.cli.finding import FAIL, OK, WARN, Finding
+from heliometer.cli.server_probe import Probe
+from heliometer.config import Settings
+
+TIMEOUT_S = 5.0
+LISTEN_S = 3.5
+"""Each process tells of itself every two seconds."""
+FULL = 0.5
+"""Share of ``bus.queue_bytes`` that may wait in a queue before we warn."""
+BEHIND = 100
+"""Messages that may wait in all queues before we warn."""
+
+
+def cluster(settings: Settings, server: Probe) -> Iterator[Finding]:
+    """RabbitMQ, what waits in it, and every process."""
+    if settings.clustered:
+        yield from asyncio.run(_look(settings))
+
+
+async def _look(settings: Settings) -> list[Finding]:
+    import aiormq
+
+    parts = urlsplit(settings.bus.url)
+    place = f"{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
+    try:
+        connection = await asyncio.wait_for(aiormq.connect(settings.bus.url), TIMEOUT_S)
+    except Exception as error:
+        reason = str(error).replace(settings.bus.url, place) or type(error).__name__
+        return [
+            Finding(
+                "bus", FAIL, f"RabbitMQ at {place} does not let us in: {reason}",
+                "start it, or correct bus.url; posts are answered with 503 meanwhile",
+            )
+        ]  # fmt: skip
+    try:
+        version = connection.server_properties.get("version", "")
+        if isinstance(version, bytes):
+            version = version.decode()
+        found = [Finding("bus", OK, f"RabbitMQ {version} at {place} lets us in")]
+        found += await _queues(connection, settings)
+        return found + await _members(connection, settings)
+    finally:
+        with suppress(Exception):
+            await asyncio.wait_for(connection.close(), TIMEOUT_S)
+
+
+async def _queues(connection: Any, settings: Settings) -> list[Finding]:
+    from heliometer.cluster.broker import FEED, WORK, queue_name
+
+    waiting, idle = 0, []
+    for exchange in (WORK, FEED):
+        for part in range(settings.bus.partitions):
+            channel = await connection.channel()
+            try:
+                declared = await channel.queue_declare(
+                    queue=queue_name(exchange, part), passive=True, timeout=TIMEOUT_S
+                )
+            except Exception:  # not there: the broker has closed the channel
+                return [
+                    Finding(
+                        "bus", WARN, "its queues are not all there",
+                        "start a process: the first that connects makes them",
+                    )
+                ]  # fmt: skip
+            waiting += declared.message_count
+            if not declared.consumer_count:
+                idle.append(queue_name(exchange, part))
+            await channel.close()
+    found = []
+    if idle:
+        found.append(
+            Finding(
+                "bus", FAIL, f"nobody takes from {len(idle)} queues, such as {idle[0]}",
+                "start processes with the roles evaluator and feed",
+            )
+        )  # fmt: skip
+    if waiting > BEHIND:
+        found.append(
+            Finding(
+                "bus", WARN, f"{waiting} messages wait in its queues",
+                "look whether ClickHouse keeps up; add evaluator processes",
+            )
+        )  # fmt: skip
+    return found or [Finding("bus", OK, f"{waiting} messages wait in its queues")]
+
+
+async def _members(connection: Any, settings: Settings) -> list[Finding]:
+    """Listen for a while to what the processes tell each other."""
+    from heliometer.cluster.changes import Changes, Members
+    from heliometer.cluster.roll import Roll
+
+    changes = Changes("doctor")
+    members = Members(changes, me=_nobody)
+    roll = Roll(members, settings.bus.partitions)
+    listening = asyncio.create_task(changes.serve(connection))
+    await asyncio.sleep(LISTEN_S)
+    listening.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await listening
+    found = []
+    for member in members.all():
+        what = f"{','.join(member.roles)} on {member.host} (process {member.pid}, {member.url})"
+        if member.failed:
+            trouble = "; ".join(f"{name}: {why}" for name, why in member.failed.items())
+            found.append(Finding("process", FAIL, f"{what}: {trouble}", "see that process's log"))
+        else:
+            owns = f", owns {len(member.parts)} parts" if member.parts else ""
+            late = f", {member.lag_s:.0f} s behind" if member.lag_s > 5 else ""
+            found.append(Finding("process", WARN if late else OK, f"{what}{owns}{late}"))
+    advice = "start one: heliometer serve --roles …"
+    return found + [Finding("process", FAIL, what, advice) for what in roll.missing()]
+
+
+def _nobody() -> Any:
+    raise NotImplementedError  # the doctor is no member and tells nothing of itself
