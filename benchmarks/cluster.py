@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.bodies import METRICS_A_HOST, NAMESPACE, Rounds, dimensions, heliometer_body
 from benchmarks.figures import Figure, Options, latencies
@@ -142,7 +142,7 @@ def _wait_until_stored(client: httpx.Client, points: int) -> None:
 def _queries(client: httpx.Client, start_s: int) -> dict[str, list[float]]:
     """How long single answers take, in seconds."""
     start = datetime.fromtimestamp(start_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    asked = {"namespace": NAMESPACE, "statistics": "avg,max", "period": 300, "start_time": start}
+    asked = {"namespace": NAMESPACE, "statistics": "avg,max", "period": "300", "start_time": start}
     took: dict[str, list[float]] = {"query of one series": [], "query of 100 series": []}
     for i in range(QUERIES):
         host = _host(i % (SERIES // METRICS_A_HOST))

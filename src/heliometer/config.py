@@ -259,8 +259,7 @@ class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=16,
-            description="Replicas that must have measurements before they count as stored; 0: "
-            "one.",
+            description="Replicas that must have measurements before they count as stored; 0: one.",
         ),
     ] = 0
     retention_days: Annotated[

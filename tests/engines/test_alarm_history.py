@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
+
 from cluster import ROLES, Cluster, eventually
 from engine_servers import OwnEngines, psql
 
@@ -111,7 +113,7 @@ def _live_through(cluster: Cluster, own: OwnEngines) -> None:
 
     eventually(complete, 90, lambda: f"{history()} and not {expected}\n{cluster.logs()}")
     states = [state for _, state in history()]
-    assert all(one != other for one, other in zip(states, states[1:], strict=False)), states
+    assert all(one != other for one, other in pairwise(states)), states
 
 
 def _bad_things(cluster: Cluster, own: OwnEngines) -> Iterator[None]:

@@ -58,8 +58,10 @@ class Source(Protocol):
 
 
 class Evaluator:
-    """Watches all alarms of a share of the projects. ``committed`` is called when transitions, and what they queue, are
-    durable."""
+    """Watches all alarms of a share of the projects.
+
+    ``committed`` is called when transitions, and what they queue, are durable.
+    """
 
     def __init__(
         self,

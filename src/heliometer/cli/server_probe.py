@@ -22,11 +22,11 @@ class Probe:
     ours: bool = False
     date: datetime | None = None
     """The server's time, to the second."""
-    asked: datetime | None = None
-    """Our own time then."""
     health: int | None = None
     """Status of ``GET /v2/health``; ``None``: it did not answer, or has no such page."""
     health_body: str = ""
+    asked: datetime | None = None
+    """Our own time when the server said its."""
 
 
 def probe(settings: Settings) -> Probe:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import RunningServer
+from conftest import RunningServer, embedded_only
 from hp_v1_1.conftest import BODY_LIMIT, USERS, People, populate
 
 
@@ -190,6 +190,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     assert running.stop() == 0
 
 
+@embedded_only
 def test_too_many_requests_or_series_are_429_and_a_full_disk_is_503(narrow: RunningServer) -> None:
     def post(client: httpx.Client, name: str) -> httpx.Response:
         metric = {"namespace": "n", "dimensions": {"name": name}, "value": 1}
