@@ -18,6 +18,7 @@ import httpx
 
 from conftest import PASSWORD
 from engine_servers import clickhouse_database, engines, postgresql_database, rabbitmq_vhost
+from leftovers import end_with_tests
 
 ROLES = ("api", "api", "evaluator", "evaluator", "feed", "notifier")
 """What issue and documentation call the usual cluster."""
@@ -44,6 +45,7 @@ class Member:
                  "--data-dir", str(self.data_dir), "--roles", self.roles],
                 stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment,
             )  # fmt: skip
+        end_with_tests(self.process)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.fullmatch(r"heliometer ready on (https?://\S+)\n", line)

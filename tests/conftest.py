@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -21,6 +21,7 @@ from heliometer.identity.builtin import BuiltinIdentity
 from heliometer.stores.resources.accounts import SqlAccountStore
 from heliometer.stores.resources.database import Database
 from heliometer.stores.resources.tokens import SqlTokenStore
+from leftovers import end_with_tests
 
 if TYPE_CHECKING:
     from cluster import ClusterServer
@@ -68,12 +69,18 @@ class RunningServer:
                  "--data-dir", str(self.data_dir)],
                 stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
             )  # fmt: skip
+        end_with_tests(self.process)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.fullmatch(r"heliometer ready on (https?://\S+)\n", line)
         assert match, f"not ready: {line!r}; {self.log()[-2000:]}"
         self.url = match[1]
         return self
+
+    @property
+    def clustered(self) -> bool:
+        """Whether several processes take its place."""
+        return self._cluster is not None
 
     @property
     def settings(self) -> Settings:
@@ -107,20 +114,25 @@ class RunningServer:
             env={**os.environ, **(self._cluster.settings if self._cluster else {})},
         )  # fmt: skip
 
-    def token(self, username: str = "demo", project: str = "demo", password: str = PASSWORD) -> str:
-        """A new token."""
-        credentials = {"username": username, "password": password}
+    def token(self, username: str = "", project: str = "", password: str = PASSWORD) -> str:
+        """A new token, of the demo user unless somebody else is named."""
+        credentials = {"username": username or self.username, "password": password}
         reply = httpx.post(
             f"{self.url}/identity/v2.0/tokens",
-            json={"auth": {"tenantName": project, "passwordCredentials": credentials}},
+            json={
+                "auth": {
+                    "tenantName": project or self.project,
+                    "passwordCredentials": credentials,
+                }
+            },
         )
         assert reply.status_code == 200, reply.text
         token: str = reply.json()["access"]["token"]["id"]
         return token
 
-    def tenant(self) -> str:
-        """A new project, and a member of the same name and the usual password, added behind the
-        running server's back: cheaper than a server of one's own."""
+    def tenant(self, role: str = "member") -> "RunningServer":
+        """This server as the only user of a new project sees it, both of one name and added behind
+        its back: cheaper than a server of one's own."""
         name = f"tenant-{uuid4().hex[:8]}"
 
         async def add() -> None:
@@ -128,15 +140,16 @@ class RunningServer:
             identity = BuiltinIdentity(
                 SqlAccountStore(database), SqlTokenStore(database), self.settings
             )
-            await identity.create_user(name, PASSWORD, await identity.create_project(name))
+            project_id = await identity.create_project(name)
+            await identity.create_user(name, PASSWORD, project_id, role)
             identity.close()
             await database.close()
 
         asyncio.run(add())
-        return name
+        return replace(self, username=name, project=name, _token="")
 
     def client(self, token: str | None = None) -> httpx.Client:
-        """An HTTP client that sends a token, the demo user's unless given."""
+        """An HTTP client that sends a token, the user's unless given."""
         if token is None:
             self._token = token = self._token or self.token()
         return httpx.Client(base_url=self.url, headers={"X-Auth-Token": token})

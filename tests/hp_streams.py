@@ -31,10 +31,9 @@ class Shop:
     def neighbour(self) -> Iterator["Shop"]:
         """Another project on the same server, which runs on."""
         other = Shop(self.server.data_dir)
-        other.server = self.server
-        other.project = self.server.tenant()
-        token = self.server.token(other.project, other.project)
-        with self.server.client(token) as other.client:
+        other.server = self.server.tenant()
+        other.project = other.server.project
+        with other.server.client() as other.client:
             yield other
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -139,10 +139,12 @@ async def running(
 
         async def upkeep() -> None:
             now_ms = int(clock() * 1000)
-            await base.engine.maintain(now_ms)
-            await core.upkeep()
-            await base.store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
             receipts.forget(now_ms)
+            await core.upkeep()
+            if settings.clustered and "evaluator" not in roles:
+                return  # what the engines have is looked after by those who write there
+            await base.engine.maintain(now_ms)
+            await base.store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
             kept_ms = settings.notify.keep_days * DAY_MS
             await base.outbox.forget_deliveries(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
             await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)

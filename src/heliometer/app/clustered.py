@@ -20,6 +20,7 @@ from heliometer.cluster.owner import Owner
 from heliometer.cluster.partition import Partition, StreamClock, Tools
 from heliometer.cluster.passing import PassOn
 from heliometer.cluster.publisher import Publisher
+from heliometer.cluster.remembered import Remembered
 from heliometer.cluster.roll import Roll
 from heliometer.cluster.streaming import Intake, RemoteStreaming
 from heliometer.cluster.watching import Watching
@@ -81,6 +82,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         base.registry,
         base.ids,
         catalogue,
+        Remembered(base.store, base.clock),
         changes,
         passing,
         make_evaluator,
@@ -151,13 +153,6 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         if "feed" in roles:
             background(stack, queues.run(), "feed upkeep")
             await feed.start(endpoints, listen=True)
-        ready = asyncio.Event()
-
-        async def take_part() -> None:
-            await publisher.open.wait()
-            ready.set()
-
-        changes.on_connect(take_part)  # the last to do so: all the others have looked by then
         background(stack, broker.run(), "broker")
 
         async def leave() -> None:
@@ -167,7 +162,9 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
         stack.push_async_callback(leave)
         with suppress(TimeoutError):  # without, posts are refused until there is a connection
-            await asyncio.wait_for(ready.wait(), FIRST_CONNECTION_S)
+            async with asyncio.timeout(FIRST_CONNECTION_S):
+                await publisher.open.wait()
+                await changes.looked.wait()
 
     async def upkeep() -> None:
         if upkeep_feed is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -66,18 +67,20 @@ class Broker:
         """Keep the connection until cancelled."""
         delay = FIRST_RETRY_S
         while True:
-            if await self._once():
+            # One that is lost as soon as it is made is no reason to hurry.
+            if await self._once() > LAST_RETRY_S:
                 delay = FIRST_RETRY_S
             await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
             delay = min(2 * delay, LAST_RETRY_S)
 
-    async def _once(self) -> bool:
-        """Connect and serve until the connection is lost; whether it stood at all."""
+    async def _once(self) -> float:
+        """Connect and serve until the connection is lost; the seconds that it stood."""
+        began = time.monotonic()
         try:
             connection = await asyncio.wait_for(aiormq.connect(self._url), CONNECT_S)
         except Exception as error:
             self._tell(error)
-            return False
+            return 0
         try:
             await asyncio.wait_for(self._declare(connection), 2 * CONNECT_S)
             self.connected.set()
@@ -87,15 +90,15 @@ class Broker:
             async with asyncio.TaskGroup() as group:
                 for part in self._parts:
                     group.create_task(part.serve(connection))
-                group.create_task(_until_closed(connection))
+                group.create_task(until_closed(connection))
         except Exception as error:
             self._tell(error)
         finally:
-            stood = self.connected.is_set()
+            stood_s = time.monotonic() - began if self.connected.is_set() else 0
             self.connected.clear()
             with suppress(Exception):
                 await asyncio.wait_for(connection.close(), CLOSE_S)
-        return stood
+        return stood_s
 
     def _tell(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
@@ -143,6 +146,17 @@ class Inbox:
     def __init__(self) -> None:
         self._messages: list[Any] = []
         self._there = asyncio.Event()
+        self._ended = False
+
+    def end_with(self, channel: Any) -> None:
+        """Have ``take`` raise when the broker closes the channel, or takes the queue away: nothing
+        would come any more, and nobody would know."""
+        channel.closing.add_done_callback(self._end)
+        channel.on_consumer_cancel_callbacks.add(self._end)
+
+    def _end(self, _: Any) -> None:
+        self._ended = True
+        self._there.set()
 
     def put(self, message: Any) -> None:
         """One more; called in the order of the queue."""
@@ -151,8 +165,10 @@ class Inbox:
 
     async def take(self, largest: int) -> Sequence[Any]:
         """Wait for messages; as many of those that are there as have ``largest`` bytes together,
-        and one at least."""
+        and one at least. Raises ConnectionError: see ``end_with``."""
         await self._there.wait()
+        if self._ended:
+            raise ConnectionError("RabbitMQ ended a consumer")
         size = count = 0
         for message in self._messages:
             size += len(message.body)
@@ -165,6 +181,13 @@ class Inbox:
         return taken
 
 
-async def _until_closed(connection: Any) -> None:
-    await asyncio.shield(connection.closing)
-    raise ConnectionError("the connection was closed")
+async def until_closed(opened: Any) -> None:
+    """Raise ConnectionError when a connection or channel is closed, by whomever: RabbitMQ closes a
+    channel alone for what it does not allow."""
+    closing = opened.closing
+    try:
+        await asyncio.wait({closing})
+    finally:
+        closing.cancel()
+    why = None if closing.cancelled() else closing.exception()
+    raise ConnectionError(str(why or "") or "the connection was closed")

@@ -1,7 +1,6 @@
 """Which series the shared store has, as far as this process knows."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -10,10 +9,7 @@ import numpy as np
 from heliometer.cluster.changes import Changes
 from heliometer.ingest.registry import Name, Registry
 from heliometer.ingest.shared import SharedIds
-from heliometer.model.errors import HeliometerError
 from heliometer.model.measurements import Series
-
-log = logging.getLogger(__name__)
 
 SERIES = "series"
 """Kind of the change that tells of series that are stored now."""
@@ -54,7 +50,7 @@ class Catalogue:
         self._read_ms = 0
         self._reading = asyncio.Lock()
         changes.on(SERIES, self._heard)
-        changes.on_connect(self._refresh_if_possible)
+        changes.on_connect(self.refresh)
 
     async def refresh(self) -> None:
         """Learn what was stored since the last time. Raises UNAVAILABLE."""
@@ -99,9 +95,3 @@ class Catalogue:
         ]
         for series in self._registry.adopt(found):
             self._stored.add(int(self._ids.to_shared(np.array([series.id], np.int64))[0]))
-
-    async def _refresh_if_possible(self) -> None:
-        try:
-            await self.refresh()
-        except HeliometerError as error:
-            log.warning("new series are learnt later: %s", error.message)

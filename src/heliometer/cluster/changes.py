@@ -10,12 +10,12 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from heliometer.cluster.broker import CHANGES, Inbox
+from heliometer.cluster.broker import CHANGES, FIRST_RETRY_S, LAST_RETRY_S, Inbox
+from heliometer.model.errors import Code, HeliometerError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Change = Mapping[str, Any]
 Heard = Callable[[Any], Awaitable[None] | None]
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+_decode = msgspec.msgpack.Decoder(tuple[str, Any, str, str]).decode
 
 
 class Changes:
@@ -47,6 +47,8 @@ class Changes:
         self._there = asyncio.Event()
         self.queue = ""
         """This process's own, for replies; empty while there is no connection."""
+        self.looked = asyncio.Event()
+        """Set when everybody has looked who is to look with the connection that stands."""
 
     def on(self, kind: str, heard: Heard) -> None:
         """Have ``heard`` called with each change of a kind, those of this process included."""
@@ -102,6 +104,7 @@ class Changes:
         """Send and hear over a connection."""
         channel = await connection.channel(publisher_confirms=False)
         inbox = Inbox()
+        inbox.end_with(channel)
         declared = await channel.queue_declare(queue="", exclusive=True, auto_delete=True)
         await channel.queue_bind(queue=declared.queue, exchange=CHANGES)
         await channel.basic_consume(declared.queue, inbox.put, no_ack=True)
@@ -112,27 +115,33 @@ class Changes:
                 for kind, line in self._lines.items():
                     group.create_task(self._work(kind, line))
                 group.create_task(self._send(channel))
-                for look in self._connected:
-                    await _safely(look())
+                # Side by side: what one needs may be down, and the others must not wait for it.
+                async with asyncio.TaskGroup() as looking:
+                    for look in self._connected:
+                        looking.create_task(_until_done("what was changed meanwhile", look))
+                self.looked.set()
         finally:
+            self.looked.clear()
             self.queue = ""
 
     async def _hear(self, inbox: Inbox) -> None:
         while True:
             for message in await inbox.take(LARGEST):
-                with suppress(msgspec.MsgspecError, ValueError):  # of another version
-                    kind, *rest = _decoder.decode(message.body)
+                try:
+                    kind, content, reply_to, token = _decode(message.body)
                     if kind == HEARD:
-                        self._was_heard(*rest[0])
+                        self._was_heard(*content)
                     elif kind in self._lines:
-                        self._lines[kind].put_nowait(rest)
+                        self._lines[kind].put_nowait((content, reply_to, token))
+                except (msgspec.MsgspecError, TypeError) as error:  # of another version
+                    log.debug("a change cannot be read: %s", error)
 
     async def _work(self, kind: str, line: asyncio.Queue[Any]) -> None:
         """Changes of one kind, one after the other; those of another do not wait for them."""
         while True:
             content, reply_to, token = await line.get()
             for heard in self._heard[kind]:
-                await _safely(heard(content))
+                await _until_done(f"{kind} of another process", heard, content)
             if reply_to:
                 self.reply(reply_to, HEARD, [token, self.name])
 
@@ -154,13 +163,32 @@ class Changes:
                 self._waiting.popleft()
 
 
-async def _safely(answer: Awaitable[None] | None) -> None:
-    if answer is None:
-        return
-    try:
-        await answer
-    except Exception:
-        log.exception("what another process changed could not be looked at")
+async def _until_done(
+    what: str, look: Callable[..., Awaitable[None] | None], *content: Any
+) -> None:
+    """Look, and look again while something does not answer: nobody tells it a second time."""
+    delay, told = FIRST_RETRY_S, False
+    while True:
+        try:
+            answer = look(*content)
+            if answer is not None:
+                await answer
+            return
+        except HeliometerError as error:
+            if error.code is not Code.UNAVAILABLE:
+                log.error("%s: %s", what, error.message)
+                return
+            if not told:
+                log.warning("%s waits: %s", what, error.message)
+            told = True
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            log.warning("%s is not understood; is it of another version? %s", what, error)
+            return
+        except Exception:
+            log.exception("%s could not be looked at", what)
+            return
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, LAST_RETRY_S)
 
 
 class Member(msgspec.Struct, frozen=True):

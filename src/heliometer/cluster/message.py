@@ -67,6 +67,11 @@ def is_own(receipt: Receipt) -> bool:
     return receipt.key.startswith(MESSAGE_PREFIX)
 
 
+def key_in(key: str, part: int) -> str:
+    """The key under which a part remembers the request of a project that belongs to another."""
+    return f"{key} {part}"
+
+
 def encode(handover: Handover) -> bytes:
     """The body of a message."""
     batch = handover.batch
@@ -101,7 +106,7 @@ def decode(body: bytes) -> Handover:
         raise ValueError(f"a batch of version {wire.version}; this process knows {VERSION}")
     units = [Unit(n, Receipt(who, key, print_, at)) for n, who, key, print_, at in wire.units]
     rows = {len(batch.series), len(batch.timestamp), len(batch.value), sum(u.rows for u in units)}
-    if len(rows) != 1:
+    if len(rows) != 1 or any(unit.rows < 0 for unit in units):
         raise ValueError("a batch whose columns differ in length")
     return Handover(wire.token, [Series(*s) for s in wire.series], units, batch)
 

@@ -102,8 +102,11 @@ class Owner:
     async def _alarm_changed(self, content: Change) -> None:
         project_id, alarm_id = content["project"], content["alarm"]
         for partition in self._partitions:
-            evaluator = partition.evaluator
-            if evaluator is None or not partition.share.holds(project_id):
+            if not partition.share.holds(project_id):
+                continue
+            async with partition.taking_over:  # which may have read the alarms before this one
+                evaluator = partition.evaluator
+            if evaluator is None:
                 continue
             try:
                 alarm = await self._alarms.get(project_id, alarm_id)

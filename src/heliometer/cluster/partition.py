@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import aiormq
 import numpy as np
+from aiormq.exceptions import ChannelInvalidStateError
 
 from heliometer.alarms.loop import MINUTE_MS, Evaluator
 from heliometer.cluster.broker import WORK, Inbox, queue_name
@@ -20,13 +22,13 @@ from heliometer.cluster.catalogue import Catalogue
 from heliometer.cluster.changes import Changes
 from heliometer.cluster.message import TICK, Handover, decode, is_own, parts_of
 from heliometer.cluster.publisher import STORED
+from heliometer.cluster.remembered import Remembered
 from heliometer.ingest.receipts import Receipts
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.shared import SharedIds
 from heliometer.ingest.writer import Committed, Stored
 from heliometer.model.errors import HeliometerError
 from heliometer.model.measurements import (
-    RECEIPT_LIFE_MS,
     Batch,
     Int64s,
     MeasurementStore,
@@ -42,6 +44,7 @@ PREFETCH = 300
 LARGEST_GROUP = 8 << 20
 """Bytes of the messages that are stored together."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+NOTHING = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 EVALUATION_S = 30.0
 """How long the clock of a part waits for an evaluation, before it goes on without."""
 
@@ -89,6 +92,7 @@ class Tools:
     registry: Registry
     ids: SharedIds
     catalogue: Catalogue
+    receipts: Remembered
     changes: Changes
     passing: PassingOn
     make_evaluator: Callable[[Share, "Partition", StreamClock], Evaluator]
@@ -104,21 +108,26 @@ class Partition:
         self._tools = tools
         self._listeners: list[Stored] = []
         self._committing = asyncio.Lock()
-        self._receipts = Receipts(())
+        self._receipts = tools.receipts
         self._told = np.zeros(1024, np.bool_)
         """Which series the listeners know."""
         self._stream = StreamClock()
         self.evaluator: Evaluator | None = None
         """While this process is the owner."""
+        self.taking_over = asyncio.Lock()
+        """Held from before the alarms are read until ``evaluator`` is there."""
         self._evaluating: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
-        self._channel: Any = None
         self.owned = False
+        self._owned_at = 0.0
 
     @property
     def lag_s(self) -> float:
         """How far the part is behind, in seconds; 0: not owned."""
-        return max(0.0, self._tools.clock() - self._stream()) if self.evaluator else 0.0
+        if not self.owned:
+            return 0.0
+        since = self._stream() if self.evaluator else self._owned_at
+        return max(0.0, self._tools.clock() - since)
 
     def release(self) -> None:
         """Let another process have it; this one queues up again behind all others."""
@@ -164,6 +173,7 @@ class Partition:
         leave = asyncio.create_task(self._leave.wait())
         lost = asyncio.ensure_future(asyncio.shield(channel.closing))
         taking: asyncio.Task[Sequence[Any]] | None = None
+        work: asyncio.Task[None] | None = None
         try:
             while True:
                 taking = asyncio.create_task(inbox.take(LARGEST_GROUP))
@@ -174,30 +184,35 @@ class Partition:
                 messages = taking.result()
                 work = asyncio.create_task(self._work(channel, messages))
                 await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done():
-                    work.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await work
+                if lost.done():
                     break
                 work.result()
         finally:
-            for task in (leave, lost, taking):
-                if task is not None:
-                    task.cancel()
+            # Also when we are cancelled: what went on storing by itself would do so while the next
+            # owner stores the same.
+            tasks = {task for task in (leave, lost, taking, work) if task is not None}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # there is nobody left to be told
 
     async def _lose(self) -> None:
         evaluator, self.evaluator = self.evaluator, None
-        if self._evaluating is not None:
-            self._evaluating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._evaluating
-        self._evaluating = None
+        evaluating, self._evaluating = self._evaluating, None
+        owned, self.owned = self.owned, False
+        self._listeners.clear()
+        if evaluating is not None:
+            evaluating.cancel()
+            await asyncio.wait({evaluating})
+            if not evaluating.cancelled() and (error := evaluating.exception()):
+                # Another owner has taken over; whatever else it is, the part is taken up anew.
+                log.warning("part %d: its evaluation ended: %s", self.share.number, _first(error))
         if evaluator is not None:
             await evaluator.close()
-        if self.owned:
+        if owned:
             log.info("part %d is not ours any more", self.share.number)
-        self.owned = False
-        self._listeners.clear()
 
     async def _take_over(self, now_ms: int) -> None:
         """What is stored is where the alarms go on from, at the time that the queue has got to.
@@ -210,11 +225,12 @@ class Partition:
         self._know(np.arange(1, len(t.registry) + 1, dtype=np.int64))
         evaluator = t.make_evaluator(self.share, self, self._stream)
         self._stream.set(now_ms)
-        await _until_done(evaluator.start, "part %d cannot be taken over", self.share.number)
-        self._evaluating = asyncio.create_task(
-            evaluator.run(), name=f"evaluation of part {self.share.number}"
-        )
-        self.evaluator = evaluator
+        async with self.taking_over:
+            await _until_done(evaluator.start, "part %d cannot be taken over", self.share.number)
+            self._evaluating = asyncio.create_task(
+                evaluator.run(), name=f"evaluation of part {self.share.number}"
+            )
+            self.evaluator = evaluator
         log.info("part %d is ours", self.share.number)
 
     # -- work ---------------------------------------------------------------------------------
@@ -223,7 +239,12 @@ class Partition:
         """Store and pass on what came, and acknowledge it."""
         if not self.owned:
             self.owned = True
-            await self._load_receipts()
+            self._owned_at = self._tools.clock()
+            await _until_done(
+                self._receipts.refresh,
+                "the receipts of part %d cannot be read",
+                self.share.number,
+            )
         at = 0
         while at < len(messages):
             message = messages[at]
@@ -237,27 +258,24 @@ class Partition:
                 at += 1
                 continue
             if self.evaluator is None:
-                await self._take_over(_sent_ms(message))
+                await self._take_over(self._sent_ms(message))
             first = at
             while (
                 at < len(messages) and not _is_tick(messages[at]) and not messages[at].redelivered
             ):
                 at += 1
             await self._store(messages[first:at])
-        await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
-
-    async def _load_receipts(self) -> None:
-        store, since = self._tools.store, int(self._tools.clock() * 1000) - RECEIPT_LIFE_MS
-
-        async def load() -> None:
-            found = await store.load_receipts(since)
-            self._receipts = Receipts(r for r in found if self.share.holds(r.project_id))
-
-        await _until_done(load, "the receipts of part %d cannot be read", self.share.number)
+        # Where the channel is lost, the next owner gets them again, and finds them stored.
+        with suppress(aiormq.AMQPError, ChannelInvalidStateError):
+            await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
 
     async def _tick(self, message: Any) -> None:
         """Bring the part's clock forward, evaluation by evaluation."""
-        to_ms = int(message.body)
+        try:
+            to_ms = int(message.body)
+        except ValueError:
+            log.error("part %d: a tick cannot be read", self.share.number)
+            return
         if self.evaluator is None:
             await self._take_over(to_ms)
         assert self.evaluator is not None
@@ -282,15 +300,19 @@ class Partition:
             return
         series = await self._adopt(handover)
         refused: dict[str, str] = {}
-        for unit in parts_of(handover):
-            receipt = unit.units[0].receipt
-            if not is_own(receipt) and not self._is_new(receipt, refused):
-                continue
-            batch = self._local(unit.batch)
-            await self._append(batch, series, [receipt], again=True)
-            await self._spread(batch, series)
-            if not is_own(receipt):
-                self._receipts.remember(receipt)
+        async with self._committing:
+            for unit in parts_of(handover):
+                receipt = unit.units[0].receipt
+                if not is_own(receipt) and not self._is_new(receipt, refused):
+                    continue
+                batch = self._local(unit.batch)
+                await self._append(batch, series, [receipt], again=True)
+                series = []
+                await self._spread(batch, series)
+                if not is_own(receipt):
+                    self._receipts.remember(receipt)
+            if series:  # nothing was stored; who sent them takes them for known all the same
+                await self._append(NOTHING, series, [])
         self._answer([message], [(handover, refused)])
 
     async def _store(self, messages: Sequence[Any]) -> None:
@@ -305,6 +327,9 @@ class Partition:
         refusals: list[dict[str, str]] = []
         batches: list[Batch] = []
         receipts: list[Receipt] = []
+        here = Receipts(())
+        """Keys of this very group. What is not stored yet must not be remembered: should the part
+        be lost now, it comes again."""
         for _, handover in decoded:
             refused: dict[str, str] = {}
             refusals.append(refused)
@@ -314,18 +339,23 @@ class Partition:
                 continue
             for unit in parts_of(handover):
                 receipt = unit.units[0].receipt
-                if is_own(receipt) or self._is_new(receipt, refused):
+                if is_own(receipt) or (
+                    self._is_new(receipt, refused) and self._is_new(receipt, refused, here)
+                ):
                     batches.append(unit.batch)
                     receipts.append(receipt)
-                    if not is_own(receipt):  # the same key may come again in this very group
-                        self._receipts.remember(receipt)
-        if batches:
+                    if not is_own(receipt):
+                        here.remember(receipt)
+        if batches or series:  # who sent series takes them for known, whatever else is refused
             started = self._tools.clock()
-            batch = self._local(Batch.concatenate(batches))
+            batch = self._local(Batch.concatenate([NOTHING, *batches]))
             series = list(dict.fromkeys(series))
             async with self._committing:
                 await self._append(batch, series, receipts)
                 await self._spread(batch, series)
+            for receipt in receipts:
+                if not is_own(receipt):
+                    self._receipts.remember(receipt)
             self._tools.committed(len(batch), self._tools.clock() - started)
         self._answer(
             [m for m, _ in decoded],
@@ -396,9 +426,11 @@ class Partition:
             return Batch(local[rows], batch.timestamp[rows], batch.value[rows])
         return Batch(local, batch.timestamp, batch.value)
 
-    def _is_new(self, receipt: Receipt, refused: dict[str, str]) -> bool:
+    def _is_new(
+        self, receipt: Receipt, refused: dict[str, str], among: Receipts | None = None
+    ) -> bool:
         try:
-            return not self._receipts.known(receipt)
+            return not (self._receipts if among is None else among).known(receipt)
         except HeliometerError as error:
             refused[receipt.key] = error.message
             return False
@@ -409,6 +441,11 @@ class Partition:
         except ValueError as error:
             log.error("part %d: a message cannot be read: %s", self.share.number, error)
             return None
+
+    def _sent_ms(self, message: Any) -> int:
+        """When a message of measurements was sent; now, where it does not say."""
+        sent = message.header.properties.timestamp
+        return int((sent.timestamp() if sent else self._tools.clock()) * 1000)
 
     def _answer(
         self, messages: Sequence[Any], results: Sequence[tuple[Handover, dict[str, str]]]
@@ -423,9 +460,11 @@ class Partition:
             self._tools.changes.reply(queue, STORED, content)
 
 
-def _sent_ms(message: Any) -> int:
-    """When a message of measurements was sent."""
-    return int(message.header.properties.timestamp.timestamp() * 1000)
+def _first(error: BaseException) -> BaseException:
+    """What is within groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _is_tick(message: Any) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import aiormq
 import msgspec
 import numpy as np
+from aiormq.exceptions import ChannelInvalidStateError
 
-from heliometer.cluster.broker import FEED, persistent
+from heliometer.cluster.broker import FEED, persistent, until_closed
 from heliometer.cluster.changes import Changes
 from heliometer.feed.matching import Matching, Select
 from heliometer.feed.messages import Renderer
@@ -43,16 +44,21 @@ class PassOn:
         self._renderer = Renderer(series)
         self._known: dict[str, Subscription] = {}
         self._channel: Any = None
+        self._learning = asyncio.Lock()
+        """What was read last is learnt last."""
         changes.on(SUBSCRIPTIONS, self._changed)
         changes.on_connect(self.load)
 
     async def load(self) -> None:
         """Learn the subscriptions of all projects."""
-        self._learn(list(self._known.values()), await self._feed_store.load_subscriptions())
+        async with self._learning:
+            now = await self._feed_store.load_subscriptions()
+            self._learn(list(self._known.values()), now)
 
     async def _changed(self, project_id: Any) -> None:
-        before = [s for s in self._known.values() if s.project_id == project_id]
-        self._learn(before, await self._feed_store.list_subscriptions(project_id))
+        async with self._learning:
+            now = await self._feed_store.list_subscriptions(project_id)
+            self._learn([s for s in self._known.values() if s.project_id == project_id], now)
 
     def _learn(self, before: Sequence[Subscription], now: Sequence[Subscription]) -> None:
         wanted = {s.id for s in now}
@@ -68,7 +74,7 @@ class PassOn:
         """Publish over a connection."""
         self._channel = await connection.channel()
         try:
-            await asyncio.Event().wait()
+            await until_closed(self._channel)
         finally:
             self._channel = None
 
@@ -98,7 +104,7 @@ class PassOn:
             )
         except aiormq.DeliveryError as error:
             raise _unavailable("the feed's queue is full") from error
-        except (aiormq.AMQPError, OSError, TimeoutError) as error:
+        except (aiormq.AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
             raise _unavailable(str(error) or "RabbitMQ did not confirm") from error
 
     def _render(self, batch: Batch) -> bytes:

@@ -16,9 +16,9 @@ from typing import Any
 import aiormq
 import numpy as np
 
-from heliometer.cluster.broker import WORK, persistent
+from heliometer.cluster.broker import WORK, persistent, until_closed
 from heliometer.cluster.changes import Changes
-from heliometer.cluster.message import Handover, Unit, encode, new_token, own_receipt
+from heliometer.cluster.message import Handover, Unit, encode, key_in, new_token, own_receipt
 from heliometer.config import BusSettings
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.shared import SharedIds
@@ -133,7 +133,7 @@ class Publisher:
         self._channel = await connection.channel()
         self.open.set()
         try:
-            await asyncio.Event().wait()
+            await until_closed(self._channel)
         finally:
             self.open.clear()
             self._channel = None
@@ -142,15 +142,15 @@ class Publisher:
         self, batch: Batch, receipt: Receipt | None
     ) -> Iterable[tuple[int, Batch, Receipt | None]]:
         parts = self._ids.parts(batch.series)
-        first = int(parts[0])
-        if (parts == first).all():
-            yield first, batch, receipt
-            return
         for part in np.unique(parts).tolist():
             rows = parts == part
             given = receipt
-            if receipt is not None:  # each owner remembers what it stored
-                given = replace(receipt, key=f"{receipt.key} {part}")
+            if receipt is not None and part != self._ids.part_of(receipt.project_id):
+                # What one part has stored says nothing of another.
+                given = replace(receipt, key=key_in(receipt.key, part))
+            if rows.all():
+                yield part, batch, given
+                return
             yield part, Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows]), given
 
     def _fly(self, part: int) -> None:
@@ -243,7 +243,8 @@ class Publisher:
             raise _unavailable(
                 "More measurements wait to be stored than there is room for."
             ) from error
-        except (aiormq.AMQPError, asyncio.CancelledError, OSError, TimeoutError) as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # In whatever way the connection was lost: nothing was confirmed.
             raise _unavailable("Measurements cannot be taken now.") from error
 
     def _new_series(self, part: int) -> list[Series]:

@@ -114,6 +114,8 @@ class Intake:
         self._changes = changes
         self._parts = parts
         self._endpoints: dict[str, Endpoint] = {}
+        self._following = asyncio.Lock()
+        """What was read last is followed last."""
         changes.on(ASK, self._tell)
         changes.on(ENDPOINT, self._changed)
         changes.on_connect(self._look)
@@ -132,6 +134,7 @@ class Intake:
         channel = await connection.channel(publisher_confirms=False)
         await channel.basic_qos(prefetch_count=PREFETCH)
         inbox = Inbox()
+        inbox.end_with(channel)
         await channel.basic_consume(queue_name(FEED, part), inbox.put)
         decode = msgspec.msgpack.Decoder(list[tuple[str, list[bytes]]]).decode
         while True:
@@ -158,13 +161,15 @@ class Intake:
                 await asyncio.sleep(RETRY_S)
 
     async def _look(self) -> None:
-        endpoints = {e.project_id: e for e in await self._feed_store.load_endpoints()}
-        for project_id in {*self._endpoints, *endpoints}:
-            await self._follow(project_id, endpoints.get(project_id))
+        async with self._following:
+            endpoints = {e.project_id: e for e in await self._feed_store.load_endpoints()}
+            for project_id in {*self._endpoints, *endpoints}:
+                await self._follow(project_id, endpoints.get(project_id))
 
     async def _changed(self, project_id: Any) -> None:
-        found = await self._feed_store.list_endpoints(project_id)
-        await self._follow(project_id, found[0] if found else None)
+        async with self._following:
+            found = await self._feed_store.list_endpoints(project_id)
+            await self._follow(project_id, found[0] if found else None)
 
     async def _follow(self, project_id: str, now: Endpoint | None) -> None:
         before = self._endpoints.get(project_id)

@@ -15,8 +15,6 @@ import pytest
 
 from conftest import RunningServer
 
-SECRET = "agents-secret"
-
 
 class Agent:
     """``heliometer collect`` as a process of its own."""
@@ -34,8 +32,9 @@ class Agent:
                 [sys.executable, "-m", "heliometer", "collect", "--interval", "2", "--spread", "0",
                  "--spool", str(self.spool), *arguments],
                 stderr=log,
-                env={**inherited, "HELIOMETER_URL": self.server.url, "OS_USERNAME": "agent",
-                     "OS_PASSWORD": SECRET, "OS_PROJECT_NAME": "infra", **environment},
+                env={**inherited, "HELIOMETER_URL": self.server.url,
+                     "OS_USERNAME": self.server.username, "OS_PASSWORD": self.server.password,
+                     "OS_PROJECT_NAME": self.server.project, **environment},
             )  # fmt: skip
         return self
 
@@ -59,13 +58,17 @@ def agent_of(server: RunningServer, folder: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture
-def world(fresh_server: RunningServer) -> RunningServer:
-    server = fresh_server.start()
-    assert server.command("project", "create", "infra").returncode == 0
-    made = server.command("user", "create", "agent", "--project", "infra", "--role", "agent",
-                          "--password-stdin", text=SECRET)  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    return server
+def world(server: RunningServer) -> RunningServer:
+    """A server as an agent sees it."""
+    return server.tenant("agent")
+
+
+@pytest.fixture
+def frail_world(fresh_server: RunningServer) -> Iterator[RunningServer]:
+    """One of its own, to be ended and started again."""
+    world = fresh_server.start().tenant("agent")
+    yield world
+    world.stop()
 
 
 def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:
@@ -79,7 +82,7 @@ def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:
 def counts(server: RunningServer, namespace: str, name: str) -> list[int]:
     """Measurements of a metric, second by second."""
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
-    with server.client(server.token("agent", "infra", SECRET)) as client:
+    with server.client() as client:
         reply = client.get(
             "/v1.1/metrics",
             params={"namespace": namespace, "dimensions": f"metric_name:{name}", "period": 1,
@@ -89,7 +92,8 @@ def counts(server: RunningServer, namespace: str, name: str) -> list[int]:
         return [n for each in reply.json() for n in each["datapoints"]["count"]]
 
 
-def test_the_agent_reports_and_replays(world: RunningServer, tmp_path: Path) -> None:
+def test_the_agent_reports_and_replays(frail_world: RunningServer, tmp_path: Path) -> None:
+    world = frail_world
     port = world.url.rpartition(":")[2]
     with agent_of(world, tmp_path) as agent:
         agent.start()
@@ -114,16 +118,16 @@ def test_the_agent_reports_and_replays(world: RunningServer, tmp_path: Path) -> 
 
 
 def test_a_user_without_the_role_is_told_what_to_do(world: RunningServer, tmp_path: Path) -> None:
-    world.command("user", "create", "bob", "--project", "infra", "--role", "member",
-                  "--password-stdin", text=SECRET)  # fmt: skip
-    with agent_of(world, tmp_path) as agent:
-        agent.start(OS_USERNAME="bob")
+    bob = world.tenant()
+    with agent_of(bob, tmp_path) as agent:
+        agent.start()
         eventually(lambda: "role agent" in agent.log.read_text())
         eventually(lambda: agent.waiting() >= 2)  # nothing is lost meanwhile
-        assert world.command("user", "grant", "bob", "--project", "infra", "--role", "agent"
-                             ).returncode == 0  # fmt: skip
+        assert bob.command(
+            "user", "grant", bob.username, "--project", bob.project, "--role", "agent"
+        ).returncode == 0  # fmt: skip
         agent.stop()
-        agent.start(OS_USERNAME="bob")
+        agent.start()
         eventually(lambda: agent.waiting() == 0 or None)
 
 
@@ -155,7 +159,9 @@ def test_the_agents_level_comes_from_the_server(world: RunningServer, tmp_path: 
 
     spool = Spool(tmp_path / "spool", 1 << 20)
     spool.open()
-    access = Access(url=world.url, username="agent", password=SECRET, project="infra")
+    access = Access(
+        url=world.url, username=world.username, password=world.password, project=world.project
+    )
     now = int(time.time()) * 1000
     # By a clock that is ahead: it waits until the server takes it.
     early = Measurement("hpcs.compute", {"instance_id": "i"}, now + 600_000, 1.0)
@@ -171,5 +177,5 @@ def test_the_agents_level_comes_from_the_server(world: RunningServer, tmp_path: 
         assert sender.counts == {"reports_sent": 1, "reports_dropped": 1}
     [left] = spool.entries()
     assert left.timestamp_ms == now + 600_000
-    with world.client(world.token("agent", "infra", SECRET)) as http:
+    with world.client() as http:
         assert json.loads(http.get("/v1.1/metering").content)["value"] == "basic"

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,8 +21,8 @@ class Following:
         if password:
             environment["HELIOMETER_AMQP_PASSWORD"] = password
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "heliometer", "tail", "--url", server.url, "--username", "demo",
-             "--project", "demo", *arguments],
+            [sys.executable, "-m", "heliometer", "tail", "--url", server.url,
+             "--username", server.username, "--project", server.project, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
@@ -34,14 +32,14 @@ class Following:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    running = RunningServer(tmp_path / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}).start()
-    with running.client() as client:
+def server(server: RunningServer) -> RunningServer:
+    """The usual one, as somebody with a project of its own sees it."""
+    tenant = server.tenant()
+    with tenant.client() as client:
         for name in ("orders", "returns"):
             body = {"namespace": "shop", "dimensions": {"name": name}, "value": 1}
             assert client.post("/v1.1/metrics", json=body).status_code == 204
-    yield running
-    assert running.stop() == 0
+    return tenant
 
 
 def post_until(server: RunningServer, following: Following, name: str, value: float) -> None:

@@ -341,13 +341,15 @@ def test_the_queue_is_bounded_and_its_drops_are_counted(kiosk: Shop) -> None:
         "published": 2500, "queued": 1000, "delivered": 0, "dropped": 1500, "consumers": 0,
     }  # fmt: skip
     assert [m["value"] for m in shop.take(1000)] == list(range(1500, 2500))
-    figures = httpx.get(f"{shop.server.url}/metrics").text
-    assert "heliometer_feed_dropped 1500.0" in figures
+    if not shop.server.clustered:  # there, another process has the figures of the feed
+        figures = httpx.get(f"{shop.server.url}/metrics").text
+        assert "heliometer_feed_dropped 1500.0" in figures
 
 
 # -- the listener -----------------------------------------------------------------------------
 
 
+@embedded_only
 def test_a_taken_port_turns_the_feed_off_and_nothing_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

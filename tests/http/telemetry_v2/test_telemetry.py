@@ -302,7 +302,7 @@ def aged_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[http
             "HELIOMETER_LIMITS_CUSTOM_METERS_PER_PROJECT": "4",
         },
     ).start()
-    tokens = [running.token(name, name) for name in (running.tenant() for _ in range(8))]
+    tokens = [running.tenant().token() for _ in range(8)]
     for token in tokens:
         with running.client(token) as client:
             for name in "abc":

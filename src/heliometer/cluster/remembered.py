@@ -1,0 +1,31 @@
+"""Idempotency keys of the last 24 hours, whoever owned the part when they were taken."""
+
+import asyncio
+from collections.abc import Callable
+
+from heliometer.ingest.receipts import Receipts
+from heliometer.model.measurements import RECEIPT_LIFE_MS, MeasurementStore
+
+MARGIN_MS = 120_000
+"""How far the clocks of two processes may be apart, and a commit may take."""
+
+
+class Remembered(Receipts):
+    """Receipts of all parts: a process that takes a part over reads only what is new to it."""
+
+    def __init__(self, store: MeasurementStore, clock: Callable[[], float]) -> None:
+        super().__init__(())
+        self._store = store
+        self._clock = clock
+        self._read_ms = 0
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Learn what others have taken since the last time. Raises UNAVAILABLE."""
+        async with self._reading:
+            now_ms = int(self._clock() * 1000)
+            since_ms = max(now_ms - RECEIPT_LIFE_MS, self._read_ms - MARGIN_MS)
+            for receipt in await self._store.load_receipts(since_ms):
+                if receipt.ends_ms > now_ms:
+                    self.remember(receipt)
+            self._read_ms = now_ms
