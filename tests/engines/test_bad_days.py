@@ -18,8 +18,8 @@ from poster import NAMESPACE, SERIES, Load
 
 pytestmark = pytest.mark.engines
 
-OUTAGE_S = 8.0
-CALM_S = 6.0
+OUTAGE_S = 6.0
+CALM_S = 4.0
 RECOVERY_S = 60.0
 
 

@@ -296,8 +296,8 @@ class Engine:
             trips = (each.high >= self._trips_above[watches]) | (
                 each.low <= self._trips_below[watches]
             )
-            for number in np.unique(watches[trips]).tolist():
-                candidates.update(self._parts[p].alarm for p in self._parts_of_watch[number])
+            if trips.any():
+                candidates |= self._crossed(watches[trips], each.high[trips], each.low[trips])
         candidates = {a for a in candidates if self._state[a] not in (_ALARM, _FLAPPING)}
         transitions: list[Transition] = []
         for minute in range(self._evaluated + 1, now_ms // MINUTE_MS + 2):
@@ -556,6 +556,24 @@ class Engine:
                     touched.append((windows, found))
         return touched
 
+    def _crossed(self, watches: Int64s, high: Float64s, low: Float64s) -> set[int]:
+        """Alarms of the watches that have a threshold of their own that was crossed."""
+        order = np.argsort(watches, kind="stable")
+        numbers, first = np.unique(watches[order], return_index=True)
+        highest = np.maximum.reduceat(high[order], first)
+        lowest = np.minimum.reduceat(low[order], first)
+        found: set[int] = set()
+        for number, above, below in zip(
+            numbers.tolist(), highest.tolist(), lowest.tolist(), strict=True
+        ):
+            parts = self._parts_of_watch[number]
+            found.update(
+                part.alarm
+                for part in map(self._parts.__getitem__, parts)
+                if len(parts) == 1 or _crosses(part.expression, above, below)
+            )
+        return found
+
     # -- inside: judging ----------------------------------------------------------------------
 
     def _truths(self, minute: int, *, certain: bool = False) -> Truths:
@@ -715,6 +733,18 @@ def depth_of(part: Subexpression) -> int:
     while depth < part.period_s // 60 * part.times + AHEAD + CAUGHT_UP + 1:
         depth *= 2
     return depth
+
+
+def _crosses(part: Subexpression, high: float, low: float) -> bool:
+    """Whether measurements as high and as low as this may make it true for good."""
+    if not is_irreversible(part):
+        return False
+    function = part.effective_function
+    return (
+        function == "count"
+        or (function == "max" and high >= part.threshold)
+        or (function == "min" and low <= part.threshold)
+    )
 
 
 def _kind_of(part: Subexpression, depth: int) -> tuple[object, ...]:

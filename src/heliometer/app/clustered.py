@@ -20,6 +20,7 @@ from heliometer.cluster.owner import Owner
 from heliometer.cluster.partition import Partition, StreamClock, Tools
 from heliometer.cluster.passing import PassOn
 from heliometer.cluster.publisher import Publisher
+from heliometer.cluster.pulse import Pulse
 from heliometer.cluster.remembered import Remembered
 from heliometer.cluster.roll import Roll
 from heliometer.cluster.streaming import Intake, RemoteStreaming
@@ -61,6 +62,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         changes.send(OUTBOX, None)
 
     changes.on(OUTBOX, lambda _: base.notifier.wake())
+    pulse = Pulse()
     passing = PassOn(base.feed, base.registry.__getitem__, base.registry.select, changes)
 
     def make_evaluator(share: Share, partition: Partition, stream: StreamClock) -> Evaluator:
@@ -85,6 +87,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         Remembered(base.store, base.clock),
         changes,
         passing,
+        pulse,
         make_evaluator,
         base.clock,
         base.figures.committed,
@@ -109,6 +112,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             owner.owned,
             round(owner.lag_s, 1),
             dict(failed),
+            parts,
         )
 
     members = Members(changes, me)
@@ -116,6 +120,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     for part in (changes, members, publisher):
         broker.add(part)
     if "evaluator" in roles:
+        broker.add(pulse)
         broker.add(passing)
         broker.add(owner)
     streaming = RemoteStreaming(settings.amqp, changes, members)

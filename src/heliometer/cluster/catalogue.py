@@ -83,15 +83,18 @@ class Catalogue:
         """The store has these now: tell all."""
         each = list(series)
         numbers = np.array([s.id for s in each], np.int64)
-        self._stored.update(self._ids.to_shared(numbers).tolist())
-        for first in range(0, len(each), TOLD_AT_ONCE):
-            some = each[first : first + TOLD_AT_ONCE]
-            self._changes.send(SERIES, [[s.project_id, s.namespace, s.dimensions] for s in some])
+        shared = [
+            s._replace(id=i)
+            for s, i in zip(each, self._ids.to_shared(numbers).tolist(), strict=True)
+        ]
+        self._stored.update(s.id for s in shared)
+        for first in range(0, len(shared), TOLD_AT_ONCE):
+            self._changes.send(SERIES, shared[first : first + TOLD_AT_ONCE])
 
     def _heard(self, content: Any) -> None:
         found = [
-            Series(0, project_id, namespace, tuple((k, v) for k, v in dimensions))
-            for project_id, namespace, dimensions in content
+            Series(shared_id, project_id, namespace, tuple((k, v) for k, v in dimensions))
+            for shared_id, project_id, namespace, dimensions in content
         ]
-        for series in self._registry.adopt(found):
-            self._stored.add(int(self._ids.to_shared(np.array([series.id], np.int64))[0]))
+        self._registry.adopt(found)
+        self._stored.update(s.id for s in found)

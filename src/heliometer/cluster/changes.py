@@ -206,6 +206,8 @@ class Member(msgspec.Struct, frozen=True):
     """Seconds that the furthest behind of its parts is behind."""
     failed: dict[str, str] = {}
     """What does not work there, and why."""
+    of: int = 0
+    """How many parts there are in its opinion; 0: it does not say."""
 
 
 HERE_S = 2.0

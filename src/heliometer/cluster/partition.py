@@ -22,6 +22,7 @@ from heliometer.cluster.catalogue import Catalogue
 from heliometer.cluster.changes import Changes
 from heliometer.cluster.message import TICK, Handover, decode, is_own, parts_of
 from heliometer.cluster.publisher import STORED
+from heliometer.cluster.pulse import Pulse
 from heliometer.cluster.remembered import Remembered
 from heliometer.ingest.receipts import Receipts
 from heliometer.ingest.registry import Registry
@@ -39,7 +40,7 @@ from heliometer.model.projects import Share
 
 log = logging.getLogger(__name__)
 
-PREFETCH = 300
+PREFETCH = 100
 """Messages that the broker hands over before any is acknowledged."""
 LARGEST_GROUP = 8 << 20
 """Bytes of the messages that are stored together."""
@@ -95,6 +96,7 @@ class Tools:
     receipts: Remembered
     changes: Changes
     passing: PassingOn
+    pulse: Pulse
     make_evaluator: Callable[[Share, "Partition", StreamClock], Evaluator]
     clock: Callable[[], float]
     committed: Committed
@@ -126,7 +128,7 @@ class Partition:
         """How far the part is behind, in seconds; 0: not owned."""
         if not self.owned:
             return 0.0
-        since = self._stream() if self.evaluator else self._owned_at
+        since = self._stream() if self.evaluator is not None else self._owned_at
         return max(0.0, self._tools.clock() - since)
 
     def release(self) -> None:
@@ -307,8 +309,8 @@ class Partition:
                     continue
                 batch = self._local(unit.batch)
                 await self._append(batch, series, [receipt], again=True)
-                series = []
                 await self._spread(batch, series)
+                series = []
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
             if series:  # nothing was stored; who sent them takes them for known all the same
@@ -348,7 +350,7 @@ class Partition:
                         here.remember(receipt)
         if batches or series:  # who sent series takes them for known, whatever else is refused
             started = self._tools.clock()
-            batch = self._local(Batch.concatenate([NOTHING, *batches]))
+            batch = self._local(Batch.concatenate(batches or [NOTHING]))
             series = list(dict.fromkeys(series))
             async with self._committing:
                 await self._append(batch, series, receipts)
@@ -371,7 +373,8 @@ class Partition:
         again: bool = False,
     ) -> None:
         """Until it is stored: it was acknowledged to whoever sent it."""
-        tried = again
+        # Who stood still may not be the owner any more, and does not know it yet.
+        tried = again or self._tools.pulse.is_doubtful
 
         async def append() -> None:
             nonlocal tried

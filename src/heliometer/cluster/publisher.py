@@ -28,7 +28,7 @@ from heliometer.model.measurements import Batch, Receipt, Series
 
 log = logging.getLogger(__name__)
 
-LARGEST_MESSAGE = 50_000
+LARGEST_MESSAGE = 20_000
 """Measurements in one message."""
 FLIGHTS = 3
 """Messages to a part that wait for their confirmation at the same time."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from heliometer.ingest.receipts import Receipts
 from heliometer.model.measurements import RECEIPT_LIFE_MS, MeasurementStore
 
-MARGIN_MS = 120_000
-"""How far the clocks of two processes may be apart, and a commit may take."""
+MARGIN_MS = 7_200_000
+"""How long after it was taken a request may have been stored: its receipt has the time when it was
+taken, and the owner before may have been that far behind."""
 
 
 class Remembered(Receipts):

@@ -27,10 +27,14 @@ class Roll:
             if not any(role in m.roles for m in members)
         ]
         now = time.monotonic()
-        self._owned_at |= dict.fromkeys((part for m in members for part in m.parts), now)
+        for part in (part for m in members for part in m.parts if part in self._owned_at):
+            self._owned_at[part] = now
         orphans = sum(now - at > ORPHANED_S for at in self._owned_at.values())
         if orphans:
             found.append(f"{orphans} of {len(self._owned_at)} parts have no owner")
+        if wrong := [m for m in members if m.of not in (0, len(self._owned_at))]:
+            where = ", ".join(f"{m.of} for process {m.pid} on {m.host}" for m in wrong)
+            found.append(f"bus.partitions is {len(self._owned_at)} here, and {where}")
         late = max((m.lag_s for m in members), default=0)
         if late > LATE_S:
             found.append(f"measurements are stored {late:.0f} s late")

@@ -164,18 +164,16 @@ class Registry:
             ids[name] = series.id
         return ids
 
-    def adopt(self, series: Iterable[Series], *, saved: bool = True) -> list[Series]:
-        """Take in what another process made, under numbers of our own; those that were not known
-        yet. ``saved``: the store has them."""
+    def adopt(self, series: Iterable[Series]) -> list[Series]:
+        """Take in what another process made, with shared ids, under numbers of our own; those that
+        were not known yet."""
         new: list[Series] = []
         for each in series:
             if self.project(each.project_id).get(Name(each.namespace, each.dimensions)) is None:
                 known = each._replace(id=self._next)
                 self._next += 1
-                self._add(known)
+                self._add(known, each.id)
                 new.append(known)
-                if not saved:
-                    self._unsaved[known.id] = known
         return new
 
     def select(
@@ -203,8 +201,8 @@ class Registry:
         for each in series:
             self._unsaved.pop(each.id, None)
 
-    def _add(self, series: Series) -> None:
+    def _add(self, series: Series, shared_id: int = 0) -> None:
         self._series[series.id] = series
         self.project(series.project_id).add(series)
         if self._shared is not None:
-            self._shared.add(series)
+            self._shared.add(series, shared_id)

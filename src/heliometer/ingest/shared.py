@@ -53,9 +53,10 @@ class SharedIds:
         self._local: dict[int, int] = {}
         self._part_of: dict[str, int] = {}
 
-    def add(self, series: Series) -> None:
-        """Take in a series that has a number now."""
-        attempt, found = 0, shared_id(series)
+    def add(self, series: Series, given: int = 0) -> None:
+        """Take in a series that has a number now. Where digests meet, whoever came first in some
+        process had the choice: ``given`` is what others have for it, 0 when nobody has yet."""
+        attempt, found = 0, given or shared_id(series)
         while found in self._local:
             attempt += 1
             found = shared_id(series, attempt)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import httpx
 
-from conftest import RunningServer
+from conftest import RunningServer, embedded_only
 
 
+@embedded_only
 def test_guesses_at_once(fresh_server: RunningServer) -> None:
     url = fresh_server.start().url
     token = fresh_server.token()
@@ -33,6 +34,7 @@ def test_guesses_at_once(fresh_server: RunningServer) -> None:
     assert "guess 1" not in fresh_server.log()
 
 
+@embedded_only
 def test_a_proxys_clients_are_slowed_one_by_one(tmp_path: Path) -> None:
     """Guessing through a proxy that is trusted does not slow its other clients."""
     environment = {
@@ -59,6 +61,7 @@ def test_a_proxys_clients_are_slowed_one_by_one(tmp_path: Path) -> None:
         running.stop()
 
 
+@embedded_only
 def test_nobody_speaks_for_others_unless_trusted(fresh_server: RunningServer) -> None:
     url = fresh_server.start().url
     body = {"auth": {"passwordCredentials": {"username": "demo", "password": "guess"}}}

@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from conftest import RunningServer
+from conftest import RunningServer, embedded_only
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 REMOTE_WRITE = {**PROTOBUF, "Content-Encoding": "snappy"}
@@ -372,6 +372,7 @@ def test_lines_without_a_time_may_come_again(member: httpx.Client) -> None:
 # -- StatsD -----------------------------------------------------------------------------------
 
 
+@embedded_only
 def test_statsds_client(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))

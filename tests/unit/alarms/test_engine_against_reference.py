@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from alarm_reference import MINUTE, Reference
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heliometer.alarms.engine import CAUGHT_UP, Engine, Rules, Watched
-from heliometer.expression import Expression, Logical, Metric, Subexpression
+from heliometer.expression import Expression, Logical, Metric, Subexpression, parse
 from heliometer.model.alarms import State, Transition
 from heliometer.model.measurements import Batch, Series
 
@@ -216,6 +216,17 @@ def batch_of(rows: list[tuple[int, int, float]]) -> Batch:
     )
 
 
+# What crosses the threshold of one alarm is no reason to look at another on the same metric.
+@example(
+    Rules(),
+    [parse("min(cpu) < -2")],
+    [
+        Measured([(1, 0, -2.0)]),
+        Added(parse("cpu < -2 and net < 0")),
+        Added(parse("cpu < 0 or min(cpu) < -2 and min(net) < -2")),
+        Measured([(3, 0, 0.0)]),
+    ],
+)
 @settings(max_examples=300, deadline=None)
 @given(
     st.builds(Rules, st.booleans(), st.integers(2, 4), st.sampled_from([120, 600])),

@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ import httpx
 
 CONNECT_S = 5.0
 CONNECTIONS = 32
+STALE_S = 10.0
+"""An insert that could not be sent for so long is not sent any more: the process may have stood
+still, and another may be storing the same by now."""
 IDLE_S = 2.0
 """How long a connection is kept unused: less than the server keeps it, which is 3 s by default in
 old versions."""
@@ -140,15 +144,27 @@ class Client:
             "query": f"INSERT INTO {table} FORMAT Native",
             **settings,
         }
+        began = time.monotonic()
+
+        async def look(event: str, _: object) -> None:
+            if event.endswith("send_request_headers.started"):
+                waited_s = time.monotonic() - began
+                if waited_s > STALE_S:
+                    raise Trouble(f"it could not be sent for {waited_s:.0f} s")
+
         try:
             async with asyncio.timeout(deadline_s):
-                await self._post(params, block)
+                await self._post(params, block, {"trace": look})
         except TimeoutError:
             raise Trouble(f"no answer within {deadline_s:g} s") from None
 
-    async def _post(self, params: Mapping[str, Any], content: bytes) -> bytes:
+    async def _post(
+        self, params: Mapping[str, Any], content: bytes, extensions: dict[str, Any] | None = None
+    ) -> bytes:
         try:
-            response = await self._http.post("/", params=params, content=content)
+            response = await self._http.post(
+                "/", params=params, content=content, extensions=extensions
+            )
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
             raise _Cut(f"the connection was cut ({error or type(error).__name__})") from error
         except httpx.ConnectTimeout as error:
