@@ -87,13 +87,14 @@ class Cluster:
     settings: dict[str, str]
     members: list[Member] = field(default_factory=list)
 
-    def add(self, roles: str, data_dir: Path | None = None) -> Member:
-        """Start one more process."""
+    def add(self, roles: str, data_dir: Path | None = None, **more: str) -> Member:
+        """Start one more process; ``more`` settings as in the environment."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}
         environment |= {
             "HELIOMETER_BOOTSTRAP_PASSWORD": PASSWORD,
             "HELIOMETER_COLLECTOR_ENABLED": "false",
             **self.settings,
+            **more,
         }
         name = f"{roles.replace(',', '-')}-{len(self.members)}"
         member = Member(roles, data_dir or self.folder / name, environment).start()
@@ -205,12 +206,17 @@ class ClusterServer:
     def start(self, listen: str) -> str:
         """Start all processes; the URL for clients."""
         self._front = Front(listen)
+        # Those who are asked know from the request where they were found; those who send do not.
         public = {"HELIOMETER_SERVER_PUBLIC_URL": self._front.url}
-        self._cluster = Cluster(self._folder, {**self.settings, **public})
+        self._cluster = Cluster(self._folder, self.settings)
         for roles in ROLES:
             # Tests look for the feed's files where one server would have them.
             folder = self._data_dir if roles == "feed" else None
-            self._cluster.add("notifier,collector" if roles == "notifier" else roles, folder)
+            self._cluster.add(
+                "notifier,collector" if roles == "notifier" else roles,
+                folder,
+                **({} if roles == "api" else public),
+            )
         self._front.upstreams = [m.listen for m in self._cluster.with_role("api")]
         self._cluster.wait_until_healthy()
         return self._front.url

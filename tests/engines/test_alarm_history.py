@@ -15,7 +15,7 @@ from engine_servers import OwnEngines, psql
 
 pytestmark = pytest.mark.engines
 
-MINUTES = 4
+MINUTES = 3
 HIGH, LOW = 10, 0
 
 

@@ -25,6 +25,7 @@ from heliometer.cluster.remembered import Remembered
 from heliometer.cluster.roll import Roll
 from heliometer.cluster.streaming import Intake, RemoteStreaming
 from heliometer.cluster.watching import Watching
+from heliometer.config import WrongSetting
 from heliometer.feed import load_feed
 from heliometer.model.projects import Share
 from heliometer.stores.measurements.clickhouse import ClickHouseStore
@@ -39,12 +40,18 @@ OWN_VIEW = ("bus", "members")
 
 
 async def clustered(stack: AsyncExitStack, base: Base) -> Core:
-    """Do what the roles say, together with others."""
+    """Do what the roles say, together with others. Raises WrongSetting."""
     settings, roles = base.settings, base.roles
     assert base.ids is not None
     assert isinstance(base.engine, ClickHouseStore)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    broker = Broker(settings.bus, name)
+    try:
+        broker = Broker(settings.bus, name)
+    except ValueError:  # its message may have a piece of the password
+        raise WrongSetting(
+            "bus.url: not amqp://user:password@host:5672/vhost; write / # ? @ : within user and "
+            "password as %2F %23 %3F %40 %3A"
+        ) from None
     changes = Changes(name)
     catalogue = Catalogue(base.engine, base.registry, base.ids, changes, base.clock)
     await catalogue.refresh()

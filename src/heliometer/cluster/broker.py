@@ -105,6 +105,8 @@ class Broker:
             error = error.exceptions[0]  # of those who shared the connection, the first tells why
         if not self._told:
             reason = str(error).replace(self._settings.url, self.where) or type(error).__name__
+            if "Connection.Close" in reason:
+                reason = "there is no such vhost, or the user may not use it"
             log.error("the connection to RabbitMQ at %s failed: %s", self.where, reason)
         self._told = True
 

@@ -45,6 +45,8 @@ PREFETCH = 100
 LARGEST_GROUP = 8 << 20
 """Bytes of the messages that are stored together."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+AGAIN_AT_ONCE = 16
+"""Of what is handed over again, so much is stored at the same time."""
 NOTHING = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 EVALUATION_S = 30.0
 """How long the clock of a part waits for an evaluation, before it goes on without."""
@@ -255,17 +257,18 @@ class Partition:
                     await self._tick(message)
                 at += 1
                 continue
-            if message.redelivered:
-                await self._again(message)
+            first, again = at, message.redelivered
+            while (
+                at < len(messages)
+                and not _is_tick(messages[at])
+                and messages[at].redelivered == again
+            ):
                 at += 1
+            if again:
+                await self._again(messages[first:at])
                 continue
             if self.evaluator is None:
                 await self._take_over(self._sent_ms(message))
-            first = at
-            while (
-                at < len(messages) and not _is_tick(messages[at]) and not messages[at].redelivered
-            ):
-                at += 1
             await self._store(messages[first:at])
         # Where the channel is lost, the next owner gets them again, and finds them stored.
         with suppress(aiormq.AMQPError, ChannelInvalidStateError):
@@ -295,27 +298,49 @@ class Partition:
             self._receipts.forget(to_ms)
         self._stream.set(to_ms)
 
-    async def _again(self, message: Any) -> None:
-        """A message that another owner, or this one, had before."""
-        handover = self._decoded(message)
-        if handover is None:
-            return
-        series = await self._adopt(handover)
-        refused: dict[str, str] = {}
-        async with self._committing:
+    async def _again(self, messages: Sequence[Any]) -> None:
+        """Messages that another owner, or this one, had before."""
+        answers: list[tuple[Any, tuple[Handover, dict[str, str]]]] = []
+        units: list[tuple[Batch, Receipt, list[Series]]] = []
+        left: list[Series] = []
+        """Series of which nothing is stored; who sent them takes them for known all the same."""
+        here = Receipts(())
+        for message in messages:
+            handover = self._decoded(message)
+            if handover is None:
+                continue
+            series = await self._adopt(handover)
+            refused: dict[str, str] = {}
+            answers.append((message, (handover, refused)))
             for unit in parts_of(handover):
                 receipt = unit.units[0].receipt
-                if not is_own(receipt) and not self._is_new(receipt, refused):
-                    continue
-                batch = self._local(unit.batch)
-                await self._append(batch, series, [receipt], again=True)
-                await self._spread(batch, series)
+                if not is_own(receipt):
+                    if not (
+                        self._is_new(receipt, refused) and self._is_new(receipt, refused, here)
+                    ):
+                        continue
+                    here.remember(receipt)
+                units.append((self._local(unit.batch), receipt, series))
                 series = []
+            left += series
+        room = asyncio.Semaphore(AGAIN_AT_ONCE)
+
+        async def store(batch: Batch, receipt: Receipt, series: Sequence[Series]) -> None:
+            async with room:
+                await self._append(batch, series, [receipt], again=True)
+
+        async with self._committing:
+            # Side by side: each waits until no insert is under way any more.
+            async with asyncio.TaskGroup() as group:
+                for each in units:
+                    group.create_task(store(*each))
+            for batch, receipt, series in units:
+                await self._spread(batch, series)
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
-            if series:  # nothing was stored; who sent them takes them for known all the same
-                await self._append(NOTHING, series, [])
-        self._answer([message], [(handover, refused)])
+            if left:
+                await self._append(NOTHING, left, [])
+        self._answer([m for m, _ in answers], [answer for _, answer in answers])
 
     async def _store(self, messages: Sequence[Any]) -> None:
         """Messages that nobody had before, in one go."""
@@ -373,12 +398,12 @@ class Partition:
         again: bool = False,
     ) -> None:
         """Until it is stored: it was acknowledged to whoever sent it."""
-        # Who stood still may not be the owner any more, and does not know it yet.
-        tried = again or self._tools.pulse.is_doubtful
+        tried = again
 
         async def append() -> None:
             nonlocal tried
-            before, tried = tried, True
+            # Who stood still may not be the owner any more, and does not know it yet.
+            before, tried = tried or self._tools.pulse.is_doubtful, True
             await self._tools.store.append(batch, series, receipts, again=before)
 
         await _until_done(append, "measurements of part %d wait", self.share.number)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from conftest import embedded_only
 from hp_v1_1.conftest import People
 
 JSON = {"Content-Type": "application/json"}
@@ -159,6 +160,7 @@ def figure(people: People, name: str) -> float:
     )
 
 
+@embedded_only  # each process counts what it did
 def test_figures_count_requests_measurements_and_series(people: People) -> None:
     posts = 'heliometer_http_requests_total{dialect="hp-v1.1",operation="Create a new metric"'
     names = ["heliometer_measurements_total", "heliometer_series", posts,

@@ -113,19 +113,27 @@ class ClickHouseStore:
         *,
         again: bool = False,
     ) -> None:
+        since = time.monotonic()
         if again and receipts and len(batch):
+            await self.wait_for_inserts()
+            since = time.monotonic()
             batch = await self._without_stored(batch, receipts[0])
         if series:
             await self._insert(
-                "series (id, project_id, namespace, dimensions)", blocks.of_series(series)
+                "series (id, project_id, namespace, dimensions)",
+                blocks.of_series(series),
+                since=since,
             )
+            since = time.monotonic()
         markers = [blocks.marker(r, self._server.slots) for r in receipts]
         for day, rows in blocks.by_day(batch):
             await self._insert(
                 "measurements",
                 blocks.of_day(day, rows, markers, self._server.slots),
                 blocks.token(day, receipts),
+                since,
             )
+            since = time.monotonic()
         kept = [r for r in receipts if not r.key.startswith(MESSAGE_PREFIX)]
         if kept:
             await self._insert("receipts", blocks.of_receipts(kept))
@@ -199,8 +207,8 @@ class ClickHouseStore:
     # -- appending ----------------------------------------------------------------------------
 
     async def _without_stored(self, batch: Batch, receipt: Receipt) -> Batch:
-        """The rows of a batch whose day, on their server, lacks the receipt's marker."""
-        await self.wait_for_inserts()
+        """The rows of a batch whose day, on their server, lacks the receipt's marker. No insert
+        that was sent before runs any more."""
         slots = self._server.slots
         marker = blocks.marker(receipt, slots)
         days = batch.timestamp // DAY_MS
@@ -232,8 +240,14 @@ class ClickHouseStore:
             await asyncio.sleep(SETTLE_S)
             awaited.intersection_update(i for (i,) in await self._json(text, tuple[str]))
 
-    async def _insert(self, table: str, block: bytes, token: str = "") -> None:
-        """Insert a block. Without a token it is another one than any before, though equal."""
+    async def _insert(
+        self, table: str, block: bytes, token: str = "", since: float | None = None
+    ) -> None:
+        """Insert a block. Without a token it is another one than any before, though equal.
+
+        ``since``: the steady time, in seconds, at which it was right to. When it cannot be sent
+        soon after, it is not: this process may have stood still, and another store the same.
+        """
         number = uuid.uuid4().hex
         params = self._server.only_known(
             {
@@ -246,7 +260,7 @@ class ClickHouseStore:
             params["query_id"] = self._prefix + number
         await self._told(
             "store measurements",
-            self._client.insert(table, block, params, deadline_s=INSERT_S),
+            self._client.insert(table, block, params, deadline_s=INSERT_S, since=since),
         )
 
     # -- asking -------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ import httpx
 CONNECT_S = 5.0
 CONNECTIONS = 32
 STALE_S = 10.0
-"""An insert that could not be sent for so long is not sent any more: the process may have stood
-still, and another may be storing the same by now."""
+"""Less than it takes RabbitMQ to give a process's parts away that stands still."""
 IDLE_S = 2.0
 """How long a connection is kept unused: less than the server keeps it, which is 3 s by default in
 old versions."""
@@ -133,22 +132,28 @@ class Client:
             raise Trouble(f"no answer within {deadline_s:g} s") from None
 
     async def insert(
-        self, table: str, block: bytes, settings: Mapping[str, Any], *, deadline_s: float
+        self,
+        table: str,
+        block: bytes,
+        settings: Mapping[str, Any],
+        *,
+        deadline_s: float,
+        since: float | None = None,
     ) -> None:
         """Store one block of the Native format. After Trouble it may have been stored or not.
 
-        ``table`` may have a list of columns after it.
+        ``table`` may have a list of columns after it. Nothing is sent later than ``STALE_S`` after
+        ``since``, by ``time.monotonic``.
         """
         params = {
             "database": self.address.database,
             "query": f"INSERT INTO {table} FORMAT Native",
             **settings,
         }
-        began = time.monotonic()
 
         async def look(event: str, _: object) -> None:
-            if event.endswith("send_request_headers.started"):
-                waited_s = time.monotonic() - began
+            if since is not None and event.endswith("send_request_headers.started"):
+                waited_s = time.monotonic() - since
                 if waited_s > STALE_S:
                     raise Trouble(f"it could not be sent for {waited_s:.0f} s")
 
