@@ -48,4 +48,4 @@ if "STAND_STILL" in os.environ:
 
     Partition._local = _local  # type: ignore[method-assign]
     clickhouse_http.Client.insert = _insert  # type: ignore[method-assign]
-    Evaluator._add = _add  # type: ignore[method-assign]
+    Evaluator._add = _add  # type: ignore[method-assign, assignment]
