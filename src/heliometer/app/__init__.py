@@ -193,7 +193,10 @@ def _interfaces(
         base.people.projects,
         settings.limits,
         clock,
+        core.announce_meters,
     )
+    if core.hear_of_meters is not None:
+        core.hear_of_meters(meters.forget)
     streams = Streams(base.feed, core.streaming, settings.limits, clock)
     samples = Samples(
         base.store,

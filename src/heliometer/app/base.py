@@ -75,6 +75,10 @@ class Core:
     """What is to be done every minute."""
     elsewhere: Callable[[], Mapping[str, str]] = dict
     """What other processes found not to work, and why."""
+    announce_meters: Callable[[str], Awaitable[None]] | None = None
+    """Tell them of a project whose custom meters are others; none where there are no others."""
+    hear_of_meters: Callable[[Callable[[str], None]], None] | None = None
+    """Have something called with such a project, or with none when it may be any."""
     report: Callable[[Mapping[str, str]], None] | None = None
     """Tell them what this one found; none where there are no others."""
 

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from heliometer import __version__
@@ -32,6 +32,8 @@ from heliometer.stores.measurements.clickhouse import ClickHouseStore
 
 log = logging.getLogger(__name__)
 
+METERS = "meters"
+"""Kind of the change that tells of a project whose custom meters are others."""
 OUTBOX = "outbox"
 """Kind of the change that tells of something to send."""
 FIRST_CONNECTION_S = 10.0
@@ -178,6 +180,16 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
                 await publisher.open.wait()
                 await changes.looked.wait()
 
+    async def announce_meters(project_id: str) -> None:
+        await changes.tell(METERS, project_id, lambda: members.names("api"))
+
+    def hear_of_meters(heard: Callable[[str], None]) -> None:
+        async def look() -> None:
+            heard("")
+
+        changes.on(METERS, heard)
+        changes.on_connect(look)
+
     async def upkeep() -> None:
         if upkeep_feed is not None:
             await upkeep_feed()
@@ -192,5 +204,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         start,
         upkeep,
         lambda: members.failed(but=name),
+        announce_meters,
+        hear_of_meters,
         report,
     )

@@ -4,7 +4,7 @@ import asyncio
 import re
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -117,10 +117,13 @@ class Meters:
         projects: ProjectStore,
         limits: LimitSettings,
         clock: Callable[[], float],
+        announce: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        """``announce`` tells other processes of a project whose custom meters are others."""
         self._store = store
         self._registry = registry
         self._writer = writer
+        self._announce = announce
         self._projects = projects
         self._limits = limits
         self._clock = clock
@@ -128,6 +131,15 @@ class Meters:
         self._custom: dict[str, dict[tuple[str, Dimensions], CustomMeter]] = {}
         """Custom meters by what their series are called, of projects that were asked for."""
         self._turns = Turns()
+
+    def forget(self, project_id: str = "") -> None:
+        """What is known of a project's meters, or of all, may be known no longer."""
+        if project_id:
+            self._custom.pop(project_id, None)
+            self._indexes.pop(project_id, None)
+        else:
+            self._custom.clear()
+            self._indexes.clear()
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -177,8 +189,10 @@ class Meters:
         """
         now, project_id = self.now_ms(), caller.project_id
         async with self._turns.of(project_id):
-            await self._index(project_id)
-            known = self._custom[project_id]
+            known = await self._known(project_id)
+            if self._announce is not None and not _all_known(items, known):
+                self.forget(project_id)  # another process may have made them
+                known = await self._known(project_id)
             new: dict[tuple[str, Dimensions], CustomMeter] = {}
             meters: list[CustomMeter] = []
             samples: list[tuple[CustomMeter, Item]] = []
@@ -205,6 +219,8 @@ class Meters:
             if new:
                 # A series may have been there before its meter was made.
                 self._indexes.pop(project_id, None)
+                if self._announce is not None:
+                    await self._announce(project_id)
         return meters
 
     async def _take(
@@ -282,6 +298,12 @@ class Meters:
                 return False
         return True
 
+    async def _known(self, project_id: str) -> dict[tuple[str, Dimensions], CustomMeter]:
+        """The project's custom meters."""
+        while project_id not in self._custom:  # it may be forgotten again meanwhile
+            await self._index(project_id)
+        return self._custom[project_id]
+
     async def _index(self, project_id: str) -> _Index:
         """The project's index, up to date."""
         if project_id not in self._custom:
@@ -311,6 +333,12 @@ class Meters:
 
 
 _IS_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}").fullmatch
+
+
+def _all_known(items: Sequence[Item], known: Mapping[tuple[str, Dimensions], CustomMeter]) -> bool:
+    """Whether every item has a meter of its name and resource."""
+    names = {(m.name, m.resource_id) for m in known.values()}
+    return all((item.name, item.resource_id) in names for item in items)
 
 
 def check_type(type_: str) -> None:
