@@ -123,6 +123,25 @@ def test_a_key_means_the_same_in_every_process(
     assert clickhouse(text, cluster.settings["HELIOMETER_METRICS_URL"]) == "2"
 
 
+def test_a_custom_meter_that_one_process_made_is_known_to_the_others(
+    client: httpx.Client, other: httpx.Client
+) -> None:
+    both = (client, other)
+    for each in both:  # each remembers what there was
+        assert each.get("/v2/meters").status_code == 200
+    for one, two in (both, both[::-1]):
+        name = f"meter-{id(one)}"
+        item = {
+            "counter_name": name, "counter_type": "gauge", "counter_unit": "x", "resource_id": "r",
+        }  # fmt: skip
+        for each in (one, two, one):
+            made = each.post(f"/v2/meters/{name}", json=[item])
+            assert made.status_code in (200, 201), made.text
+        for each in both:
+            found = each.get("/v2/meters", params={"q.field": "name", "q.value": name}).json()
+            assert [m["unit"] for m in found] == ["x"]
+
+
 def test_what_another_version_tells_costs_no_connection(
     cluster: Cluster, client: httpx.Client
 ) -> None:
