@@ -16,7 +16,7 @@ run: install ## Run the service with its data in ./var
 	@$(BIN)/heliometer serve
 
 test: dev ## Run the tests (needs nothing but Python)
-	$(BIN)/python -m pytest
+	scripts/test
 
 engines: ## Start PostgreSQL, ClickHouse and RabbitMQ on loopback (scripts/engines --help)
 	scripts/engines up
