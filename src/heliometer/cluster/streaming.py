@@ -82,8 +82,9 @@ class RemoteStreaming:
         await self._tell_owners(subscription.project_id)
 
     async def _tell_owners(self, project_id: str) -> None:
-        owners = lambda: self._members.names("evaluator")  # noqa: E731
-        await self._changes.tell(SUBSCRIPTIONS, project_id, owners)
+        await self._changes.tell(
+            SUBSCRIPTIONS, project_id, lambda: self._members.names("evaluator")
+        )
 
     async def usage(self, project_id: str) -> Usage:
         """What the project's queue holds; nothing when nobody answers."""
@@ -93,6 +94,7 @@ class RemoteStreaming:
         try:
             return await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
+            self._asked.pop(project_id, None)  # nobody serves it: nobody will answer
             return NOTHING
 
     def _heard(self, content: Any) -> None:
