@@ -94,7 +94,10 @@ class RemoteStreaming:
         try:
             return await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
-            self._asked.pop(project_id, None)  # nobody serves it: nobody will answer
+            # Perhaps nobody serves it, and nobody will ever answer.
+            waiting = [f for f in self._asked.pop(project_id, ()) if f is not future]
+            if waiting:
+                self._asked[project_id] = waiting
             return NOTHING
 
     def _heard(self, content: Any) -> None:
