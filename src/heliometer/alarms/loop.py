@@ -242,14 +242,14 @@ class Evaluator:
         """Build the engine from what is committed, and catch up on what was missed."""
         now = self.now_ms()
         since = now - self._rules.flapping_span_s * 1000
-        resumed = await self._alarms.resume(since, self._share)
+        due = (now - self._grace_ms) // MINUTE_MS * MINUTE_MS
+        resumed = await self._alarms.resume(since, self._share, from_ms=due)
         self._epoch = resumed.epoch
         self._engine = Engine(self._rules)
         self._drift_ms = now - self._steady() * 1000
         async with self._turn:
             self._watched.clear()
             await self._add(resumed.alarms, resumed.changes)
-            due = (now - self._grace_ms) // MINUTE_MS * MINUTE_MS
             self._evaluated_ms = due
             if 0 < resumed.evaluated_ms < due:
                 self._evaluated_ms = max(resumed.evaluated_ms, due - CAUGHT_UP * MINUTE_MS)

@@ -230,9 +230,15 @@ class AlarmStore(Protocol):
         not in the old state any more."""
         ...
 
-    async def resume(self, changed_since_ms: int, share: Share = WHOLE) -> Resumed:
+    async def resume(
+        self, changed_since_ms: int, share: Share = WHOLE, *, from_ms: int = 0
+    ) -> Resumed:
         """Take over the enabled alarms of a share of the projects: those alarms, what the engine
-        knew when it was last committed, and a new epoch."""
+        knew when it was last committed, and a new epoch.
+
+        A share that nobody had before counts as evaluated up to ``from_ms``: should its first
+        owner end before it evaluates anything, the next one goes on from there.
+        """
         ...
 
 

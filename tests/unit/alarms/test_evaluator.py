@@ -191,6 +191,22 @@ async def test_a_restart_goes_on_with_the_windows(world: World) -> None:
     assert await world.changes(alarm) == [(185, ALARM, False)]
 
 
+async def test_owners_that_end_before_their_first_evaluation_cost_no_minute(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    for value in (1, 10, 1):
+        await world.measure(value)
+        await world.stop()
+        world.now_s += 60
+        await world.start()
+        world.alarms.away = True  # nothing of what this owner decides is committed
+        await world.settled()
+        await world.stop()
+        world.alarms.away = False
+    await world.start()
+    assert [state for _, state, _ in await world.changes(alarm)] == [OK, ALARM, OK]
+
+
 async def test_being_away_proves_nothing_but_what_was_stored_counts(world: World) -> None:
     await world.start()
     quiet = await world.alarm("count(ns) < 1")

@@ -238,10 +238,12 @@ class SqlAlarmStore:
             )  # fmt: skip
 
     @rerun
-    async def resume(self, changed_since_ms: int, share: Share = WHOLE) -> Resumed:
+    async def resume(
+        self, changed_since_ms: int, share: Share = WHOLE, *, from_ms: int = 0
+    ) -> Resumed:
         async with self._database.write() as connection:
             # First: after it, no earlier owner's commit is under way, nor will there be another.
-            last = await _take_over(connection, share)
+            last = await _take_over(connection, share, from_ms)
             projects = None
             if share.of > 1:
                 every = await connection.execute(select(ProjectRow.id))
@@ -260,14 +262,14 @@ class SqlAlarmStore:
         )
 
 
-async def _take_over(connection: AsyncConnection, share: Share) -> Row[Any]:
+async def _take_over(connection: AsyncConnection, share: Share, from_ms: int) -> Row[Any]:
     """What the share's owner left behind, with a new epoch."""
     change = upsert(
         connection,
         EvaluationRow,
         {"id": share.number + 1},
         {"epoch": EvaluationRow.epoch + 1},
-        new={"epoch": 1, "evaluated_at": 0, "checkpoint": b""},
+        new={"epoch": 1, "evaluated_at": from_ms, "checkpoint": b""},
     ).returning(*EvaluationRow.__table__.columns)
     return (await connection.execute(change)).one()
 
