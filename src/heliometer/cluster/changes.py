@@ -225,6 +225,11 @@ class Members:
         changes.on("here", self._heard)
         changes.on("gone", self._left)
 
+    @property
+    def name(self) -> str:
+        """Of this process."""
+        return self._changes.name
+
     def _heard(self, content: Any) -> None:
         member = msgspec.convert(content, Member)
         self._seen[member.name] = time.monotonic(), member

@@ -8,7 +8,7 @@ from typing import Any
 from pamqp import commands
 
 from heliometer.cluster.broker import WORK
-from heliometer.cluster.changes import Change, Changes, Members
+from heliometer.cluster.changes import Change, Changes, Member, Members
 from heliometer.cluster.message import TICK
 from heliometer.cluster.partition import Partition
 from heliometer.model.alarms import AlarmStore
@@ -90,11 +90,9 @@ class Owner:
         while True:
             await asyncio.sleep(BALANCE_S)
             members = self._members.with_role("evaluator")
-            mine = self.owned
-            fewest = min((len(m.parts) for m in members), default=0)
-            given = mine[len(mine) - (len(mine) - fewest) // 2 :]
+            given = too_many(self.owned, members, self._members.name)
             if given:
-                log.info("another process has %d parts and this one %d", fewest, len(mine))
+                log.info("another process has fewer parts; it can have %s", given)
             for partition in self._partitions:
                 if partition.share.number in given:
                     partition.release()
@@ -119,3 +117,13 @@ class Owner:
                     await evaluator.watch(alarm)
                 else:
                     await evaluator.forget(project_id, [alarm_id])
+
+
+def too_many(mine: Sequence[int], members: Sequence[Member], name: str) -> list[int]:
+    """Of the parts of the process ``name``, those that the one with the fewest is to have.
+
+    Who tells of a part that is ours told it before it lost it, and may be gone.
+    """
+    others = [m for m in members if m.name != name and not set(m.parts) & set(mine)]
+    fewest = min((len(m.parts) for m in others), default=len(mine))
+    return list(mine[len(mine) - max(0, len(mine) - fewest) // 2 :])
