@@ -15,7 +15,7 @@ from heliometer.identity.gate import Gate
 from heliometer.identity.passwords import Passwords
 from heliometer.identity.shared import Shared
 from heliometer.identity.signing import Issued, unauthenticated
-from heliometer.identity.standing import Standing, StandingTokens
+from heliometer.identity.standing import StandingTokens, only_project
 from heliometer.model.accounts import (
     NAME_LENGTH,
     AccountStore,
@@ -122,43 +122,21 @@ class BuiltinIdentity(Directory):
         The password is verified once; what it was good for is a token like any other, which
         passwords, users and grants that change make void. Raises as ``authenticate_password``.
         """
+
+        async def issue(found: User) -> str:
+            if project is None:
+                known = await self._accounts.list_memberships(found.id)
+                membership: Membership | None = only_project(found.name, known)
+            else:
+                membership = await self._membership(found, project)
+            return (await self._issue(found, membership, ("password",), password_hash=True)).secret
+
         return await self._standing.caller(
             (user, password, project or ""),
             self.authenticate,
-            lambda standing: self._sign_in_basic(standing, user, password, address, project),
+            lambda: self._verified(user, password, address),
+            issue,
         )
-
-    async def _sign_in_basic(
-        self,
-        standing: Standing,
-        user: str,
-        password: str,
-        address: str | None,
-        project: str | None,
-    ) -> str:
-        try:
-            found = await self._verified(user, password, address)
-        except HeliometerError as error:
-            if error.code is Code.INVALID:
-                raise unauthenticated(error.message) from error
-            raise
-        try:
-            if project is None:
-                memberships = await self._accounts.list_memberships(found.id)
-                if len(memberships) != 1:
-                    raise unauthenticated(
-                        f"User {found.name} belongs to {len(memberships)} projects: name one with "
-                        "?project=NAME in the URL."
-                    )
-                membership: Membership | None = memberships[0]
-            else:
-                membership = await self._membership(found, project)
-        except HeliometerError as error:
-            # The password is right and stays so: it need not be hashed for each of its requests.
-            standing.refuse(error.message)
-            raise
-        issued = await self._issue(found, membership, ("password",), password_hash=True)
-        return issued.secret
 
     async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
         """Exchange a token for one of another scope, which ends no later than the first.

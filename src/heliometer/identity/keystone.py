@@ -20,7 +20,7 @@ from heliometer.identity.keystone_documents import (
 from heliometer.identity.keystone_projects import KeystoneProjects
 from heliometer.identity.shared import Shared
 from heliometer.identity.signing import Issued, unauthenticated
-from heliometer.identity.standing import Standing, StandingTokens
+from heliometer.identity.standing import StandingTokens, only_project
 from heliometer.model.accounts import (
     Membership,
     Project,
@@ -115,10 +115,19 @@ class KeystoneIdentity:
         """Return the caller of a request that comes with a password, in its only project unless
         one is named. The password is verified once: what it was good for is a token of Keystone's
         like any other."""
+
+        async def issue(unscoped: Issued) -> str:
+            wanted = project
+            if wanted is None:
+                known = await self.memberships(unscoped.secret)
+                wanted = only_project(unscoped.owner.user.name, known).project.id
+            return (await self._rescoped(unscoped.secret, wanted, _domain(user))).secret
+
         return await self._standing.caller(
             (user, password, project or ""),
             self.authenticate,
-            lambda standing: self._sign_in_basic(standing, user, password, address, project),
+            lambda: self._verified(user, password, address),
+            issue,
         )
 
     async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
@@ -277,35 +286,6 @@ class KeystoneIdentity:
                 else f"You do not belong to a project {project[:NAME_LENGTH]!r}, or signed out."
             )
         raise refusal(answer)
-
-    async def _sign_in_basic(
-        self,
-        standing: Standing,
-        user: str,
-        password: str,
-        address: str | None,
-        project: str | None,
-    ) -> str:
-        try:
-            unscoped = await self._verified(user, password, address)
-        except HeliometerError as error:
-            if error.code is Code.INVALID:
-                raise unauthenticated(error.message) from error
-            raise
-        try:
-            if project is None:
-                memberships = await self.memberships(unscoped.secret)
-                if len(memberships) != 1:
-                    raise unauthenticated(
-                        f"User {unscoped.owner.user.name} belongs to {len(memberships)} projects: "
-                        "name one with ?project=NAME in the URL."
-                    )
-                project = memberships[0].project.id
-            return (await self._rescoped(unscoped.secret, project, _domain(user))).secret
-        except HeliometerError as error:
-            if error.code is Code.UNAUTHENTICATED:
-                standing.refuse(error.message)
-            raise
 
     def _user(self, reference: str) -> dict[str, Any] | None:
         """How Keystone calls a user; ``None``: nobody can be called so."""

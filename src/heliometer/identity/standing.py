@@ -3,13 +3,17 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from heliometer.identity.signing import unauthenticated
+from heliometer.model.accounts import Membership
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.identity import Caller
+
+T = TypeVar("T")
 
 REMEMBERED = 10_000
 REFUSED_S = 30.0
@@ -29,11 +33,6 @@ class Standing:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
-    def refuse(self, why: str) -> None:
-        """The password is right and stays so: it need not be verified for each of its requests."""
-        self.refusal = why
-        self.refused_until = self.monotonic() + REFUSED_S
-
 
 class StandingTokens:
     """By a digest of user, password and project whose key is nowhere else than in memory."""
@@ -47,11 +46,15 @@ class StandingTokens:
         self,
         sender: tuple[str, str, str],
         authenticate: Callable[[str], Awaitable[Caller]],
-        sign_in: Callable[[Standing], Awaitable[str]],
+        verify: Callable[[], Awaitable[T]],
+        issue: Callable[[T], Awaitable[str]],
     ) -> Caller:
-        """The caller behind a user, password and project. ``sign_in`` makes a token for them,
-        which ``authenticate`` knows; raises what those raise."""
-        with self.of(*sender) as standing:
+        """The caller behind a user, password and project.
+
+        ``verify`` checks the password, and ``issue`` makes a token of what that found, which
+        ``authenticate`` knows. Raises what those raise, and UNAUTHENTICATED for INVALID.
+        """
+        with self._of(*sender) as standing:
             caller = await _standing_caller(standing, authenticate)
             if caller is not None:
                 return caller
@@ -59,12 +62,12 @@ class StandingTokens:
                 caller = await _standing_caller(standing, authenticate)
                 if caller is None:
                     standing.token = ""
-                    standing.token = await sign_in(standing)
+                    standing.token = await _sign_in(standing, verify, issue)
                     caller = await authenticate(standing.token)
                 return caller
 
     @contextmanager
-    def of(self, user: str, password: str, project: str) -> Iterator[Standing]:
+    def _of(self, user: str, password: str, project: str) -> Iterator[Standing]:
         """That of one sender."""
         text = "\0".join((user, password, project))
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key).digest()
@@ -78,6 +81,35 @@ class StandingTokens:
             if not standing.users and (worthless or len(self._standing) > REMEMBERED):
                 # Neither guesses nor a crowd may fill the memory.
                 self._standing.pop(digest, None)
+
+
+def only_project(user: str, memberships: Sequence[Membership]) -> Membership:
+    """The project of a user who names none; raise UNAUTHENTICATED unless there is just one."""
+    if len(memberships) != 1:
+        raise unauthenticated(
+            f"User {user} belongs to {len(memberships)} projects: name one with ?project=NAME in "
+            "the URL."
+        )
+    return memberships[0]
+
+
+async def _sign_in(
+    standing: Standing, verify: Callable[[], Awaitable[T]], issue: Callable[[T], Awaitable[str]]
+) -> str:
+    try:
+        proved = await verify()
+    except HeliometerError as error:
+        if error.code is Code.INVALID:
+            raise unauthenticated(error.message) from error
+        raise
+    try:
+        return await issue(proved)
+    except HeliometerError as error:
+        if error.code is Code.UNAUTHENTICATED:
+            # The password is right and stays so: it need not be verified for each request.
+            standing.refusal = error.message
+            standing.refused_until = standing.monotonic() + REFUSED_S
+        raise
 
 
 async def _standing_caller(

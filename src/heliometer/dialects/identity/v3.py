@@ -21,7 +21,7 @@ from heliometer.dialects.identity.requests import (
 from heliometer.dialects.identity.v3_body import DOMAIN, SignIn, project_of, user_of
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
 from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.identity.signing import Issued
+from heliometer.identity.signing import Identity, Issued
 from heliometer.model.accounts import Project, TokenOwner
 from heliometer.model.errors import Code, HeliometerError, Malformed
 
@@ -56,6 +56,19 @@ class Handlers(Protocol):
 def dialect(identity: BuiltinIdentity, settings: Settings) -> Dialect:
     """Identity v3 over the built-in identity."""
     return dialect_of(_Handlers(identity, settings.identity.region), SignIn)
+
+
+async def catalog_of(identity: Identity, call: Call, region: str) -> Response:
+    """The catalog alone, for whoever has a token that is scoped to a project."""
+    caller = await signed_in(identity, call)
+    if not caller.project_id:
+        raise HeliometerError(
+            Code.FORBIDDEN,
+            "An unscoped token has no catalog.",
+            details="Ask for a token that is scoped to a project.",
+        )
+    body = {"catalog": catalog_v3(call.base_url, region), "links": links(call, "/auth/catalog")}
+    return reply(body, vary=True)
 
 
 def dialect_of(handlers: Handlers, sign_in: type[Any]) -> Dialect:
@@ -172,18 +185,7 @@ class _Handlers:
         return reply(body, vary=True)
 
     async def catalog(self, call: Call) -> Response:
-        caller = await signed_in(self._identity, call)
-        if not caller.project_id:
-            raise HeliometerError(
-                Code.FORBIDDEN,
-                "An unscoped token has no catalog.",
-                details="Ask for a token that is scoped to a project.",
-            )
-        body = {
-            "catalog": catalog_v3(call.base_url, self._region),
-            "links": links(call, "/auth/catalog"),
-        }
-        return reply(body, vary=True)
+        return await catalog_of(self._identity, call, self._region)
 
     async def domains(self, call: Call) -> Response:
         await signed_in(self._identity, call)

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from heliometer.config import Settings
 from heliometer.dialects.identity.catalog import catalog_v3
 from heliometer.dialects.identity.faults import reply
-from heliometer.dialects.identity.requests import address, header, links, read, signed_in
-from heliometer.dialects.identity.v3 import dialect_of
+from heliometer.dialects.identity.requests import address, header, read
+from heliometer.dialects.identity.v3 import catalog_of, dialect_of
 from heliometer.http.operation import Call, Dialect
 from heliometer.identity.keystone import KeystoneIdentity, receipt_of, refusal, throttled
 from heliometer.identity.keystone_client import Answer, unavailable
@@ -94,18 +94,7 @@ class _Handlers:
         return await self._own(call, "/auth/domains")
 
     async def catalog(self, call: Call) -> Response:
-        caller = await signed_in(self._identity, call)
-        if not caller.project_id:
-            raise HeliometerError(
-                Code.FORBIDDEN,
-                "An unscoped token has no catalog.",
-                details="Ask for a token that is scoped to a project.",
-            )
-        body = {
-            "catalog": catalog_v3(call.base_url, self._region),
-            "links": links(call, "/auth/catalog"),
-        }
-        return reply(body, vary=True)
+        return await catalog_of(self._identity, call, self._region)
 
     async def _about(self, method: str, call: Call, token: str) -> Answer:
         if not token:
