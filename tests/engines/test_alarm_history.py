@@ -108,8 +108,10 @@ def _live_through(cluster: Cluster, own: OwnEngines) -> None:
     expected = list(zip(range(first, first + MINUTES), wanted, strict=True))
 
     def complete() -> bool:
-        # What was seen of the minute before the first may have made a transition of its own.
-        return [h for h in history() if h[0] >= first] in (expected, expected[1:])
+        # What was seen of the minute before the first may have made a transition of its own, and
+        # so may what is seen of the one after the last.
+        found = [h for h in history() if first <= h[0] < first + MINUTES]
+        return found in (expected, expected[1:])
 
     eventually(complete, 90, lambda: f"{history()} and not {expected}\n{cluster.logs()}")
     states = [state for _, state in history()]
