@@ -16,7 +16,7 @@ import aiormq
 import numpy as np
 from aiormq.exceptions import ChannelInvalidStateError
 
-from heliometer.alarms.loop import MINUTE_MS, Evaluator
+from heliometer.alarms.loop import MINUTE_MS, PUNCTUAL_MS, Evaluator
 from heliometer.cluster.broker import WORK, Inbox, queue_name
 from heliometer.cluster.catalogue import Catalogue
 from heliometer.cluster.changes import Changes
@@ -50,6 +50,12 @@ AGAIN_AT_ONCE = 16
 NOTHING = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 EVALUATION_S = 30.0
 """How long the clock of a part waits for an evaluation, before it goes on without."""
+UNTICKED_MS = 60_000
+"""What was sent so much earlier than a message has arrived before it, whoever sent either: the
+clock of a part goes on without ticks, so much behind."""
+AHEAD_MS = 60_000
+"""A sender whose clock is further ahead of ours is not believed."""
+TOLD_AGAIN_MS = 600_000
 
 
 class PassingOn(Protocol):
@@ -64,7 +70,8 @@ class StreamClock:
     """The time that a part has got to, in seconds: what its newest tick said.
 
     Ticks travel among the measurements. What was taken before a tick was sent has arrived before
-    it, however long both waited.
+    it, however long both waited. Where there are no ticks, because no evaluator was there to send
+    any, the measurements' own times of sending tell it.
     """
 
     def __init__(self) -> None:
@@ -116,6 +123,10 @@ class Partition:
         self._told = np.zeros(1024, np.bool_)
         """Which series the listeners know."""
         self._stream = StreamClock()
+        self._newest_ms = 0
+        """When the newest message since we took over was sent."""
+        self._told_ms = 0
+        """When it was last told that somebody's clock is ahead."""
         self.evaluator: Evaluator | None = None
         """While this process is the owner."""
         self.taking_over = asyncio.Lock()
@@ -203,9 +214,15 @@ class Partition:
                     task.exception()  # there is nobody left to be told
 
     async def _lose(self) -> None:
+        owned, self.owned = self.owned, False
+        await self._lay_down()
+        if owned:
+            log.info("part %d is not ours any more", self.share.number)
+
+    async def _lay_down(self) -> None:
+        """Let the alarms be."""
         evaluator, self.evaluator = self.evaluator, None
         evaluating, self._evaluating = self._evaluating, None
-        owned, self.owned = self.owned, False
         self._listeners.clear()
         if evaluating is not None:
             evaluating.cancel()
@@ -215,8 +232,6 @@ class Partition:
                 log.warning("part %d: its evaluation ended: %s", self.share.number, _first(error))
         if evaluator is not None:
             await evaluator.close()
-        if owned:
-            log.info("part %d is not ours any more", self.share.number)
 
     async def _take_over(self, now_ms: int) -> None:
         """What is stored is where the alarms go on from, at the time that the queue has got to.
@@ -229,6 +244,7 @@ class Partition:
         self._know(np.arange(1, len(t.registry) + 1, dtype=np.int64))
         evaluator = t.make_evaluator(self.share, self, self._stream)
         self._stream.set(now_ms)
+        self._newest_ms = now_ms
         async with self.taking_over:
             await _until_done(evaluator.start, "part %d cannot be taken over", self.share.number)
             self._evaluating = asyncio.create_task(
@@ -258,32 +274,45 @@ class Partition:
                 at += 1
                 continue
             first, again = at, message.redelivered
+            if not again:
+                if self.evaluator is None:
+                    await self._take_over(self._stamp_ms(message) or self._now_ms())
+                await self._advance(self._reached(message))
             while (
                 at < len(messages)
                 and not _is_tick(messages[at])
                 and messages[at].redelivered == again
+                and (again or at == first or not self._is_due(messages[at]))
             ):
+                self._newest_ms = max(self._newest_ms, self._stamp_ms(messages[at]))
                 at += 1
             if again:
                 await self._again(messages[first:at])
-                continue
-            if self.evaluator is None:
-                await self._take_over(self._sent_ms(message))
-            await self._store(messages[first:at])
+            else:
+                await self._store(messages[first:at])
         # Where the channel is lost, the next owner gets them again, and finds them stored.
         with suppress(aiormq.AMQPError, ChannelInvalidStateError):
             await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
 
     async def _tick(self, message: Any) -> None:
-        """Bring the part's clock forward, evaluation by evaluation."""
+        """Go on to the time that it tells."""
         try:
             to_ms = int(message.body)
         except ValueError:
             log.error("part %d: a tick cannot be read", self.share.number)
             return
-        if self.evaluator is None:
-            await self._take_over(to_ms)
+        if self._is_believed(to_ms):
+            if self.evaluator is None:
+                await self._take_over(to_ms)
+            await self._advance(to_ms)
+            self._newest_ms = max(self._newest_ms, to_ms)
+
+    async def _advance(self, to_ms: int) -> None:
+        """Bring the part's clock forward, evaluation by evaluation."""
         assert self.evaluator is not None
+        if to_ms - self._newest_ms > PUNCTUAL_MS:
+            # Nothing at all was sent for a while: the service was away, and what is due is late.
+            self._stream.set(to_ms)
         while (due := self.evaluator.due_ms) <= to_ms:
             self._stream.set(due)
             for _ in range(int(EVALUATION_S * 50)):
@@ -298,10 +327,48 @@ class Partition:
             self._receipts.forget(to_ms)
         self._stream.set(to_ms)
 
+    def _reached(self, message: Any) -> int:
+        """The time that the part has got to with a message of measurements."""
+        sent_ms = self._stamp_ms(message)
+        is_gap = sent_ms - self._newest_ms > PUNCTUAL_MS
+        return sent_ms if is_gap else sent_ms - UNTICKED_MS
+
+    def _is_due(self, message: Any) -> bool:
+        """Whether something is to be evaluated before the message is stored."""
+        assert self.evaluator is not None
+        return self._reached(message) >= self.evaluator.due_ms
+
+    def _stamp_ms(self, message: Any) -> int:
+        """When a message was sent; 0 where it does not say, or cannot be believed."""
+        sent = message.header.properties.timestamp
+        sent_ms = int(sent.timestamp() * 1000) if sent else 0
+        return sent_ms if self._is_believed(sent_ms) else 0
+
+    def _now_ms(self) -> int:
+        return int(self._tools.clock() * 1000)
+
+    def _is_believed(self, sent_ms: int) -> bool:
+        now_ms = self._now_ms()
+        if sent_ms <= now_ms + AHEAD_MS:
+            return True
+        if now_ms > self._told_ms + TOLD_AGAIN_MS:
+            self._told_ms = now_ms
+            log.error(
+                "part %d: the clock of a process that sends is %.0f s ahead of the clock here, and "
+                "not believed; let NTP set the clocks",
+                self.share.number,
+                (sent_ms - now_ms) / 1000,
+            )
+        return False
+
     async def _again(self, messages: Sequence[Any]) -> None:
         """Messages that another owner, or this one, had before."""
+        # What is stored of them is in the windows already when the alarms are taken up after it.
+        await self._lay_down()
         answers: list[tuple[Any, tuple[Handover, dict[str, str]]]] = []
         units: list[tuple[Batch, Receipt, list[Series]]] = []
+        known: list[Batch] = []
+        """What is stored for sure, by an owner that may not have passed it on."""
         left: list[Series] = []
         """Series of which nothing is stored; who sent them takes them for known all the same."""
         here = Receipts(())
@@ -318,6 +385,8 @@ class Partition:
                     if not (
                         self._is_new(receipt, refused) and self._is_new(receipt, refused, here)
                     ):
+                        if receipt.key not in refused:
+                            known.append(self._local(unit.batch))
                         continue
                     here.remember(receipt)
                 units.append((self._local(unit.batch), receipt, series))
@@ -338,6 +407,8 @@ class Partition:
                 await self._spread(batch, series)
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
+            for batch in known:
+                await self._pass_on(batch, [])
             if left:
                 await self._append(NOTHING, left, [])
         self._answer([m for m, _ in answers], [answer for _, answer in answers])
@@ -415,8 +486,11 @@ class Partition:
         new = [self._tools.registry[i] for i in self._know(np.unique(batch.series)).tolist()]
         for stored in self._listeners:
             stored(batch, new)
+        await self._pass_on(batch, new or series)
+
+    async def _pass_on(self, batch: Batch, series: Sequence[Series]) -> None:
         await _until_done(
-            lambda: self._tools.passing.pass_on(self.share.number, batch, new or series),
+            lambda: self._tools.passing.pass_on(self.share.number, batch, series),
             "what is subscribed to of part %d waits",
             self.share.number,
         )
@@ -469,11 +543,6 @@ class Partition:
         except ValueError as error:
             log.error("part %d: a message cannot be read: %s", self.share.number, error)
             return None
-
-    def _sent_ms(self, message: Any) -> int:
-        """When a message of measurements was sent; now, where it does not say."""
-        sent = message.header.properties.timestamp
-        return int((sent.timestamp() if sent else self._tools.clock()) * 1000)
 
     def _answer(
         self, messages: Sequence[Any], results: Sequence[tuple[Handover, dict[str, str]]]
