@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from cluster import Cluster, Member, eventually, running_cluster
 from engine_servers import clickhouse, psql
+from heliometer.model.projects import part_of
 
 pytestmark = pytest.mark.engines
 
@@ -269,6 +271,76 @@ def test_a_report_that_is_sent_again_after_a_fail_over_is_not_stored_twice(
     eventually(lambda: stored(client, "after") == 1, SOON_S, cluster.logs)
     time.sleep(1)
     assert rows() == "4"
+
+
+class Stream:
+    """The demo project's endpoint, which subscribed to a series that nobody has posted yet."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        reply = client.post("/v1.1/endpoints")
+        assert reply.status_code == 201, reply.text
+        endpoint = reply.json()["endpoint"]
+        self.path = f"/v1.1/endpoints/{endpoint['id']}"
+        self._part = part_of(endpoint["uri"].rpartition("/")[2], PARTS)
+        self._namespace = endpoint["id"]
+        fields = {"endpoint_id": endpoint["id"], "namespace": self._namespace,
+                  "dimensions": {"host": "a"}}  # fmt: skip
+        reply = client.post("/v1.1/subscriptions", json={"subscription": fields})
+        assert reply.status_code == 201, reply.text
+
+    def post(self) -> None:
+        assert post(self._client, metric(self._namespace)).status_code == 204
+
+    def has(self, number: int) -> bool:
+        """Whether so many messages came; after a fail-over some may come twice."""
+        reply = self._client.get(self.path)
+        return int(reply.json()["endpoint"]["queue"]["published"]) >= number
+
+    def is_of(self, member: Member) -> bool:
+        """Whether it owns the project's part."""
+        told = [line for line in member.log().splitlines() if f"part {self._part} is" in line]
+        return bool(told) and "not ours" not in told[-1]
+
+
+@pytest.fixture
+def stream(client: httpx.Client) -> Iterator[Stream]:
+    found = Stream(client)
+    yield found
+    assert client.delete(found.path).status_code == 204
+
+
+def test_a_series_that_the_former_owner_stored_first_goes_on_flowing(
+    cluster: Cluster, owner: Member, stream: Stream
+) -> None:
+    heir = cluster.add("evaluator")
+    try:
+        eventually(lambda: "is ours" in heir.log(), SOON_S, cluster.logs)
+        former = heir if stream.is_of(heir) else owner
+        stream.post()
+        eventually(lambda: stream.has(1), SOON_S, cluster.logs)
+        former.stop(signal.SIGKILL)
+        stream.post()
+        eventually(lambda: stream.has(2), SOON_S, cluster.logs)
+    finally:
+        heir.stop()
+        cluster.members.remove(heir)
+
+
+def test_measurements_flow_that_are_stored_before_the_subscriptions_can_be_read(
+    cluster: Cluster, owner: Member, stream: Stream
+) -> None:
+    stream.post()
+    eventually(lambda: stream.has(1), SOON_S, cluster.logs)
+    owner.stop(signal.SIGKILL)
+    text = "begin; lock table subscriptions; select pg_sleep(5); commit"
+    url = cluster.settings["HELIOMETER_RESOURCES_URL"]
+    locked = threading.Thread(target=psql, args=(text, url))
+    locked.start()
+    stream.post()
+    owner.start()
+    eventually(lambda: stream.has(2), SOON_S, cluster.logs)
+    locked.join()
 
 
 def test_a_full_queue_refuses_and_recovers(

@@ -72,7 +72,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
     changes.on(OUTBOX, lambda _: base.notifier.wake())
     pulse = Pulse()
-    passing = PassOn(base.feed, base.registry.__getitem__, base.registry.select, changes)
+    passing = PassOn(base.feed, base.registry, changes)
 
     def make_evaluator(share: Share, partition: Partition, stream: StreamClock) -> Evaluator:
         return Evaluator(

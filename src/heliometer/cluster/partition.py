@@ -61,8 +61,8 @@ TOLD_AGAIN_MS = 600_000
 class PassingOn(Protocol):
     """Takes what others subscribed to."""
 
-    async def pass_on(self, part: int, batch: Batch, series: Sequence[Series]) -> None:
-        """Return when what is subscribed to is safe; ``series`` are new. Raises when it is not."""
+    async def pass_on(self, part: int, batch: Batch) -> None:
+        """Return when what is subscribed to is safe. Raises UNAVAILABLE when it is not."""
         ...
 
 
@@ -408,7 +408,7 @@ class Partition:
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
             for batch in known:
-                await self._pass_on(batch, [])
+                await self._pass_on(batch)
             if left:
                 await self._append(NOTHING, left, [])
         self._answer([m for m, _ in answers], [answer for _, answer in answers])
@@ -486,11 +486,11 @@ class Partition:
         new = [self._tools.registry[i] for i in self._know(np.unique(batch.series)).tolist()]
         for stored in self._listeners:
             stored(batch, new)
-        await self._pass_on(batch, new or series)
+        await self._pass_on(batch)
 
-    async def _pass_on(self, batch: Batch, series: Sequence[Series]) -> None:
+    async def _pass_on(self, batch: Batch) -> None:
         await _until_done(
-            lambda: self._tools.passing.pass_on(self.share.number, batch, series),
+            lambda: self._tools.passing.pass_on(self.share.number, batch),
             "what is subscribed to of part %d waits",
             self.share.number,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,17 +13,22 @@ from aiormq.exceptions import ChannelInvalidStateError
 
 from heliometer.cluster.broker import FEED, persistent, until_closed
 from heliometer.cluster.changes import Changes
-from heliometer.feed.matching import Matching, Select
+from heliometer.feed.matching import Matching
 from heliometer.feed.messages import Renderer
+from heliometer.ingest.registry import Registry
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.feed import FeedStore, Subscription
-from heliometer.model.measurements import Batch, Series
+from heliometer.model.measurements import Batch
 
 SUBSCRIPTIONS = "subscriptions"
 """Kind of the change that tells of a project whose subscriptions are others."""
 CONFIRM_S = 10.0
+LOAD_S = 5.0
+"""How long to wait for the subscriptions before it is said that they are missing."""
 AT_ONCE = 5000
 """Messages that are rendered in the event loop; more would hold up everybody else."""
+MATCHED_AT_ONCE = 1000
+"""Series that are matched before everybody else has a turn."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -34,15 +39,18 @@ class PassOn:
     def __init__(
         self,
         feed_store: FeedStore,
-        series: Callable[[int], Series],
-        select: Select,
+        registry: Registry,
         changes: Changes,
     ) -> None:
         self._feed_store = feed_store
-        self._series = series
-        self._matching = Matching(select)
-        self._renderer = Renderer(series)
+        self._registry = registry
+        self._matching = Matching(registry.select)
+        self._renderer = Renderer(registry.__getitem__)
+        self._matched = 0
+        """Number of the last series that is matched."""
         self._known: dict[str, Subscription] = {}
+        self._loaded = asyncio.Event()
+        """Set when ``_known`` has what was subscribed to before the connection was made."""
         self._channel: Any = None
         self._learning = asyncio.Lock()
         """What was read last is learnt last."""
@@ -54,6 +62,7 @@ class PassOn:
         async with self._learning:
             now = await self._feed_store.load_subscriptions()
             self._learn(list(self._known.values()), now)
+        self._loaded.set()
 
     async def _changed(self, project_id: Any) -> None:
         async with self._learning:
@@ -65,6 +74,9 @@ class PassOn:
         for subscription in before:
             if subscription.id not in wanted:
                 self._matching.remove(self._known.pop(subscription.id))
+        if not len(self._matching):
+            # Nothing is to be matched anew: each that is added looks for its series by itself.
+            self._matched = len(self._registry)
         for subscription in now:
             if subscription.id not in self._known:
                 self._known[subscription.id] = subscription
@@ -72,15 +84,22 @@ class PassOn:
 
     async def serve(self, connection: Any) -> None:
         """Publish over a connection."""
+        # Changes were missed without one: ``load`` follows, and until then ``pass_on`` waits.
+        self._loaded.clear()
         self._channel = await connection.channel()
         try:
             await until_closed(self._channel)
         finally:
             self._channel = None
 
-    async def pass_on(self, part: int, batch: Batch, series: Sequence[Series]) -> None:
+    async def pass_on(self, part: int, batch: Batch) -> None:
         """Return when what is subscribed to is safe in RabbitMQ. Raises UNAVAILABLE."""
-        self._matching.know(series)
+        try:
+            async with asyncio.timeout(LOAD_S):
+                await self._loaded.wait()
+        except TimeoutError as error:
+            raise _unavailable("the subscriptions could not be read yet") from error
+        await self._match_new()
         at = self._matching.wanted(batch.series)
         if not len(at):
             return
@@ -107,9 +126,19 @@ class PassOn:
         except (aiormq.AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
             raise _unavailable(str(error) or "RabbitMQ did not confirm") from error
 
+    async def _match_new(self) -> None:
+        """Match the series that appeared since the last time, by whichever way: of those that a
+        part's former owner stored, nobody tells us when it becomes ours."""
+        while self._matched < len(self._registry):
+            last = min(self._matched + MATCHED_AT_ONCE, len(self._registry))
+            new = [self._registry[i] for i in range(self._matched + 1, last + 1)]
+            self._matched = last
+            self._matching.know(new)
+            await asyncio.sleep(0)
+
     def _render(self, batch: Batch) -> bytes:
         ids = batch.series.tolist()
-        names = [self._series(i).project_id for i in ids]
+        names = [self._registry[i].project_id for i in ids]
         order = sorted(range(len(ids)), key=names.__getitem__)
         messages: list[tuple[str, list[bytes]]] = []
         for project_id, group in groupby(order, key=names.__getitem__):

@@ -119,6 +119,8 @@ class Intake:
         self._changes = changes
         self._parts = parts
         self._endpoints: dict[str, Endpoint] = {}
+        self._looked = asyncio.Event()
+        """Set when ``_endpoints`` has what was defined before the connection was made."""
         self._following = asyncio.Lock()
         """What was read last is followed last."""
         changes.on(ASK, self._tell)
@@ -131,6 +133,10 @@ class Intake:
 
     async def serve(self, connection: Any) -> None:
         """Consume the parts that the broker gives."""
+        # Changes were missed without a connection: messages may be for an endpoint that is not
+        # known yet, or in the place of one that is gone.
+        self._looked.clear()
+        await self._looked.wait()
         async with asyncio.TaskGroup() as group:
             for part in range(self._parts):
                 group.create_task(self._take(connection, part))
@@ -157,6 +163,9 @@ class Intake:
         told = False
         while True:
             try:
+                # Who defined an endpoint did not wait for us for long: the change may be behind.
+                for project_id in {p for p, _ in content if p not in self._queues}:
+                    await self._changed(project_id)
                 await self._queues.put(content)
                 return
             except HeliometerError as error:
@@ -170,6 +179,7 @@ class Intake:
             endpoints = {e.project_id: e for e in await self._feed_store.load_endpoints()}
             for project_id in {*self._endpoints, *endpoints}:
                 await self._follow(project_id, endpoints.get(project_id))
+        self._looked.set()
 
     async def _changed(self, project_id: Any) -> None:
         async with self._following:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Neighbours:
     def __init__(self) -> None:
         self.passed_on: list[float] = []
 
-    async def pass_on(self, part: int, batch: Batch, series: Sequence[Series]) -> None:
+    async def pass_on(self, part: int, batch: Batch) -> None:
         self.passed_on += batch.value.tolist()
 
     async def load_series(self) -> list[Series]:
