@@ -114,9 +114,38 @@ async def test_what_was_committed_is_not_committed_again(stores: Stores) -> None
     alarm = await stores.alarm(alarm_actions=(await stores.method(),))
     outcome = Outcome([change(alarm, U, ALARM)])
     assert await stores.alarms.commit(outcome) == []
-    assert await stores.alarms.commit(outcome) == [alarm.id]
+    assert await stores.alarms.commit(outcome) == [], "it is done: the first answer was lost"
     assert len(await stores.alarms.history(SHOP, None, None, 10)) == 1
     assert len(await stores.notifications.list_deliveries(SHOP, DeliveryFilter(), None, 10)) == 1
+
+
+async def test_of_what_is_committed_again_the_rest_counts(stores: Stores) -> None:
+    """Also where an alarm is back in the state that it came from."""
+    method = await stores.method()
+    back, on = [
+        await stores.alarm(name, state=OK, alarm_actions=(method,)) for name in ("back", "on")
+    ]
+    first = [
+        change(back, OK, ALARM),
+        change(back, ALARM, OK, 2000),
+        change(on, U, ALARM),
+        change(on, OK, ALARM, 2000),
+    ]
+    assert await stores.alarms.commit(Outcome(first)) == [on.id]
+    again = Outcome([*first, change(on, ALARM, OK, 3000)], b"kept", 60_000)
+    assert await stores.alarms.commit(again) == []
+    for alarm, times in ((back, [2000, 1000]), (on, [3000, 2000])):
+        found = await stores.alarms.history(SHOP, alarm.id, None, 10)
+        assert [e.transition.at_ms for e in found] == times
+    assert len(await stores.notifications.list_deliveries(SHOP, DeliveryFilter(), None, 10)) == 2
+    assert (await stores.alarms.resume(0)).checkpoint == b"kept"
+
+
+async def test_another_transition_to_the_same_state_is_left_out(stores: Stores) -> None:
+    alarm = await stores.alarm()
+    await stores.alarms.commit(Outcome([change(alarm, U, ALARM)]))
+    assert await stores.alarms.commit(Outcome([change(alarm, U, ALARM, 2000)])) == [alarm.id]
+    assert len(await stores.alarms.history(SHOP, None, None, 10)) == 1
 
 
 async def test_two_changes_of_one_alarm_in_one_outcome(stores: Stores) -> None:

@@ -44,7 +44,8 @@ class Causes:
             findings: list[Finding] = []
             parts = subexpressions(known[1]) if known else []
             for i, finding in enumerate(transition.findings):
-                if known and i < len(parts):
+                # Unless the alarm was given another expression since.
+                if known and i < len(parts) and str(parts[i]) == finding.text:
                     found = self._matching(known[0], parts[i])
                     if len(found) == 1:
                         finding = _of_one(finding, found[0])

@@ -7,7 +7,7 @@ numbered by ``ms // 60000``; evaluating minute ``e`` looks at windows that end w
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -224,15 +224,21 @@ class Engine:
     # -- alarms -------------------------------------------------------------------------------
 
     def add(self, alarms: Iterable[Watched], select: Select, now_ms: int) -> list[Need]:
-        """Watch alarms, each in place of its old self if there is one.
+        """Watch alarms, each in place of its old self if there is one. Where the expression is the
+        same, only the state is taken: what was counted stays.
 
         Returns which stored measurements the windows that are new need: ``fill`` takes them.
         """
         self._advance(now_ms)
         for watched in alarms:
-            if watched.id in self._alarms:
-                self.remove([watched.id])
-            self._add(watched, select)
+            old = self._alarms.get(watched.id)
+            if old is None:
+                self._add(watched, select)
+            elif old.watched.expression == watched.expression:
+                self._put(old.number, NUMBER[watched.state])
+            else:
+                self._add(replace(watched, changes=watched.changes or tuple(old.changes)), select)
+                self._remove(old)  # not before: windows that both look at are filled already
         by_ring: dict[int, list[Int64s]] = {}
         for number in self._filling:
             watch = self._watch_of[number]
@@ -259,19 +265,19 @@ class Engine:
         """Everything that was needed is entered."""
         self._filling.clear()
 
+    def give_up_filling(self) -> None:
+        """Something could not be read: watch the alarms no longer whose windows lack it. Those
+        would be judged by what they do not hold."""
+        parts = [p for watch in self._filling for p in self._parts_of_watch[watch]]
+        numbers = {self._parts[part].alarm for part in parts}
+        self.remove([self._alarm_at[number].watched.id for number in numbers])
+
     def remove(self, alarm_ids: Iterable[str]) -> None:
         """Watch these no longer; unknown ids are ignored."""
         for alarm_id in alarm_ids:
             alarm = self._alarms.pop(alarm_id, None)
-            if alarm is None:
-                continue
-            del self._alarm_at[alarm.number]
-            del alarm.form.alarms[alarm.number]
-            alarm.form.stale = True
-            self._flapping.discard(alarm.number)
-            self._numbers.append(alarm.number)
-            for number in alarm.parts:
-                self._remove_part(number)
+            if alarm is not None:
+                self._remove(alarm)
 
     def know(self, series: Iterable[Series]) -> None:
         """Match series that are new to the watched metrics."""
@@ -444,11 +450,15 @@ class Engine:
         form.stale = True
         alarm = _Alarm(watched, number, form, parts, deque(watched.changes))
         self._alarms[watched.id] = self._alarm_at[number] = alarm
-        self._state[number] = NUMBER[watched.state]
+        self._set_state(number, NUMBER[watched.state])
         self._unknown[number] = self._ahead[number] = 0
         self._patience[number] = max(2, 2 * longest_period_s(watched.expression) // 60)
-        if watched.state is State.FLAPPING:
-            self._flapping.add(number)
+
+    def _put(self, number: int, state: int) -> None:
+        """Take a state that was not decided here."""
+        if self._state[number] != state:
+            self._unknown[number] = 0
+            self._set_state(number, state)
 
     def _add_part(self, project_id: str, part: Subexpression, alarm: int, select: Select) -> int:
         depth = depth_of(part)
@@ -466,6 +476,15 @@ class Engine:
         kind.stale = True
         self._set_trips(watch.number)
         return number
+
+    def _remove(self, alarm: _Alarm) -> None:
+        del self._alarm_at[alarm.number]
+        del alarm.form.alarms[alarm.number]
+        alarm.form.stale = True
+        self._flapping.discard(alarm.number)
+        self._numbers.append(alarm.number)
+        for number in alarm.parts:
+            self._remove_part(number)
 
     def _remove_part(self, number: int) -> None:
         part = self._parts.pop(number)
@@ -700,14 +719,10 @@ class Engine:
             alarm.changes.append(now_ms)
             if new == _ALARM and not self._is_calm(number, now_ms):
                 new = _FLAPPING
-        self._state[number] = new
+        self._set_state(number, new)
         if at_once:
             self._unknown[number] = 0
             self._ahead[number] = minute
-        if new == _FLAPPING:
-            self._flapping.add(number)
-        else:
-            self._flapping.discard(number)
         findings = tuple(self._find(self._parts[p], minute)[0] for p in alarm.parts)
         return Transition(
             alarm.watched.id,
@@ -718,6 +733,13 @@ class Engine:
             at_once,
             findings,
         )
+
+    def _set_state(self, number: int, state: int) -> None:
+        self._state[number] = state
+        if state == _FLAPPING:
+            self._flapping.add(number)
+        else:
+            self._flapping.discard(number)
 
     def _is_calm(self, number: int, now_ms: int) -> bool:
         """Whether the alarm changed seldom enough of late."""

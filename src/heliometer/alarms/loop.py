@@ -8,9 +8,11 @@ posts.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,7 +23,7 @@ from heliometer.config import AlarmSettings
 from heliometer.expression import Expression, parse, subexpressions
 from heliometer.ingest.registry import Registry
 from heliometer.ingest.writer import Stored
-from heliometer.model.alarms import Alarm, AlarmStore, Outcome, Superseded
+from heliometer.model.alarms import Alarm, AlarmStore, Outcome, State, Superseded
 from heliometer.model.errors import Code, HeliometerError, Invalid
 from heliometer.model.measurements import FUTURE_MS, Batch, MeasurementStore, Series
 from heliometer.model.projects import WHOLE, Share
@@ -55,6 +57,13 @@ class Source(Protocol):
 
     def listen(self, stored: Stored) -> None: ...
     def quiet(self) -> AbstractAsyncContextManager[None]: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Doubt:
+    """A reason to look at an alarm; whatever may have changed it since is another one."""
+
+    project_id: str
 
 
 class Evaluator:
@@ -102,9 +111,18 @@ class Evaluator:
         self._stored_here = asyncio.Event()
         self._to_watch: dict[str, Alarm] = {}
         self._watching = asyncio.Lock()
-        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._outcomes: deque[Outcome] = deque()
+        """What was decided, in order. It stays here until it is committed."""
+        self._decided = asyncio.Event()
+        """Set while there is some."""
+        self._all_committed = asyncio.Event()
+        """Set while there is none."""
+        self._all_committed.set()
         self._watched: dict[str, tuple[str, Expression]] = {}
         """Each watched alarm's project and expression."""
+        self._doubts: dict[str, _Doubt] = {}
+        """Alarms of which the engine may not know what is stored."""
+        self._doubted = asyncio.Event()
         self._evaluated_ms = 0
         self._blind_until_ms = 0
         self._drift_ms = 0.0
@@ -139,7 +157,7 @@ class Evaluator:
     @property
     def uncommitted(self) -> int:
         """Outcomes that wait for the resource store."""
-        return self._outcomes.qsize()
+        return len(self._outcomes)
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the epoch."""
@@ -158,25 +176,40 @@ class Evaluator:
             group.create_task(self._evaluate_each_minute(), name="evaluation")
             group.create_task(self._watch_arrivals(), name="at once")
             group.create_task(self._commit_outcomes(), name="transitions")
+            group.create_task(self._look_again(), name="doubts")
 
     async def close(self) -> None:
-        """Commit what is decided, once, and let the threads end. ``run`` must have ended."""
-        while not self._outcomes.empty():
+        """Commit what is decided, once, and let the threads end. ``run`` must have ended.
+
+        What follows something that cannot be committed is not: who goes on starts after the last
+        minute that was committed, and would never come to that.
+        """
+        while self._outcomes:
             try:
-                await self._alarms.commit(self._outcomes.get_nowait(), self._share, self._epoch)
+                await self._alarms.commit(self._outcomes[0], self._share, self._epoch)
             except Superseded:
                 break
-            except HeliometerError as error:
-                log.error("a transition is left to the next start: %s", error.message)
+            except Exception as error:
+                log.error("a transition is left to the next start: %s", error)
                 break
+            self._outcomes.popleft()
         await asyncio.to_thread(self._thread.shutdown)
         self._replays.shutdown(wait=False, cancel_futures=True)
 
     # -- for use cases ------------------------------------------------------------------------
 
     async def watch(self, alarm: Alarm) -> None:
-        """Watch an alarm from now on, with the history that is stored; replaces its old self."""
+        """Watch an alarm from now on, with the history that is stored; replaces its old self.
+
+        Raises UNAVAILABLE when that cannot be read; it is tried again, and until then the alarm
+        is not watched.
+        """
+        # It may have changed since the caller read it.
+        self._doubt(alarm.id, alarm.project_id)
         self._to_watch[alarm.id] = alarm
+        await self._watch_waiting()
+
+    async def _watch_waiting(self) -> None:
         async with self._watching:  # those who come meanwhile are taken along together
             wanted, self._to_watch = list(self._to_watch.values()), {}
             if wanted:
@@ -188,6 +221,7 @@ class Evaluator:
         """Watch these alarms of a project no longer."""
         ids = list(alarm_ids)
         for alarm_id in ids:
+            self._doubts.pop(alarm_id, None)
             self._to_watch.pop(alarm_id, None)
         async with self._watching, self._turn:
             await self._in_thread(lambda: self._engine.remove(ids))
@@ -246,7 +280,8 @@ class Evaluator:
         resumed = await self._alarms.resume(since, self._share, from_ms=due)
         self._epoch = resumed.epoch
         self._engine = Engine(self._rules)
-        self._drift_ms = now - self._steady() * 1000
+        self._drift_ms = float("inf")  # should anything fail now, it is to be done over
+        drift_ms = now - self._steady() * 1000
         async with self._turn:
             self._watched.clear()
             await self._add(resumed.alarms, resumed.changes)
@@ -258,14 +293,16 @@ class Evaluator:
                 self._evaluated_ms = resumed.evaluated_ms
             evaluated = self._evaluated_ms
             await self._in_thread(lambda: self._engine.restore(resumed.checkpoint, evaluated))
+        self._drift_ms = drift_ms
         if len(self._engine):
             log.info("watching %d alarms", len(self._engine))
 
     async def _add(
-        self, alarms: Iterable[Alarm], changes: Mapping[str, tuple[int, ...]] | None = None
+        self, alarms: Sequence[Alarm], changes: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
         """Hand alarms to the engine with the history that they need. The turn is taken, and
-        nothing is committed meanwhile."""
+        nothing is stored meanwhile. Those whose history cannot be read are not watched."""
+        state = self._states_to_come(alarms)
         watched: list[Watched] = []
         for alarm in alarms:
             try:
@@ -274,14 +311,29 @@ class Evaluator:
                 log.exception("alarm %s has an expression that cannot be read", alarm.id)
                 continue
             known = (changes or {}).get(alarm.id, ())
-            watched.append(Watched(alarm.id, alarm.project_id, expression, alarm.state, known))
+            watched.append(Watched(alarm.id, alarm.project_id, expression, state[alarm.id], known))
             self._watched[alarm.id] = alarm.project_id, expression
         now = self.now_ms()
         select = self._registry.select
-        needs = await self._in_thread(lambda: self._engine.add(watched, select, now))
-        for need in needs:
-            await self._fill(need, now)
-        await self._in_thread(self._engine.filled)
+        try:
+            needs = await self._in_thread(lambda: self._engine.add(watched, select, now))
+            for need in needs:
+                await self._fill(need, now)
+            await self._in_thread(self._engine.filled)
+        except BaseException:
+            # Not waited for, since we may have been cancelled: whatever the thread does next comes
+            # after it.
+            self._thread.submit(self._engine.give_up_filling)
+            raise
+
+    def _states_to_come(self, alarms: Iterable[Alarm]) -> dict[str, State]:
+        """The alarms' states as they were stored, and as what is decided will change them."""
+        state = {alarm.id: alarm.state for alarm in alarms}
+        for outcome in self._outcomes:
+            for transition in outcome.transitions:
+                if state.get(transition.alarm_id) is transition.old:
+                    state[transition.alarm_id] = transition.new
+        return state
 
     async def _fill(self, need: Need, now_ms: int) -> None:
         """Read what is stored in pieces that fit into memory."""
@@ -328,7 +380,7 @@ class Evaluator:
 
         outcome = await self._in_thread(take)
         if outcome.transitions:
-            self._outcomes.put_nowait(outcome)
+            self._decide(outcome)
 
     # -- evaluation ---------------------------------------------------------------------------
 
@@ -337,7 +389,11 @@ class Evaluator:
             minute = self._evaluated_ms + MINUTE_MS
             wait_s = (minute + self._grace_ms - self.now_ms()) / 1000
             if self._clock_was_set():
-                await self._start_over()
+                try:
+                    await self._start_over()
+                except HeliometerError as error:
+                    log.error("the alarms' windows cannot be read: %s", error.message)
+                    await self._sleep(RETRY_S)
             elif wait_s > 0:
                 await self._sleep(min(wait_s, LOOK_S))
             else:
@@ -368,7 +424,7 @@ class Evaluator:
             self.seconds = self._steady() - started
             self._evaluated_ms = minute
             self._failed = False
-            self._outcomes.put_nowait(Outcome(transitions, checkpoint, minute))
+            self._decide(Outcome(transitions, checkpoint, minute))
 
     def _clock_was_set(self) -> bool:
         return abs(self.now_ms() - self._steady() * 1000 - self._drift_ms) > STEP_MS
@@ -376,25 +432,31 @@ class Evaluator:
     async def _start_over(self) -> None:
         """Minutes before and after a jump of the clock do not compare: as after a restart."""
         log.warning("the clock was set; the alarms' windows are read again from the store")
-        await self._outcomes.join()
+        await self._all_committed.wait()
         async with self._writer.quiet():
-            self._stored.clear()
+            async with self._turn:  # what was being taken may have decided something
+                self._stored.clear()
+            await self._all_committed.wait()
             await self._load()
         self._blind_until_ms = (self.now_ms() // MINUTE_MS + 1) * MINUTE_MS
 
     # -- committing ---------------------------------------------------------------------------
 
+    def _decide(self, outcome: Outcome) -> None:
+        """The turn is taken."""
+        self._outcomes.append(outcome)
+        self._all_committed.clear()
+        self._decided.set()
+
     async def _commit_outcomes(self) -> None:
         while True:
-            outcome = await self._outcomes.get()
+            await self._decided.wait()
             try:
-                try:
-                    outcome = await self._causes.add_to(outcome, self._watched)
-                except Exception:
-                    log.exception("the series behind a transition cannot be told")
-                await self._commit(outcome)
-            finally:
-                self._outcomes.task_done()
+                # Should we be cancelled now, ``close`` has the outcome, with its causes or without.
+                self._outcomes[0] = await self._causes.add_to(self._outcomes[0], self._watched)
+            except Exception:
+                log.exception("the series behind a transition cannot be told")
+            await self._commit(self._outcomes[0])
 
     async def _commit(self, outcome: Outcome) -> None:
         """Until it succeeds: what was decided is neither lost nor overtaken."""
@@ -408,27 +470,72 @@ class Evaluator:
                     log.error("transitions wait for the resource store: %s", error.message)
                     told = True
                 await self._sleep(RETRY_S)
+        self._outcomes.popleft()
+        if not self._outcomes:
+            self._decided.clear()
+            self._all_committed.set()
         if outcome.evaluated_ms is not None:
             self.lag_s = (self.now_ms() - outcome.evaluated_ms - self._grace_ms) / 1000
         if outcome.transitions:
             log.info("%d alarms changed", len(outcome.transitions) - len(left_out))
             self._committed()
-        await self._watch_again(left_out)
+        # What was changed or deleted meanwhile.
+        for alarm_id in left_out:
+            if alarm_id in self._watched:
+                self._doubt(alarm_id, self._watched[alarm_id][0])
+        # Those being looked at may have been read before this, and are not in its new state.
+        for alarm_id in {t.alarm_id for t in outcome.transitions} & self._doubts.keys():
+            self._doubt(alarm_id, self._doubts[alarm_id].project_id)
 
-    async def _watch_again(self, alarm_ids: Iterable[str]) -> None:
-        """What was changed or deleted meanwhile: go on from what is stored."""
-        for alarm_id in alarm_ids:
-            known = self._watched.get(alarm_id)
-            if known is None:
-                continue
-            try:
-                alarm = await self._alarms.get(known[0], alarm_id)
-            except HeliometerError as error:
-                if error.code is Code.NOT_FOUND:
-                    await self.forget(known[0], [alarm_id])
-                continue
-            if alarm.enabled:
-                await self.watch(alarm)
+    # -- looking again ------------------------------------------------------------------------
+
+    def _doubt(self, alarm_id: str, project_id: str) -> None:
+        """Have the alarm looked at."""
+        self._doubts[alarm_id] = _Doubt(project_id)
+        self._doubted.set()
+
+    async def _look_again(self) -> None:
+        """Go on from what is stored with every alarm that is in doubt, until none is.
+
+        In a task of its own, so that no commit waits for whatever it waits for.
+        """
+        told = False
+        while True:
+            await self._doubted.wait()
+            self._doubted.clear()
+            failed = False
+            for alarm_id, doubt in list(self._doubts.items()):
+                try:
+                    await self._look_at(alarm_id, doubt)
+                except Exception as error:
+                    if not (told or failed):
+                        unexpected = not isinstance(error, HeliometerError)
+                        log.error(
+                            "alarm %s is not watched as it is stored: %s", alarm_id, error,
+                            exc_info=unexpected,
+                        )  # fmt: skip
+                    failed = True
+            told = failed
+            if failed:
+                await self._sleep(RETRY_S)
+                self._doubted.set()
+
+    async def _look_at(self, alarm_id: str, doubt: _Doubt) -> None:
+        alarm: Alarm | None = None
+        try:
+            alarm = await self._alarms.get(doubt.project_id, alarm_id)
+        except HeliometerError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+        if self._doubts.get(alarm_id) is not doubt:
+            return  # it was forgotten meanwhile, or changed once more
+        if alarm is None or not alarm.enabled:
+            await self.forget(doubt.project_id, [alarm_id])
+            return
+        self._to_watch[alarm_id] = alarm
+        await self._watch_waiting()
+        if self._doubts.get(alarm_id) is doubt:
+            del self._doubts[alarm_id]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -220,8 +220,10 @@ class AlarmStore(Protocol):
         one transaction, or nothing.
 
         A transition whose alarm was deleted, disabled or is not in its old state any more is left
-        out; return the ids of those alarms. Raises Superseded, and records nothing, when the
-        share was resumed again since that ``epoch``; ``None``: it is not looked at.
+        out; return the ids of those alarms. One that was recorded before, by a commit whose
+        answer was lost, is not left out, nor is it recorded again. Raises Superseded, and records
+        nothing, when the share was resumed again since that ``epoch``; ``None``: it is not looked
+        at.
         """
         ...
 

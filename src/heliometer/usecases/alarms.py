@@ -247,7 +247,7 @@ class Alarms:
         try:
             await self._watching.watch(alarm)
         except HeliometerError as error:
-            # It is stored: the next start takes it up, and until then the log says so.
+            # It is stored, and tried again; until then the log says so.
             log.error("alarm %s is not watched yet: %s", alarm.id, error.message)
 
 

@@ -3,8 +3,8 @@ real stores."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from heliometer.expression import normal_form, parse
 from heliometer.ingest.registry import Name, Registry
 from heliometer.ingest.writer import Writer
 from heliometer.model.accounts import Project
-from heliometer.model.alarms import Alarm, Outcome, State, Transition
+from heliometer.model.alarms import Alarm, AlarmFilter, Outcome, State, Transition
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import Batch
 from heliometer.model.projects import WHOLE, Share
@@ -34,20 +34,56 @@ class FailingStore(SqlAlarmStore):
     """A real store whose database can be away."""
 
     away = False
+    unreadable = False
+    loses_answer = False
+    """The next commit of a transition succeeds, and nobody is told; then the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.telling = asyncio.Event()
+        """While it is not set, what is read is not told yet."""
+        self.telling.set()
 
     async def commit(
         self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
     ) -> list[str]:
+        await self.answering.wait()
         if self.away:
             raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
-        return await super().commit(outcome, share, epoch)
+        left_out = await super().commit(outcome, share, epoch)
+        if self.loses_answer and outcome.transitions:
+            self.loses_answer, self.away = False, True
+            raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
+        return left_out
+
+    async def get(self, project_id: str, alarm_id: str) -> Alarm:
+        if self.unreadable:
+            raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
+        found = await super().get(project_id, alarm_id)
+        await self.telling.wait()
+        return found
+
+
+class FailingMeasurements(DuckDBStore):
+    """A real store that can be unable to read, or not answer who reads."""
+
+    away = False
+    answering: asyncio.Event
+
+    async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
+        await self.answering.wait()
+        if self.away:
+            raise HeliometerError(Code.UNAVAILABLE, "The measurements cannot be read.")
+        return await super().read(series, start_ms, end_ms)
 
 
 @dataclass
 class World:
     """Stores that stay, and an evaluator that comes and goes."""
 
-    store: DuckDBStore
+    store: FailingMeasurements
     registry: Registry
     writer: Writer
     alarms: FailingStore
@@ -72,23 +108,47 @@ class World:
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
 
+    async def hand_over(self) -> None:
+        """Another evaluator goes on; the stores answer again when this one was told to end."""
+        await self.stop()
+        self.alarms.answering.set()
+        self.store.answering.set()
+        assert self.evaluator is not None
+        await self.evaluator.close()
+        await self.start()
+
     async def sleep(self, seconds: float) -> None:
         """Until the clock has been turned as far."""
         until = self.now_s + seconds
         while self.now_s < until:
             await asyncio.sleep(0.001)
 
+    @property
+    def commits(self) -> bool:
+        """Whether the stores let anything be committed."""
+        answering = self.alarms.answering.is_set() and self.store.answering.is_set()
+        return answering and not self.alarms.away
+
+    @property
+    def looks(self) -> bool:
+        """Whether the stores let an alarm be looked at."""
+        return self.alarms.telling.is_set() and not (self.alarms.unreadable or self.store.away)
+
     async def settled(self) -> None:
         """Until everything that is due is decided and, if the store is there, committed."""
+        assert self.running is not None
         quiet = 0
         for _ in range(2000):
+            if self.running.done():
+                break
             await asyncio.sleep(0.002)
             assert self.evaluator is not None
             due = (int(self.now_s) - 5) // 60 * 60_000
             if (
                 self.evaluator._evaluated_ms >= due
                 and not self.evaluator._stored
-                and (self.alarms.away or self.evaluator.uncommitted == 0)
+                and (not self.commits or self.evaluator.uncommitted == 0)
+                and (not self.looks or not self.evaluator._doubts)
             ):
                 quiet += 1
                 if quiet == 4:  # a busy machine may be between two steps
@@ -124,6 +184,12 @@ class World:
             await self.evaluator.watch(made)
         return made
 
+    async def edit(self, alarm: Alarm, **fields: str) -> None:
+        """As a use case does it."""
+        assert self.evaluator is not None
+        await self.alarms.update(replace(alarm, **fields), "joe")  # type: ignore[arg-type]
+        await self.evaluator.watch(await self.alarms.get(PROJECT, alarm.id))
+
     async def changes(self, alarm: Alarm) -> list[tuple[int, State, bool]]:
         """Seconds since the start, new state, at once; oldest first."""
         found = await self.alarms.history(PROJECT, alarm.id, None, 100)
@@ -137,7 +203,9 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     database = await Database.open(Settings(server=ServerSettings(data_dir=str(tmp_path))))
     await SqlAccountStore(database).add_project(Project(PROJECT, "shop"), 0, "test")
-    store = DuckDBStore(tmp_path / "metrics", MetricSettings(min_free_bytes=0))
+    store = FailingMeasurements(tmp_path / "metrics", MetricSettings(min_free_bytes=0))
+    store.answering = asyncio.Event()
+    store.answering.set()
     (tmp_path / "metrics").mkdir()
     store.open()
     registry = Registry([], 1000)
@@ -298,3 +366,288 @@ async def test_health_notices_when_evaluation_stands_still(world: World) -> None
     world.now_s += 300
     with pytest.raises(HeliometerError):
         await world.evaluator.ping()
+
+
+@pytest.mark.parametrize("slow", ["commit", "causes"])
+async def test_what_was_decided_survives_a_hand_over_in_order(world: World, slow: str) -> None:
+    await world.start(at_once=False)
+    alarm = await world.alarm("max(ns) > 5")
+    await world.measure(10)
+    await world.measure(10, host="b")
+    stands_still = world.alarms.answering if slow == "commit" else world.store.answering
+    stands_still.clear()
+    await world.wait(60)
+    await world.measure(1)
+    await world.wait(60)
+    assert world.evaluator is not None
+    assert world.evaluator.uncommitted == 2
+    await world.hand_over()
+    assert await world.changes(alarm) == [(65, ALARM, False), (125, OK, False)]
+    assert world.evaluator.uncommitted == 0
+
+
+async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    world.alarms.away = True
+    await world.measure(10)
+    await world.wait(60)
+    await world.measure(1)
+    await world.wait(60)
+    first = True
+
+    async def commit(outcome: Outcome, share: Share, epoch: int | None) -> list[str]:
+        nonlocal first
+        world.alarms.away, first = first, False
+        return await FailingStore.commit(world.alarms, outcome, share, epoch)
+
+    world.alarms.commit = commit  # type: ignore[method-assign, assignment]
+    await world.hand_over()
+    assert [s for _, s, _ in await world.changes(alarm)] == [ALARM, OK], "evaluated again"
+
+
+async def test_a_commit_whose_answer_is_lost_is_one(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    world.alarms.loses_answer = True
+    await world.measure(10)
+    await world.wait(60)
+    await world.measure(1)
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False)]
+    world.alarms.away = False
+    await world.wait(5)
+    await world.measure(10)
+    await world.wait(55)
+    assert await world.changes(alarm) == [
+        (65, ALARM, False),
+        (125, OK, False),
+        (185, ALARM, False),
+    ]
+
+
+async def test_an_alarm_can_be_edited_while_its_transition_waits(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    world.alarms.away = True
+    await world.measure(10)
+    await world.wait(60)
+    await world.edit(alarm, expression="avg(ns) > 6")
+    world.alarms.away = False
+    await world.wait(10)
+    await world.measure(1)
+    await world.wait(50)
+    assert await world.changes(alarm) == [(65, ALARM, False), (125, OK, False)]
+
+
+async def test_an_alarm_that_was_read_before_a_commit_is_looked_at_again(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    await world.measure(10)
+    await world.wait(60)
+    assert world.evaluator is not None
+    await world.evaluator.watch(alarm)  # as it was before it changed
+    await world.settled()
+    await world.measure(1)
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False), (125, OK, False)]
+
+
+async def test_a_state_that_cannot_be_read_is_taken_when_it_can(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    now = int(world.now_s * 1000)
+    await world.settled()
+    other = Transition(alarm.id, now, now, U, OK, False, ())
+    assert await SqlAlarmStore.commit(world.alarms, Outcome([other])) == []
+    world.alarms.unreadable = True
+    await world.measure(10)
+    await world.wait(60)
+    world.alarms.unreadable = False
+    await world.wait(5)
+    await world.measure(10)
+    await world.wait(55)
+    assert [s for _, s, _ in await world.changes(alarm)] == [OK, ALARM]
+
+
+async def test_doubts_that_cannot_be_settled_hold_up_no_commit(world: World) -> None:
+    await world.start()
+    doubtful, other = [await world.alarm(f"avg(ns) > {i}") for i in (5, 6)]
+    world.alarms.unreadable = True
+    assert world.evaluator is not None
+    await world.evaluator.watch(doubtful)
+    for value in (10, 1):
+        await world.measure(value)
+        await world.wait(60)
+    for alarm in (doubtful, other):
+        assert await world.changes(alarm) == [(65, ALARM, False), (125, OK, False)]
+
+
+async def test_a_commit_while_an_alarm_is_looked_at_is_seen(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    await world.settled()
+    assert world.evaluator is not None
+    world.alarms.telling.clear()
+    await world.evaluator.watch(alarm)
+    await world.measure(10)
+    await world.wait(60)
+    world.alarms.telling.set()
+    await world.settled()
+    await world.measure(1)
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False), (125, OK, False)]
+
+
+async def test_an_alarm_that_is_forgotten_while_it_is_looked_at_stays_so(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    await world.settled()
+    assert world.evaluator is not None
+    world.alarms.telling.clear()
+    await world.evaluator.watch(alarm)
+    await world.settled()
+    await world.evaluator.forget(PROJECT, [alarm.id])
+    world.alarms.telling.set()
+    await world.settled()
+    assert len(world.evaluator) == 0
+
+
+async def test_an_edit_that_leaves_the_metrics_alone_reads_nothing(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    await world.measure(10)
+    world.store.away = True
+    await world.edit(alarm, name="another")
+    await world.edit(alarm, expression="avg(ns) > 6 times 1")
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False)]
+
+
+async def test_an_edit_does_not_bring_back_the_minute_before_an_alarm_went_off(
+    world: World,
+) -> None:
+    await world.start()
+    alarm = await world.alarm("max(ns) > 5")
+    await world.measure(1)
+    await world.wait(50)
+    await world.measure(10)  # the minute that is over now is evaluated after the grace
+    await world.edit(alarm, name="another")
+    await world.wait(70)
+    assert await world.changes(alarm) == [(60, ALARM, True)]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_an_edit_does_not_begin_anew_to_wait_for_data(world: World, edited: bool) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns, 120) > 5")
+    await world.measure(1)
+    await world.wait(240)
+    if edited:
+        await world.edit(alarm, name="another")
+    await world.wait(120)
+    assert await world.changes(alarm) == [(65, OK, False), (365, U, False)]
+
+
+@pytest.mark.parametrize("expression", ["max(ns) > 5", "max(ns) > 6"])
+async def test_an_edit_does_not_hide_that_an_alarm_flaps(world: World, expression: str) -> None:
+    await world.start(flapping_changes=2)
+    alarm = await world.alarm("max(ns) > 5")
+    await world.measure(10)
+    await world.wait(60)
+    await world.measure(1)
+    await world.wait(60)
+    await world.edit(alarm, expression=expression)
+    await world.measure(10)
+    states = [state for _, state, _ in await world.changes(alarm)]
+    assert states == [ALARM, OK, State.FLAPPING]
+
+
+async def test_an_edited_alarm_is_not_judged_before_its_history_is_read(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("sum(ns, 300) > 4")
+    for _ in range(5):
+        await world.measure(1)
+    await world.wait(60)
+    world.store.away = True
+    with pytest.raises(HeliometerError):
+        await world.edit(alarm, expression="sum(ns{host=a}, 300) > 8")
+    for _ in range(2):
+        await world.measure(1)
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False)], "2 are not all that there are"
+    world.store.away = False
+    await world.wait(60)
+    assert await world.changes(alarm) == [(65, ALARM, False), (185, OK, False)], "there are 7"
+
+
+async def test_all_alarms_that_come_together_are_watched_in_the_end(world: World) -> None:
+    await world.start()
+    assert world.evaluator is not None
+    watch, world.evaluator.watch = world.evaluator.watch, lambda _: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
+    alarms = [await world.alarm(f"avg(ns) > {i}") for i in range(3)]
+    await world.measure(10)
+    world.store.away = True
+    answers = await asyncio.gather(*map(watch, alarms), return_exceptions=True)
+    assert any(isinstance(answer, HeliometerError) for answer in answers)
+    await world.settled()
+    assert len(world.evaluator) == 0
+    world.store.away = False
+    await world.wait(60)
+    assert [await world.changes(alarm) for alarm in alarms] == 3 * [[(65, ALARM, False)]]
+
+
+async def test_who_gives_up_waiting_leaves_no_empty_windows(world: World) -> None:
+    await world.start()
+    assert world.evaluator is not None
+    await world.measure(10)
+    world.alarms.unreadable = True
+    world.store.answering.clear()
+    making = asyncio.create_task(world.alarm("sum(ns) > 25"))
+    while len(world.evaluator) == 0:
+        await asyncio.sleep(0.001)
+    making.cancel()
+    await asyncio.wait({making})
+    world.store.answering.set()
+    await world.measure(10)
+    world.alarms.unreadable = False
+    await world.wait(60)
+    (alarm,) = await world.alarms.find(PROJECT, AlarmFilter(), None, 10)
+    assert await world.changes(alarm) == [(65, OK, False)], "10 and 10 are 20"
+
+
+async def test_a_clock_that_is_set_while_nothing_can_be_read_stops_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    assert world.evaluator is not None
+    offset = 3600
+    world.evaluator._steady = lambda: world.now_s - offset
+    world.store.away = True
+    await world.measure(10)
+    world.now_s += offset
+    assert world.running is not None
+    while "windows cannot be read" not in caplog.text and not world.running.done():
+        await asyncio.sleep(0.001)
+    world.store.away = False
+    await world.wait(10)
+    await world.measure(10)
+    await world.wait(60)
+    assert [s for _, s, _ in await world.changes(alarm)] == [ALARM]
+
+
+async def test_causes_are_of_the_expression_that_was_judged(world: World) -> None:
+    await world.start()
+    alarm = await world.alarm("avg(ns) > 5")
+    world.registry.intern(PROJECT, [Name("other", (("host", "z"),))])
+    world.alarms.away = True
+    for value in (10, 1):
+        await world.measure(value)
+        await world.wait(60)
+    await world.edit(alarm, expression="avg(other) > 5")
+    world.alarms.away = False
+    await world.wait(5)
+    newest, first = await world.alarms.history(PROJECT, alarm.id, None, 10)
+    assert [s.dimensions for s in first.transition.findings[0].series] == [{"host": "a"}]
+    assert newest.transition.findings[0].series == ()

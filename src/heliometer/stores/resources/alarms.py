@@ -314,7 +314,8 @@ def _parts(
 async def _commit_transitions(
     connection: AsyncConnection, transitions: Sequence[Transition]
 ) -> list[str]:
-    """Record what still applies; the ids of alarms whose transitions do not."""
+    """Record what still applies and is not recorded yet; the ids of alarms whose transitions do not
+    apply."""
     alarms: dict[str, Alarm] = {}
     names: dict[str, str] = {}
     for chunk in chunks(sorted({t.alarm_id for t in transitions})):
@@ -332,7 +333,15 @@ async def _commit_transitions(
     kept: list[tuple[Transition, Alarm]] = []
     state = {a.id: a.state for a in alarms.values()}
     since: dict[str, int] = {}
-    for transition in transitions:
+    # Where an alarm is in a state since the very time that a transition brought it there, that was
+    # committed before, and with it the alarm's earlier ones of the same outcome.
+    reached = {(a.id, a.state, a.state_since_ms) for a in alarms.values()}
+    done = {
+        t.alarm_id: i for i, t in enumerate(transitions) if (t.alarm_id, t.new, t.at_ms) in reached
+    }
+    for i, transition in enumerate(transitions):
+        if i <= done.get(transition.alarm_id, -1):
+            continue
         if state.get(transition.alarm_id) is not transition.old:
             left_out.append(transition.alarm_id)
             continue
