@@ -374,10 +374,10 @@ async def test_a_transition_of_many_evaluators_is_recorded_once(
     made = [alarm(f"{i}") for i in range(50)]
     for each in made:
         await stores[0].create(each, "joe", 100)
-    outcome = Outcome([change(each, U, ALARM) for each in made])
-    backwards = Outcome(list(reversed(outcome.transitions)))
+    outcomes = [Outcome([change(each, U, ALARM, at=1000 + i) for each in made]) for i in range(8)]
+    backwards = [Outcome(list(reversed(outcome.transitions))) for outcome in outcomes]
     left_out = await asyncio.gather(
-        *(stores[i % 2].commit(outcome if i % 2 else backwards) for i in range(8))
+        *(stores[i % 2].commit((outcomes if i % 2 else backwards)[i]) for i in range(8))
     )
     assert sorted(map(len, left_out)) == [0] + [50] * 7
     assert len(await stores[0].history(SHOP, None, None, 1000)) == 50
