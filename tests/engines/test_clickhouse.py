@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -15,8 +15,6 @@ from heliometer.cli.checks_stores import measurements
 from heliometer.cli.finding import FAIL
 from heliometer.cli.server_probe import Probe
 from heliometer.config import MetricSettings, Settings
-from heliometer.ingest.registry import Registry
-from heliometer.ingest.writer import Writer
 from heliometer.model.errors import Code, HeliometerError
 from heliometer.model.measurements import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
 from heliometer.stores.measurements import clickhouse as module
@@ -176,25 +174,6 @@ async def test_batches_that_were_handed_over_together_may_come_again_alone(url: 
         for part, its in reversed(parts):
             await store.append(part, [], [its], again=True)
         assert await counts(store, 1, 2, 3, 4) == {1: 20, 2: 20, 3: 20, 4: 20}
-
-
-async def test_a_post_with_a_key_whose_reply_was_lost_is_stored_once(url: str) -> None:
-    """As one process does it that stores here itself."""
-    proxy = Proxy(url)
-    async with proxy.running() as through, opened(through) as store:
-        writer = Writer(store, Registry([], 10), limit=1000)
-
-        def post(series: int) -> Coroutine[None, None, None]:
-            return writer.write(batch(series, 0), Receipt("p", f"k{series}", b"body", NOW))
-
-        proxy.lose_reply_to = 1
-        refused = await asyncio.gather(*map(post, (1, 2, 3)), return_exceptions=True)
-        assert [e.code for e in refused if isinstance(e, HeliometerError)] == [Code.UNAVAILABLE] * 3
-        with pytest.raises(HeliometerError, match="with another body"):
-            await writer.write(batch(1, 0), Receipt("p", "k1", b"other", NOW))
-        await asyncio.gather(*map(post, (4, 3, 2, 1)))
-        assert await counts(store, 1, 2, 3, 4) == dict.fromkeys((1, 2, 3, 4), 10)
-        assert len(await store.load_receipts(0)) == 4
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, 1500])

@@ -17,15 +17,6 @@ class _Taken:
     under_way: asyncio.Future[None] | None = None
 
 
-def another_body() -> HeliometerError:
-    """The refusal of a key that belongs to another request."""
-    return HeliometerError(
-        Code.INVALID,
-        "Idempotency-Key: this key was used in the last 24 hours with another body.",
-        details="Use a new key for each request; repeat one only to retry.",
-    )
-
-
 class Receipts:
     """The keys of the last 24 hours."""
 
@@ -77,7 +68,11 @@ class Receipts:
         if before is None or receipt.at_ms >= before.ends_ms:
             return None
         if before.fingerprint != receipt.fingerprint:
-            raise another_body()
+            raise HeliometerError(
+                Code.INVALID,
+                "Idempotency-Key: this key was used in the last 24 hours with another body.",
+                details="Use a new key for each request; repeat one only to retry.",
+            )
         return before
 
     def forget(self, now_ms: int) -> None:

@@ -11,15 +11,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
-from heliometer.ingest.receipts import another_body
 from heliometer.ingest.registry import Registry
 from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Batch, FateUnknown, MeasurementStore, Receipt, Series
+from heliometer.model.measurements import Batch, MeasurementStore, Receipt, Series
 
 LARGEST_GROUP = 500_000
 """Measurements in one commit; more wait for the next."""
-DOUBTFUL = 100_000
-"""Keys whose fate is remembered as unknown at the most."""
 HOLD_S = 0.004
 """The longest that a commit waits for company. A poster that is alone never waits."""
 
@@ -84,9 +81,6 @@ class Writer:
         self._posters = 0
         """Posts in the last commit, and those that came while it was under way."""
         self._all_here = asyncio.Event()
-        self._doubtful: dict[tuple[str, str], bytes] = {}
-        """Keys, and digests of bodies, of posts of which it is not known whether they were
-        stored."""
 
     @property
     def pending(self) -> int:
@@ -106,12 +100,9 @@ class Writer:
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Return when the batch, and its receipt, are on stable storage.
 
-        Raises UNAVAILABLE when they could not be stored, or too many are waiting already; nothing
-        of the batch is stored then. Where the store does not know, a batch with the same receipt
-        is stored only if the first was not. Raises INVALID when that had another body.
+        Raises UNAVAILABLE when they could not be stored, or too many are waiting already;
+        nothing of the batch is stored then.
         """
-        if receipt is not None and self._doubt(receipt) not in (None, receipt.fingerprint):
-            raise another_body()
         if self._pending + len(batch) > self._limit and self._pending:
             raise HeliometerError(
                 Code.UNAVAILABLE,
@@ -154,14 +145,11 @@ class Writer:
 
     def _take(self) -> list[tuple[Batch, Receipt | None, asyncio.Future[None]]]:
         size = count = 0
-        for batch, receipt, _ in self._waiting:
-            alone = receipt is not None and self._doubt(receipt) is not None
-            if count and (alone or size + len(batch) > LARGEST_GROUP):
+        for batch, _, _ in self._waiting:
+            if count and size + len(batch) > LARGEST_GROUP:
                 break
             size += len(batch)
             count += 1
-            if alone:
-                break
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
@@ -181,10 +169,6 @@ class Writer:
         try:
             kept = await self._append(batch, series, receipts)
         except Exception as error:
-            if isinstance(error, FateUnknown):
-                self._doubtful |= {(r.project_id, r.key): r.fingerprint for r in receipts}
-            while len(self._doubtful) > DOUBTFUL:
-                del self._doubtful[next(iter(self._doubtful))]
             for _, _, done in group:
                 if not done.done():
                     done.set_exception(for_each(error))
@@ -193,8 +177,6 @@ class Writer:
             for _, _, done in group:
                 if not done.done():
                     done.set_result(None)
-            for receipt in receipts:
-                self._doubtful.pop((receipt.project_id, receipt.key), None)
             self._registry.saved(series)
             self._committed(len(batch), time.perf_counter() - started)
             for stored in self._listeners:
@@ -208,18 +190,13 @@ class Writer:
         self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
     ) -> Any:
         kept = await self._feeding.keep(batch, series) if self._feeding else None
-        again = any(self._doubt(receipt) is not None for receipt in receipts)
         try:
-            await self._store.append(batch, series, receipts, again=again)
+            await self._store.append(batch, series, receipts)
         except Exception:
             if self._feeding and kept:
                 await self._feeding.revoke(kept)
             raise
         return kept
-
-    def _doubt(self, receipt: Receipt) -> bytes | None:
-        """The body's digest of the post with this key that may be stored, if there is one."""
-        return self._doubtful.get((receipt.project_id, receipt.key))
 
 
 def for_each(error: Exception) -> Exception:

@@ -117,10 +117,6 @@ class Datapoints:
     """For each statistic that was asked for, an array of the same length."""
 
 
-class FateUnknown(HeliometerError):
-    """The measurements may be stored, all or some days of them, or not."""
-
-
 class MeasurementStore(Protocol):
     """Keeps measurements. What ``append`` returned from is on stable storage."""
 
@@ -134,8 +130,8 @@ class MeasurementStore(Protocol):
     ) -> None:
         """Store the measurements, the series new to the store and the receipts: all or nothing.
 
-        Raises UNAVAILABLE when it cannot, and has stored nothing then unless the error is
-        FateUnknown. ``again`` with at least one receipt: the same batch was handed over
+        Raises UNAVAILABLE when it cannot. An embedded store has stored nothing then; of a remote
+        one it may be unknown. ``again`` with at least one receipt: the same batch was handed over
         before, alone or with others, and what became of it is not known; what is stored already
         is left out.
         """

@@ -26,7 +26,6 @@ from heliometer.model.measurements import (
     Aggregation,
     Batch,
     Datapoints,
-    FateUnknown,
     Receipt,
     Series,
 )
@@ -126,14 +125,6 @@ class ClickHouseStore:
                 since=since,
             )
             since = time.monotonic()
-        try:
-            await self._append(batch, receipts, since)
-        except HeliometerError as error:
-            raise FateUnknown(
-                error.code, error.message, details=error.details, retry_after=error.retry_after
-            ) from error
-
-    async def _append(self, batch: Batch, receipts: Sequence[Receipt], since: float) -> None:
         markers = [blocks.marker(r, self._server.slots) for r in receipts]
         for day, rows in blocks.by_day(batch):
             await self._insert(
