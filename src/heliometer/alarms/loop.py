@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -40,7 +40,7 @@ AHEAD_MS = 300_000
 """Another process, whose clock was ahead of this one, may have evaluated minutes to come."""
 LOOK_S = 5.0
 """Seconds between two looks at the clock, which may be set while the loop waits."""
-RETRY_S = 5.0
+RETRY_S, LAST_RETRY_S = 5.0, 30.0
 FILL_ROWS = 20_000_000
 """Measurements, at one a minute and series, that are read at most for new alarms; what is older
 stays unknown to them."""
@@ -212,10 +212,16 @@ class Evaluator:
     async def _watch_waiting(self) -> None:
         async with self._watching:  # those who come meanwhile are taken along together
             wanted, self._to_watch = list(self._to_watch.values()), {}
-            if wanted:
+            if not wanted:
+                return
+            try:
                 async with self._writer.quiet(), self._turn:
                     await self._feed()
                     await self._add(wanted)
+            except BaseException:
+                for alarm in wanted:  # only one of those who wait for it gets the error
+                    self._doubt(alarm.id, alarm.project_id)
+                raise
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
         """Watch these alarms of a project no longer."""
@@ -322,8 +328,9 @@ class Evaluator:
             await self._in_thread(self._engine.filled)
         except BaseException:
             # Not waited for, since we may have been cancelled: whatever the thread does next comes
-            # after it.
-            self._thread.submit(self._engine.give_up_filling)
+            # after it. Where it does nothing any more, nobody is judged either.
+            with suppress(RuntimeError):
+                self._thread.submit(self._engine.give_up_filling)
             raise
 
     def _states_to_come(self, alarms: Iterable[Alarm]) -> dict[str, State]:
@@ -499,7 +506,7 @@ class Evaluator:
 
         In a task of its own, so that no commit waits for whatever it waits for.
         """
-        told = False
+        told, delay = False, RETRY_S
         while True:
             await self._doubted.wait()
             self._doubted.clear()
@@ -517,8 +524,16 @@ class Evaluator:
                     failed = True
             told = failed
             if failed:
-                await self._sleep(RETRY_S)
+                # Each try holds up what is to be stored and evaluated.
+                await self._pause(delay)
                 self._doubted.set()
+            delay = min(2 * delay, LAST_RETRY_S) if failed else RETRY_S
+
+    async def _pause(self, seconds: float) -> None:
+        """``sleep`` may return earlier."""
+        until = self._steady() + seconds
+        while (left := until - self._steady()) > 0:
+            await self._sleep(left)
 
     async def _look_at(self, alarm_id: str, doubt: _Doubt) -> None:
         alarm: Alarm | None = None

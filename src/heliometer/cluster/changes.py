@@ -118,7 +118,9 @@ class Changes:
                 # Side by side: what one needs may be down, and the others must not wait for it.
                 async with asyncio.TaskGroup() as looking:
                     for look in self._connected:
-                        looking.create_task(_until_done("what was changed meanwhile", look))
+                        looking.create_task(
+                            _until_done("what was changed meanwhile", look, insist=True)
+                        )
                 self.looked.set()
         finally:
             self.looked.clear()
@@ -164,9 +166,15 @@ class Changes:
 
 
 async def _until_done(
-    what: str, look: Callable[..., Awaitable[None] | None], *content: Any
+    what: str,
+    look: Callable[..., Awaitable[None] | None],
+    *content: Any,
+    insist: bool = False,
 ) -> None:
-    """Look, and look again while something does not answer: nobody tells it a second time."""
+    """Look, and look again while something does not answer: nobody tells it a second time.
+
+    ``insist``: also after any other error, since others wait for what it finds.
+    """
     delay, told = FIRST_RETRY_S, False
     while True:
         try:
@@ -175,18 +183,20 @@ async def _until_done(
                 await answer
             return
         except HeliometerError as error:
-            if error.code is not Code.UNAVAILABLE:
+            if error.code is not Code.UNAVAILABLE and not insist:
                 log.error("%s: %s", what, error.message)
                 return
             if not told:
                 log.warning("%s waits: %s", what, error.message)
-            told = True
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
-            log.warning("%s is not understood; is it of another version? %s", what, error)
-            return
-        except Exception:
-            log.exception("%s could not be looked at", what)
-            return
+        except Exception as error:
+            if not insist and isinstance(error, (msgspec.MsgspecError, TypeError, ValueError)):
+                log.warning("%s is not understood; is it of another version? %s", what, error)
+                return
+            if not told:
+                log.exception("%s could not be looked at", what)
+            if not insist:
+                return
+        told = True
         await asyncio.sleep(delay)
         delay = min(2 * delay, LAST_RETRY_S)
 

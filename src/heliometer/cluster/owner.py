@@ -114,7 +114,11 @@ class Owner:
                 await evaluator.forget(project_id, [alarm_id])
             else:
                 if alarm.enabled:
-                    await evaluator.watch(alarm)
+                    try:
+                        await evaluator.watch(alarm)
+                    except HeliometerError as error:
+                        # The evaluator tries again by itself; other changes need not wait for it.
+                        log.warning("alarm %s is not watched yet: %s", alarm_id, error.message)
                 else:
                     await evaluator.forget(project_id, [alarm_id])
 

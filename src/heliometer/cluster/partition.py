@@ -53,8 +53,9 @@ EVALUATION_S = 30.0
 UNTICKED_MS = 60_000
 """What was sent so much earlier than a message has arrived before it, whoever sent either: the
 clock of a part goes on without ticks, so much behind."""
-AHEAD_MS = 60_000
-"""A sender whose clock is further ahead of ours is not believed."""
+AHEAD_MS = 20_000
+"""A sender whose clock is further ahead of ours is not believed. Less than ``PUNCTUAL_MS``: a clock
+that is believed does not look like a time in which nothing was sent."""
 TOLD_AGAIN_MS = 600_000
 
 
@@ -141,7 +142,9 @@ class Partition:
         """How far the part is behind, in seconds; 0: not owned."""
         if not self.owned:
             return 0.0
-        since = self._stream() if self.evaluator is not None else self._owned_at
+        since = self._stream()
+        if self.evaluator is None:
+            since = max(since, self._owned_at)
         return max(0.0, self._tools.clock() - since)
 
     def release(self) -> None:

@@ -597,6 +597,35 @@ async def test_all_alarms_that_come_together_are_watched_in_the_end(world: World
     assert [await world.changes(alarm) for alarm in alarms] == 3 * [[(65, ALARM, False)]]
 
 
+async def test_an_alarm_that_another_takes_along_and_cannot_watch_is_tried_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.start()
+    assert world.evaluator is not None
+    await world.measure(10)
+    alarms = [await world.alarm(e) for e in ("avg(ns) > 5", "avg(ns, 120) > 5", "avg(ns, 180) > 5")]
+    await world.evaluator.forget(PROJECT, [alarm.id for alarm in alarms])
+    in_doubt, taking_along, reading = alarms
+    world.store.away = True
+    with pytest.raises(HeliometerError):
+        await world.evaluator.watch(in_doubt)
+    while "is not watched as it is stored" not in caplog.text:
+        await asyncio.sleep(0.001)
+    world.store.answering.clear()
+    tasks = []
+    for alarm in (reading, taking_along):
+        tasks.append(asyncio.create_task(world.evaluator.watch(alarm)))
+        await asyncio.sleep(0.02)
+    world.now_s += 6  # the one in doubt is looked at, and waits behind the other two
+    while in_doubt.id not in world.evaluator._to_watch:
+        await asyncio.sleep(0.001)
+    world.store.answering.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    world.store.away = False
+    await world.wait(60)
+    assert len(world.evaluator) == 3
+
+
 async def test_who_gives_up_waiting_leaves_no_empty_windows(world: World) -> None:
     await world.start()
     assert world.evaluator is not None

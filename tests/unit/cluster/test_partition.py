@@ -104,13 +104,16 @@ class World:
         await self.part._lose()
         self.part = self.owner()
 
-    def post(self, at_s: float, value: float, key: str = "") -> DeliveredMessage:
+    def post(
+        self, at_s: float, value: float, key: str = "", ahead_s: float = 0
+    ) -> DeliveredMessage:
+        """A measurement of now; ``ahead_s``: how fast the clock of the API process is."""
         at_ms = int((START_S + at_s) * 1000)
         shared = self.ids.to_shared(np.array([self.series]))
         receipt = Receipt(PROJECT, key, b"body", at_ms) if key else own_receipt(new_token(), at_ms)
         batch = Batch(shared, np.array([at_ms]), np.array([value]))
         body = encode(Handover(new_token(), [], [Unit(1, receipt)], batch))
-        sent = datetime.fromtimestamp(at_ms // 1000, UTC)
+        sent = datetime.fromtimestamp(at_ms // 1000 + ahead_s, UTC)
         return _message(body, commands.Basic.Properties(timestamp=sent))
 
     async def deliver(self, messages: Iterable[DeliveredMessage]) -> None:
@@ -256,6 +259,25 @@ async def test_what_an_owner_stored_and_did_not_pass_on_is_passed_on(world: Worl
     assert sorted(world.neighbours.passed_on) == [1, 2]
     stored = await world.store.read([world.series], 0, (START_S + 100) * 1000)
     assert sorted(stored.value.tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at", [10, 50])
+@pytest.mark.parametrize("ahead", [-40, -15, 15, 45])
+async def test_clocks_that_differ_look_like_no_silence(world: World, ahead: int, at: int) -> None:
+    """With a post a minute, of which each is long after the one before."""
+    silent = await world.alarm("count(ns) < 1")
+    waiting = []
+    for second in range(10, 330):
+        waiting.append(tick(second))
+        if second % 60 == at:
+            waiting.append(world.post(second, 1, ahead_s=ahead))
+        if second % 10 == 9:
+            world.now_s = START_S + second
+            await world.deliver(waiting)
+            waiting.clear()
+    assert ALARM not in [state for _, state in await world.changes(silent)]
+    assert world.part.evaluator is not None
+    assert world.part.evaluator.missed == 0
 
 
 async def test_a_clock_that_is_half_an_hour_ahead_is_not_believed(
