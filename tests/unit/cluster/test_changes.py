@@ -133,3 +133,18 @@ def test_what_cannot_be_looked_at_ends_nothing(error: Exception) -> None:
         raise error
 
     asyncio.run(_until_done("a change", look, "what"))
+
+
+@pytest.mark.parametrize("error", [HeliometerError(Code.INTERNAL, "Odd."), TypeError()])
+def test_what_others_wait_for_is_looked_at_until_it_is(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_S", 0.001)
+    errors = [error, error]
+
+    def look() -> None:
+        if errors:
+            raise errors.pop()
+
+    asyncio.run(_until_done("what was changed meanwhile", look, insist=True))
+    assert not errors
