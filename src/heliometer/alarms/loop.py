@@ -190,7 +190,9 @@ class Evaluator:
             except Superseded:
                 break
             except Exception as error:
-                log.error("a transition is left to the next start: %s", error)
+                # Whatever it is: who goes on evaluates it again, and the threads must end.
+                unexpected = not isinstance(error, HeliometerError)
+                log.error("a transition is left to the next start: %s", error, exc_info=unexpected)
                 break
             self._outcomes.popleft()
         await asyncio.to_thread(self._thread.shutdown)

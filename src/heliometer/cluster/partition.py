@@ -53,7 +53,7 @@ EVALUATION_S = 30.0
 UNTICKED_MS = 60_000
 """What was sent so much earlier than a message has arrived before it, whoever sent either: the
 clock of a part goes on without ticks, so much behind."""
-AHEAD_MS = 20_000
+BELIEVED_AHEAD_MS = 20_000
 """A sender whose clock is further ahead of ours is not believed. Less than ``PUNCTUAL_MS``: a clock
 that is believed does not look like a time in which nothing was sent."""
 TOLD_AGAIN_MS = 600_000
@@ -352,7 +352,7 @@ class Partition:
 
     def _is_believed(self, sent_ms: int) -> bool:
         now_ms = self._now_ms()
-        if sent_ms <= now_ms + AHEAD_MS:
+        if sent_ms <= now_ms + BELIEVED_AHEAD_MS:
             return True
         if now_ms > self._told_ms + TOLD_AGAIN_MS:
             self._told_ms = now_ms
@@ -406,8 +406,8 @@ class Partition:
             async with asyncio.TaskGroup() as group:
                 for each in units:
                     group.create_task(store(*each))
-            for batch, receipt, series in units:
-                await self._spread(batch, series)
+            for batch, receipt, _ in units:
+                await self._spread(batch)
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
             for batch in known:
@@ -453,7 +453,7 @@ class Partition:
             series = list(dict.fromkeys(series))
             async with self._committing:
                 await self._append(batch, series, receipts)
-                await self._spread(batch, series)
+                await self._spread(batch)
             for receipt in receipts:
                 if not is_own(receipt):
                     self._receipts.remember(receipt)
@@ -484,7 +484,7 @@ class Partition:
         if series:
             self._tools.catalogue.stored(series)
 
-    async def _spread(self, batch: Batch, series: Sequence[Series]) -> None:
+    async def _spread(self, batch: Batch) -> None:
         """Give what is stored to those who listen, and to the feed."""
         new = [self._tools.registry[i] for i in self._know(np.unique(batch.series)).tolist()]
         for stored in self._listeners:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,10 +185,10 @@ class World:
             await self.evaluator.watch(made)
         return made
 
-    async def edit(self, alarm: Alarm, **fields: str) -> None:
+    async def edit(self, alarm: Alarm, **fields: Any) -> None:
         """As a use case does it."""
         assert self.evaluator is not None
-        await self.alarms.update(replace(alarm, **fields), "joe")  # type: ignore[arg-type]
+        await self.alarms.update(replace(alarm, **fields), "joe")
         await self.evaluator.watch(await self.alarms.get(PROJECT, alarm.id))
 
     async def changes(self, alarm: Alarm) -> list[tuple[int, State, bool]]:
@@ -386,7 +387,9 @@ async def test_what_was_decided_survives_a_hand_over_in_order(world: World, slow
     assert world.evaluator.uncommitted == 0
 
 
-async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(world: World) -> None:
+async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.start()
     alarm = await world.alarm("avg(ns) > 5")
     world.alarms.away = True
@@ -401,7 +404,7 @@ async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(world: Wo
         world.alarms.away, first = first, False
         return await FailingStore.commit(world.alarms, outcome, share, epoch)
 
-    world.alarms.commit = commit  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(world.alarms, "commit", commit)
     await world.hand_over()
     assert [s for _, s, _ in await world.changes(alarm)] == [ALARM, OK], "evaluated again"
 
@@ -581,10 +584,13 @@ async def test_an_edited_alarm_is_not_judged_before_its_history_is_read(world: W
     assert await world.changes(alarm) == [(65, ALARM, False), (185, OK, False)], "there are 7"
 
 
-async def test_all_alarms_that_come_together_are_watched_in_the_end(world: World) -> None:
+async def test_all_alarms_that_come_together_are_watched_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.start()
     assert world.evaluator is not None
-    watch, world.evaluator.watch = world.evaluator.watch, lambda _: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
+    watch = world.evaluator.watch
+    monkeypatch.setattr(world.evaluator, "watch", lambda _: asyncio.sleep(0))
     alarms = [await world.alarm(f"avg(ns) > {i}") for i in range(3)]
     await world.measure(10)
     world.store.away = True

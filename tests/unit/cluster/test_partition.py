@@ -150,18 +150,18 @@ def tick(at_s: float) -> DeliveredMessage:
     return _message(body, commands.Basic.Properties(message_type=TICK))
 
 
-def _message(body: bytes, properties: commands.Basic.Properties) -> DeliveredMessage:
+def _message(
+    body: bytes, properties: commands.Basic.Properties, *, redelivered: bool = False
+) -> DeliveredMessage:
     header = ContentHeader(body_size=len(body), properties=properties)
-    delivery: Any = commands.Basic.Deliver("me", 1, False, "", "")
+    delivery: Any = commands.Basic.Deliver("me", 1, redelivered, "", "")
     channel: Any = Channel()
     return DeliveredMessage(delivery, header, body, channel)
 
 
 def redelivered(message: DeliveredMessage) -> DeliveredMessage:
     """The same, which somebody had before."""
-    again = _message(message.body, message.header.properties)
-    again.delivery.redelivered = True  # type: ignore[union-attr]
-    return again
+    return _message(message.body, message.header.properties, redelivered=True)
 
 
 @pytest.fixture
