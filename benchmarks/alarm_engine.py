@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from heliometer.alarms.engine import Engine, Rules, Watched
-from heliometer.expression import Metric, Subexpression
-from heliometer.expression.nodes import Function
-from heliometer.model.measurements import Batch, Series
+from heliometer.alarms.engine.engine import Engine, Rules, Watched
+from heliometer.alarms.expression import Metric, Subexpression
+from heliometer.alarms.expression.nodes import Function
+from heliometer.metrics.model import Batch, Series
 
 START_MS = 1_795_000_020_000
 MINUTE_MS = 60_000

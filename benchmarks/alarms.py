@@ -19,9 +19,9 @@ from benchmarks.figures import Figure, Options
 from benchmarks.load import drive
 from benchmarks.mail import MailSink
 from benchmarks.server import Client, Server, request
-from heliometer.expression import Metric, Subexpression, normal_form
-from heliometer.model.alarms import Alarm
-from heliometer.stores.resources.alarms import _row
+from heliometer.alarms.expression import Metric, Subexpression, normal_form
+from heliometer.alarms.model import Alarm
+from heliometer.storage.sql.alarms import _row
 
 BATCH = 1000
 CONNECTIONS = 4

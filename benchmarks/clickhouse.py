@@ -17,17 +17,10 @@ import numpy as np
 from benchmarks.bodies import METRICS_A_HOST, NAMESPACE, Values, dimensions
 from benchmarks.figures import Figure, Options, latencies
 from heliometer.config import MetricSettings
-from heliometer.ingest.shared import shared_id
-from heliometer.model.measurements import (
-    MESSAGE_PREFIX,
-    Aggregation,
-    Batch,
-    Int64s,
-    Receipt,
-    Series,
-)
-from heliometer.stores.measurements.clickhouse import ClickHouseStore
-from heliometer.stores.measurements.duckdb import DuckDBStore
+from heliometer.metrics.model import MESSAGE_PREFIX, Aggregation, Batch, Int64s, Receipt, Series
+from heliometer.metrics.series_ids import shared_id
+from heliometer.storage.clickhouse.store import ClickHouseStore
+from heliometer.storage.duckdb.store import DuckDBStore
 
 DAY_MS = 86_400_000
 MINUTES = 1440
@@ -164,7 +157,7 @@ async def _size(url: str, database: str) -> Figure:
 
 
 async def _command(url: str, text: str) -> str:
-    from heliometer.stores.measurements.clickhouse_http import Address, Client
+    from heliometer.storage.clickhouse.http import Address, Client
 
     client = Client(Address.parse(url))
     try:

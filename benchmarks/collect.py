@@ -18,9 +18,9 @@ from benchmarks.figures import Figure, Options
 from benchmarks.server import PASSWORD, Server
 from heliometer.cli.access import Access
 from heliometer.cli.sender import Sender
-from heliometer.collect import load_collector
-from heliometer.collect.libvirt.owners import Owners
-from heliometer.collect.spool import Spool
+from heliometer.collectors import load_collector
+from heliometer.collectors.libvirt.owners import Owners
+from heliometer.collectors.spool import Spool
 
 DOMAINS = 1000
 TENANTS = 10

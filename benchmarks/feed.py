@@ -229,10 +229,10 @@ class Readers:
 
 async def _make_projects(folder: Path, names: list[str]) -> None:
     from heliometer.config import ServerSettings, Settings
-    from heliometer.identity.builtin import BuiltinIdentity
-    from heliometer.stores.resources.accounts import SqlAccountStore
-    from heliometer.stores.resources.database import Database
-    from heliometer.stores.resources.tokens import SqlTokenStore
+    from heliometer.identity.builtin.service import BuiltinIdentity
+    from heliometer.storage.sql.accounts import SqlAccountStore
+    from heliometer.storage.sql.database import Database
+    from heliometer.storage.sql.tokens import SqlTokenStore
 
     folder.mkdir(parents=True)
     settings = Settings(server=ServerSettings(data_dir=str(folder)))

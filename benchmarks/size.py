@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.bodies import dimensions
 from benchmarks.figures import Figure, Options
 from benchmarks.stored import DAY_MS, MINUTES, STEP_MS, open_store
-from heliometer.model.measurements import Batch, Series
+from heliometer.metrics.model import Batch, Series
 
 Floats = NDArray[np.float64]
 

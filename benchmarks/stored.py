@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.bodies import NAMESPACE, Values, dimensions
 from heliometer.config import MetricSettings
-from heliometer.model.measurements import Batch, Series
-from heliometer.stores.measurements.duckdb import DuckDBStore
+from heliometer.metrics.model import Batch, Series
+from heliometer.storage.duckdb.store import DuckDBStore
 
 MINUTES = 1440
 DAY_MS = 86_400_000

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from heliometer.feed.amqp.broker import Broker, Terms
-from heliometer.feed.amqp.listener import Listener
+from heliometer.feed.amqp_server.broker import Broker, Terms
+from heliometer.feed.amqp_server.listener import Listener
 from heliometer.feed.credentials import hash_password
-from heliometer.feed.queues import Queues
-from heliometer.model.feed import Endpoint, Subscription, Usage
-from heliometer.model.measurements import Batch, Series
-from heliometer.stores.messages import SqliteMessageStore
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint, Subscription, Usage
+from heliometer.metrics.model import Batch, Series
+from heliometer.storage.feed_sqlite.store import SqliteMessageStore
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class AmqpFeed:
     async def _start(self) -> None:
         self.store = SqliteMessageStore(self._folder / "feed.sqlite")
         self.store.open()
-        self.queues = Queues(
+        self.queues = FeedHub(
             self.store,
             SERIES.__getitem__,
             lambda project, namespace, _: [

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import settings
 
 from heliometer.config import Settings, load
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
 from leftovers import end_with_tests
 
 if TYPE_CHECKING:

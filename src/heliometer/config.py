@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from heliometer.model.identity import read_roles
+from heliometer.identity.model import read_roles
 
 PREFIX = "HELIOMETER_"
 BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"

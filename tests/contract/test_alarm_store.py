@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from heliometer.config import ServerSettings, Settings
-from heliometer.model.accounts import Project
-from heliometer.model.alarms import (
+from heliometer.alarms.model import (
     Alarm,
     AlarmFilter,
     Finding,
@@ -23,13 +21,15 @@ from heliometer.model.alarms import (
     Superseded,
     Transition,
 )
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.notifications import DeliveryFilter, NotificationMethod
-from heliometer.model.projects import Share, part_of
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.notifications import SqlNotificationStore
+from heliometer.config import ServerSettings, Settings
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Project
+from heliometer.notifications.model import DeliveryFilter, NotificationMethod
+from heliometer.projects.model import Share, part_of
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.notifications import SqlNotificationStore
 from resource_databases import KINDS, new_database
 
 U, OK, ALARM = State.UNDETERMINED, State.OK, State.ALARM

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from engine_servers import clickhouse_database
 from heliometer.config import MetricSettings
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import (
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import (
     MESSAGE_PREFIX,
     PUSH_PREFIX,
     Aggregation,
@@ -31,11 +31,11 @@ from heliometer.model.measurements import (
     Receipt,
     Series,
 )
-from heliometer.model.statistics import AGGREGATES
-from heliometer.stores.measurements import sql
-from heliometer.stores.measurements.catalog import Partition, Sources, Table
-from heliometer.stores.measurements.clickhouse import ClickHouseStore
-from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
+from heliometer.metrics.statistics import AGGREGATES
+from heliometer.storage.clickhouse.store import ClickHouseStore
+from heliometer.storage.duckdb import sql
+from heliometer.storage.duckdb.catalog import Partition, Sources, Table
+from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable
 
 DAY = 86_400_000
 NOW = 1_795_000_000_000
@@ -592,7 +592,7 @@ async def test_a_second_process_is_refused_with_the_reason(tmp_path: Path) -> No
     second = (
         "import sys, pathlib\n"
         "from heliometer.config import MetricSettings\n"
-        "from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable\n"
+        "from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable\n"
         "try: DuckDBStore(pathlib.Path(sys.argv[1]), MetricSettings()).open()\n"
         "except StoreUnusable as error: print(error)"
     )

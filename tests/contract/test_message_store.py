@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.feed import Chunk, Position
-from heliometer.stores.messages import MessagesUnusable, SqliteMessageStore
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.feed.model import Chunk, Position
+from heliometer.storage.feed_sqlite.store import MessagesUnusable, SqliteMessageStore
 
 
 def chunk(first: int, number: int = 3, project: str = "p", at_ms: int = 0, size: int = 10) -> Chunk:

@@ -14,15 +14,15 @@ import pytest
 from sqlalchemy import text
 
 from engine_servers import OwnEngines, postgresql_database, psql
+from heliometer.alarms.model import Alarm, Outcome, State, Superseded, Transition
 from heliometer.cli import checks_stores
 from heliometer.cli.server_probe import Probe
 from heliometer.config import ResourceSettings, Settings, WrongSetting
-from heliometer.model.accounts import Project, Token, User
-from heliometer.model.alarms import Alarm, Outcome, State, Superseded, Transition
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.feed import Endpoint, Subscription
-from heliometer.model.meters import CustomMeter, Put, Quota
-from heliometer.model.notifications import (
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.feed.model import Endpoint, Subscription
+from heliometer.identity.accounts import Project, Token, User
+from heliometer.meters.model import CustomMeter, Put, Quota
+from heliometer.notifications.model import (
     EMAIL,
     IN_PROGRESS,
     PENDING,
@@ -32,14 +32,14 @@ from heliometer.model.notifications import (
     NotificationMethod,
     ValidationCode,
 )
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.feed import SqlFeedStore
-from heliometer.stores.resources.meters import SqlMeterStore
-from heliometer.stores.resources.migrate import UnusableDatabase
-from heliometer.stores.resources.notifications import SqlNotificationStore
-from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.feed import SqlFeedStore
+from heliometer.storage.sql.meters import SqlMeterStore
+from heliometer.storage.sql.migrate import UnusableDatabase
+from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.tokens import SqlTokenStore
 
 pytestmark = pytest.mark.engines
 SHOP = "a" * 32

@@ -13,13 +13,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
 from heliometer.config import ResourceSettings, ServerSettings, Settings, WrongSetting
-from heliometer.model.accounts import Project, User
-from heliometer.model.errors import Code, HeliometerError, Invalid
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.migrate import UnusableDatabase
-from heliometer.stores.resources.projects import SqlProjectStore
-from heliometer.stores.resources.tables import AuditRow, Base
+from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.identity.accounts import Project, User
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.migrate import UnusableDatabase
+from heliometer.storage.sql.projects import SqlProjectStore
+from heliometer.storage.sql.tables import AuditRow, Base
 from resource_databases import KINDS, new_database
 
 SHOP = Project("0" * 31 + "1", "shop")

@@ -15,11 +15,11 @@ from heliometer.cli.checks_stores import measurements
 from heliometer.cli.finding import FAIL
 from heliometer.cli.server_probe import Probe
 from heliometer.config import MetricSettings, Settings
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
-from heliometer.stores.measurements import clickhouse as module
-from heliometer.stores.measurements.clickhouse import ClickHouseStore
-from heliometer.stores.measurements.unusable import StoreUnusable
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
+from heliometer.storage.clickhouse import store as module
+from heliometer.storage.clickhouse.store import ClickHouseStore
+from heliometer.storage.duckdb.unusable import StoreUnusable
 
 pytestmark = pytest.mark.engines
 

@@ -10,8 +10,8 @@ import pytest
 from pamqp import commands, frame
 
 from amqp_feed import PASSWORD, SHOP, AmqpFeed
-from heliometer.feed.amqp.connection import Connection
-from heliometer.feed.amqp.frames import PROTOCOL
+from heliometer.feed.amqp_server.connection import Connection
+from heliometer.feed.amqp_server.frames import PROTOCOL
 
 pytestmark = pytest.mark.engines
 

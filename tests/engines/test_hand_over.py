@@ -18,7 +18,7 @@ import pytest
 
 from cluster import Cluster, Member, eventually, running_cluster
 from engine_servers import clickhouse, psql
-from heliometer.model.projects import part_of
+from heliometer.projects.model import part_of
 
 pytestmark = pytest.mark.engines
 

@@ -22,7 +22,7 @@ from conftest import RunningServer
 from heliometer.cli.checks_collect import hypervisor
 from heliometer.cli.server_probe import Probe
 from heliometer.config import CollectorSettings, Settings
-from heliometer.model.meters import KNOWN
+from heliometer.meters.model import KNOWN
 from qemu_guest import Hypervisor, missing
 
 pytestmark = pytest.mark.engines

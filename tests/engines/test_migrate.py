@@ -24,15 +24,15 @@ from engine_servers import (
     psql,
     rabbitmq_vhost,
 )
+from heliometer.alarms.model import Outcome
 from heliometer.config import Settings, load
-from heliometer.ingest.shared import shared_id
-from heliometer.model.accounts import Project
-from heliometer.model.alarms import Outcome
-from heliometer.model.measurements import Batch, Receipt, Series
-from heliometer.stores.measurements.duckdb import DuckDBStore
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
+from heliometer.identity.accounts import Project
+from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.series_ids import shared_id
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
 
 pytestmark = pytest.mark.engines
 

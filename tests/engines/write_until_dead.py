@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from heliometer.config import MetricSettings
-from heliometer.model.errors import HeliometerError
-from heliometer.model.measurements import Batch, Series
-from heliometer.stores.measurements.duckdb import DuckDBStore
+from heliometer.core.errors import HeliometerError
+from heliometer.metrics.model import Batch, Series
+from heliometer.storage.duckdb.store import DuckDBStore
 
 
 async def main(folder: str, appends: int, read: bool) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliometer.alarms.engine import Rules
-from heliometer.alarms.replay import replay
-from heliometer.expression import Subexpression, parse
-from heliometer.model.alarms import State
-from heliometer.model.measurements import Batch, Series
+from heliometer.alarms.dry_run import replay
+from heliometer.alarms.engine.engine import Rules
+from heliometer.alarms.expression import Subexpression, parse
+from heliometer.alarms.model import State
+from heliometer.metrics.model import Batch, Series
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "nab"

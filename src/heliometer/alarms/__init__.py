@@ -1,1 +1,1 @@
-"""Alarms: the engine that watches what is stored, and the loop that runs it."""
+"""Alarms: expressions, the engine that evaluates them, and the scheduler that runs it."""

@@ -20,12 +20,12 @@ import click
 from heliometer.cli.access import Access
 from heliometer.cli.errors import CommandError
 from heliometer.cli.table import table
-from heliometer.collect import Collector, Due, Measurement, load_collector
-from heliometer.collect.host.instance import instance_id
-from heliometer.collect.loop import run as run_collector
-from heliometer.collect.schedule import Schedule
-from heliometer.collect.spool import Spool, SpoolInUse
-from heliometer.model.errors import HeliometerError
+from heliometer.collectors import Collector, Due, Measurement, load_collector
+from heliometer.collectors.host.instance import instance_id
+from heliometer.collectors.loop import run as run_collector
+from heliometer.collectors.schedule import Schedule
+from heliometer.collectors.spool import Spool, SpoolInUse
+from heliometer.core.errors import HeliometerError
 
 if TYPE_CHECKING:
     from heliometer.cli.sender import Sender
@@ -114,7 +114,7 @@ class Agent:
         """Make a collector. Raises CommandError."""
         if name != "libvirt":
             return load_collector(name)
-        from heliometer.collect.libvirt.owners import Owners, WrongOwners
+        from heliometer.collectors.libvirt.owners import Owners, WrongOwners
 
         try:
             owners = Owners.load(self.owners)

@@ -89,8 +89,8 @@ def _back_up(settings: Any, target: Path) -> Mapping[str, Any]:
     import asyncio
     import logging
 
-    from heliometer.app import backup as back_up
-    from heliometer.stores.measurements.duckdb import StoreUnusable
+    from heliometer.server import backup as back_up
+    from heliometer.storage.duckdb.store import StoreUnusable
 
     # What fails is told once, by the error that ends the command.
     logging.getLogger("heliometer").addHandler(logging.NullHandler())

@@ -11,8 +11,8 @@ from heliometer.cli.finding import FAIL, OK, WARN, Finding, size
 from heliometer.config import MetricSettings, Settings
 
 if TYPE_CHECKING:
-    from heliometer.stores.measurements.clickhouse_http import Client
-    from heliometer.stores.measurements.clickhouse_schema import Server
+    from heliometer.storage.clickhouse.http import Client
+    from heliometer.storage.clickhouse.schema import Server
 
 NAME = "measurements"
 DEADLINE_S = 10.0
@@ -22,8 +22,8 @@ LATE_S = 300
 
 def measurements(settings: Settings) -> Iterator[Finding]:
     """Whether ClickHouse answers, what its version lacks, its tables, space and replicas."""
-    from heliometer.stores.measurements.clickhouse_http import Address, Client, Trouble
-    from heliometer.stores.measurements.clickhouse_schema import UNAUTHENTICATED
+    from heliometer.storage.clickhouse.http import Address, Client, Trouble
+    from heliometer.storage.clickhouse.schema import UNAUTHENTICATED
 
     try:
         address = Address.parse(settings.metrics.url)
@@ -50,7 +50,7 @@ def measurements(settings: Settings) -> Iterator[Finding]:
 
 
 async def _look(client: "Client", settings: MetricSettings) -> list[Finding]:
-    from heliometer.stores.measurements.clickhouse_schema import learn, missing_tables
+    from heliometer.storage.clickhouse.schema import learn, missing_tables
 
     server = await learn(client, settings)
     where = f"ClickHouse {server.version} at {client.address.url}"

@@ -53,7 +53,7 @@ async def _look(settings: Settings) -> list[Finding]:
 
 
 async def _queues(connection: Any, settings: Settings) -> list[Finding]:
-    from heliometer.cluster.broker import FEED, WORK, queue_name
+    from heliometer.cluster.connection import FEED, WORK, queue_name
 
     waiting, idle = 0, []
     for exchange in (WORK, FEED):
@@ -94,12 +94,12 @@ async def _queues(connection: Any, settings: Settings) -> list[Finding]:
 
 async def _members(connection: Any, settings: Settings) -> list[Finding]:
     """Listen for a while to what the processes tell each other."""
-    from heliometer.cluster.changes import Changes, Members
-    from heliometer.cluster.roll import Roll
+    from heliometer.cluster.events import Changes, Membership
+    from heliometer.cluster.health import ClusterHealth
 
     changes = Changes("doctor")
-    members = Members(changes, me=_nobody)
-    roll = Roll(members, settings.bus.partitions)
+    members = Membership(changes, me=_nobody)
+    roll = ClusterHealth(members, settings.bus.partitions)
     listening = asyncio.create_task(changes.serve(connection))
     await asyncio.sleep(LISTEN_S)
     listening.cancel()

@@ -7,7 +7,7 @@ from pathlib import Path
 from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings, parse_address
-from heliometer.model.errors import HeliometerError
+from heliometer.core.errors import HeliometerError
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -17,11 +17,11 @@ def hypervisor(settings: Settings, _: Probe) -> Iterator[Finding]:
     uri = settings.collector.libvirt_uri
     if not uri:
         return
-    from heliometer.collect.libvirt.definition import read_definition
-    from heliometer.collect.libvirt.owners import Owners, WrongOwners
+    from heliometer.collectors.libvirt.definition import read_definition
+    from heliometer.collectors.libvirt.owners import Owners, WrongOwners
 
     try:
-        from heliometer.collect.libvirt.hypervisor import Hypervisor
+        from heliometer.collectors.libvirt.hypervisor import Hypervisor
     except ImportError as error:
         advice = "pip install heliometer[libvirt]"
         yield Finding("hypervisor", FAIL, f"libvirt's Python module is missing: {error}", advice)

@@ -11,7 +11,7 @@ from heliometer.cli.certificate import validity
 from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import EVERYWHERE, Probe
 from heliometer.config import Settings, parse_address
-from heliometer.model.errors import HeliometerError
+from heliometer.core.errors import HeliometerError
 
 TIMEOUT_S = 3.0
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -159,7 +159,7 @@ async def _sign_in(settings: Settings) -> str:
 
 
 async def _management(settings: Settings) -> list[Finding]:
-    from heliometer.feed.management import Management
+    from heliometer.feed.rabbitmq_management import Management
 
     management = Management(settings.amqp)
     try:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
-from heliometer.model.errors import HeliometerError
+from heliometer.core.errors import HeliometerError
 
 TIMEOUT_S = 5.0
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -32,9 +32,9 @@ def identity(settings: Settings, _: Probe) -> Iterator[Finding]:
 
 
 async def _keystone(settings: Settings) -> list[Finding]:
-    from heliometer.identity.keystone_client import SYSTEM, Keystone
-    from heliometer.identity.keystone_documents import RolesReply
-    from heliometer.model.identity import read_roles
+    from heliometer.identity.keystone.client import SYSTEM, Keystone
+    from heliometer.identity.keystone.documents import RolesReply
+    from heliometer.identity.model import read_roles
 
     chosen = settings.identity
     keystone = Keystone(chosen, time.time, time.monotonic, total_s=TIMEOUT_S)

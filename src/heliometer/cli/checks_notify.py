@@ -13,8 +13,8 @@ TIMEOUT_S = 5.0
 
 def relays(settings: Settings, server: Probe) -> Iterator[Finding]:
     """Whether messages could be handed over."""
-    from heliometer.model.notifications import EMAIL, SMS
-    from heliometer.notify.kinds import KINDS, Probed
+    from heliometer.notifications.channels import KINDS, Probed
+    from heliometer.notifications.model import EMAIL, SMS
 
     for type_, name, url in (
         (EMAIL, "e-mail", settings.email.url),
@@ -49,7 +49,7 @@ def relays(settings: Settings, server: Probe) -> Iterator[Finding]:
 
 async def _ask(kind: object) -> str:
     """Why the relay is not to be had; empty: it is."""
-    from heliometer.notify.kinds import Kind, Probed
+    from heliometer.notifications.channels import Kind, Probed
 
     assert isinstance(kind, Probed)
     try:

@@ -32,8 +32,8 @@ def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
     the tables of this version; ``known`` are its revisions, newest first."""
     from asyncpg import PostgresError
 
-    from heliometer.stores.resources.address import parse
-    from heliometer.stores.resources.migrate import advice, reason
+    from heliometer.storage.sql.address import parse
+    from heliometer.storage.sql.migrate import advice, reason
 
     try:
         address = parse(settings.resources.url)
@@ -61,7 +61,7 @@ def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
 
 
 async def _look(address: Any) -> tuple[Any, set[str]]:
-    from heliometer.stores.resources.postgresql import connect
+    from heliometer.storage.sql.postgresql import connect
 
     connection = await connect(address)
     try:

@@ -73,7 +73,7 @@ def measurements(settings: Settings, server: Probe) -> Iterator[Finding]:
     if not (folder / "recent.duckdb").exists():
         yield Finding(name, OK, "none yet; the first start makes the store")
         return
-    from heliometer.stores.measurements.duckdb import DuckDBStore, StoreUnusable
+    from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable
 
     async def verify() -> tuple[list[str], int]:
         store = DuckDBStore(folder, settings.metrics)
@@ -121,7 +121,7 @@ def _known_revisions() -> list[str]:
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", "heliometer.stores.resources:migrations")
+    config.set_main_option("script_location", "heliometer.storage.sql:migrations")
     config.set_main_option("path_separator", "os")
     scripts = ScriptDirectory.from_config(config)
     return [script.revision for script in scripts.walk_revisions()]

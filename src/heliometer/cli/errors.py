@@ -19,7 +19,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """The line to show for ``error`` and the exit code; where the message points at a place in a
     text, that follows on lines of its own."""
     from heliometer.config import WrongSetting
-    from heliometer.model.errors import HeliometerError
+    from heliometer.core.errors import HeliometerError
 
     code = FAILED
     if isinstance(error, click.ClickException):
@@ -47,7 +47,7 @@ def _sentence(text: str) -> str:
 
 
 def _unforeseen(error: Exception) -> str:
-    from heliometer.stores.resources.migrate import UnusableDatabase
+    from heliometer.storage.sql.migrate import UnusableDatabase
 
     if isinstance(error, UnusableDatabase):
         return str(error)

@@ -16,9 +16,9 @@ from heliometer.cli.options import load_settings, settings_options
 from heliometer.cli.table import table
 
 if TYPE_CHECKING:
-    from heliometer.app.moving import Moved, Plan
     from heliometer.config import Settings
-    from heliometer.usecases.moving.measurements import Compared
+    from heliometer.migrate.measurements import Compared
+    from heliometer.migrate.run import Moved, Plan
 
 FOLDER = "moving"
 EVERY_S = 10.0
@@ -63,9 +63,9 @@ def migrate(to: Path, data_dir: str | None, config: Path | None, verify: bool, f
     """
     import asyncio
 
-    from heliometer.app import moving
     from heliometer.config import load
-    from heliometer.stores.measurements.unusable import StoreUnusable
+    from heliometer.migrate import run as moving
+    from heliometer.storage.duckdb.unusable import StoreUnusable
 
     source = load_settings(config, data_dir)
     target = load(to, environment={})
@@ -135,9 +135,9 @@ def _take(source: "Settings", plan: "Plan", snapshot: Path) -> bool:
     """Make the snapshot; whether a server runs on the data directory."""
     import asyncio
 
-    from heliometer.app import moving
     from heliometer.cli.running import is_running, order
-    from heliometer.stores.resources.address import is_postgresql
+    from heliometer.migrate import run as moving
+    from heliometer.storage.sql.address import is_postgresql
 
     snapshot.mkdir(mode=0o700)
     served = is_running(source.data_dir)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from heliometer.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from heliometer.identity.builtin import BuiltinIdentity
+    from heliometer.identity.builtin.service import BuiltinIdentity
 
 T = TypeVar("T")
 
@@ -33,10 +33,10 @@ def manage(
 @asynccontextmanager
 async def _directory(config: Path | None, data_dir: str | None) -> AsyncIterator["BuiltinIdentity"]:
     from heliometer.cli.options import load_settings
-    from heliometer.identity.builtin import BuiltinIdentity
-    from heliometer.stores.resources.accounts import SqlAccountStore
-    from heliometer.stores.resources.database import Database
-    from heliometer.stores.resources.tokens import SqlTokenStore
+    from heliometer.identity.builtin.service import BuiltinIdentity
+    from heliometer.storage.sql.accounts import SqlAccountStore
+    from heliometer.storage.sql.database import Database
+    from heliometer.storage.sql.tokens import SqlTokenStore
 
     settings = load_settings(config, data_dir)
     if settings.identity.backend == "keystone":

@@ -14,7 +14,7 @@ from heliometer.cli.access import Access
 from heliometer.cli.errors import CommandError
 from heliometer.cli.table import label, table
 from heliometer.cli.times import iso, parse_moment, show
-from heliometer.model.statistics import STATISTICS
+from heliometer.metrics.statistics import STATISTICS
 
 PAGE = 1000
 

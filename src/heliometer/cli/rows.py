@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from heliometer.cli.times import LATEST_S, parse_ms
-from heliometer.model.errors import Invalid
-from heliometer.model.measurements import (
+from heliometer.core.errors import Invalid
+from heliometer.metrics.model import (
     LARGEST,
     SMALLEST,
     Dimensions,

@@ -15,10 +15,10 @@ import msgspec
 from heliometer.cli.client import Client
 from heliometer.cli.errors import CommandError
 from heliometer.cli.replies import fault_message
-from heliometer.collect import Measurement
-from heliometer.collect.report import reports_of
-from heliometer.collect.spool import Entry, Spool
-from heliometer.collect.threads import in_thread
+from heliometer.collectors import Measurement
+from heliometer.collectors.report import reports_of
+from heliometer.collectors.spool import Entry, Spool
+from heliometer.collectors.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -44,11 +44,11 @@ def probe(settings: Settings) -> Probe:
     try:
         # The certificate names the public host, not the address asked here, which is our own.
         with httpx.Client(base_url=url, timeout=TIMEOUT_S, verify=False, trust_env=False) as client:  # noqa: S501
-            figures = client.get("/metrics")
+            instruments = client.get("/metrics")
             health = client.get("/v2/health")
     except (httpx.HTTPError, httpx.InvalidURL):
         return Probe(url, controls)
-    ours = "heliometer_" in figures.text
+    ours = "heliometer_" in instruments.text
     known = health.status_code in (200, 503)
     return Probe(
         url,

@@ -19,8 +19,8 @@ from heliometer.cli.errors import CommandError
 from heliometer.cli.query import escape
 from heliometer.cli.resources import below, pages, send
 from heliometer.cli.tail import PASSWORD
-from heliometer.model.feed import EXCHANGE, REQUIRED
-from heliometer.model.measurements import RESERVED_PREFIX
+from heliometer.feed.model import EXCHANGE, REQUIRED
+from heliometer.metrics.model import RESERVED_PREFIX
 
 SERIES = 1000
 """Series that are followed at most."""

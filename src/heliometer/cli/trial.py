@@ -43,13 +43,13 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     """The same engine over the measurements of a file, in this process."""
     import numpy as np
 
-    from heliometer.alarms.engine import Rules
-    from heliometer.alarms.replay import replay
+    from heliometer.alarms.dry_run import replay
+    from heliometer.alarms.engine.engine import Rules
+    from heliometer.alarms.expression import parse, subexpressions
+    from heliometer.api.hp.alarm_documents import replay_document
     from heliometer.cli.rows import Fault, Filling
     from heliometer.cli.sources import open_source
-    from heliometer.dialects.hp.alarm_documents import replay_document
-    from heliometer.expression import parse, subexpressions
-    from heliometer.model.measurements import Batch, Series
+    from heliometer.metrics.model import Batch, Series
 
     tree = parse(expression)
     metrics = {part.metric for part in subexpressions(tree)}
@@ -124,8 +124,8 @@ def _value(finding: Mapping[str, Any]) -> str:
 def _plot(expression: str, document: Mapping[str, Any]) -> None:
     import shutil
 
+    from heliometer.alarms.expression import parse, subexpressions
     from heliometer.cli.plot import MARGIN, draw
-    from heliometer.expression import parse, subexpressions
 
     columns = shutil.get_terminal_size((80, 24)).columns
     for part, values in zip(subexpressions(parse(expression)), document["values"], strict=True):

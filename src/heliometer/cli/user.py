@@ -9,11 +9,11 @@ from heliometer.cli.access import read_password
 from heliometer.cli.operator import manage
 from heliometer.cli.options import settings_options
 from heliometer.cli.table import table
-from heliometer.model.identity import ROLES
+from heliometer.identity.model import ROLES
 
 if TYPE_CHECKING:
-    from heliometer.identity.builtin import BuiltinIdentity
-    from heliometer.model.accounts import Membership, User
+    from heliometer.identity.accounts import Membership, User
+    from heliometer.identity.builtin.service import BuiltinIdentity
 
 _role = click.option(
     "--role",

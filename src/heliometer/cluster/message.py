@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from heliometer.model.measurements import MESSAGE_PREFIX, Batch, Receipt, Series
+from heliometer.metrics.model import MESSAGE_PREFIX, Batch, Receipt, Series
 
 VERSION = 1
 TICK = "tick"

@@ -16,15 +16,16 @@ from typing import Any
 import aiormq
 import numpy as np
 
-from heliometer.cluster.broker import WORK, persistent, until_closed
-from heliometer.cluster.changes import Changes
+from heliometer.cluster.connection import WORK, persistent, until_closed
+from heliometer.cluster.events import Changes
 from heliometer.cluster.message import Handover, Unit, encode, key_in, new_token, own_receipt
 from heliometer.config import BusSettings
-from heliometer.ingest.registry import Registry
-from heliometer.ingest.shared import SharedIds
-from heliometer.ingest.writer import Committed, Stored, for_each
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Batch, Receipt, Series
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.ports import Committed, Stored
+from heliometer.metrics.series_ids import SeriesIds
+from heliometer.metrics.series_index import SeriesIndex
+from heliometer.pipeline.group_commit import for_each
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ class Publisher:
 
     def __init__(
         self,
-        registry: Registry,
-        ids: SharedIds,
+        series_index: SeriesIndex,
+        ids: SeriesIds,
         changes: Changes,
         settings: BusSettings,
         *,
@@ -68,7 +69,7 @@ class Publisher:
         clock: Callable[[], float],
         committed: Committed = lambda *_: None,
     ) -> None:
-        self._registry = registry
+        self._series_index = series_index
         self._ids = ids
         self._changes = changes
         self._settle_s = settings.settle_ms / 1000
@@ -188,7 +189,7 @@ class Publisher:
             self._fly(part)
         refused: dict[str, str] = {}
         if error is None and posts:
-            self._registry.saved(series)
+            self._series_index.saved(series)
             refused = await self._settle(stored, bool(series))
             self._committed(sum(len(p.batch) for p in posts), time.perf_counter() - started)
         self._awaited.pop(token, None)
@@ -248,7 +249,7 @@ class Publisher:
             raise _unavailable("Measurements cannot be taken now.") from error
 
     def _new_series(self, part: int) -> list[Series]:
-        unsaved = self._registry.unsaved()
+        unsaved = self._series_index.unsaved()
         return [s for s in unsaved if self._ids.part_of(s.project_id) == part] if unsaved else []
 
     async def _settle(self, stored: asyncio.Future[Any], new: bool) -> dict[str, str]:

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from heliometer.alarms.service import Alarms
 from heliometer.console import alarms, feed, meters, metrics, notifications, overview, people
 from heliometer.console import sign_in as signing_in
+from heliometer.console.page_request import environment, html_response, pages, static
 from heliometer.console.session import Sessions
-from heliometer.console.visit import environment, html_response, pages, static
+from heliometer.core.errors import HeliometerError
+from heliometer.core.health import Health
+from heliometer.feed.service import Streams
 from heliometer.http.operation import STATUS, Dialect, Operation
-from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.signing import Identity
-from heliometer.model.errors import HeliometerError
-from heliometer.usecases.alarms import Alarms
-from heliometer.usecases.health import Health
-from heliometer.usecases.metering import Metering
-from heliometer.usecases.meters import Meters
-from heliometer.usecases.metrics import Metrics
-from heliometer.usecases.notifications import Notifications
-from heliometer.usecases.samples import Samples
-from heliometer.usecases.streams import Streams
-from heliometer.usecases.validation import Validation
+from heliometer.meters.samples import Samples
+from heliometer.meters.service import Meters
+from heliometer.metrics.service import Metrics
+from heliometer.notifications.service import Notifications
+from heliometer.notifications.verification import Validation
+from heliometer.projects.metering import Metering
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,15 @@ from urllib.parse import quote as quote_path
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.expression.nodes import subexpressions
-from heliometer.expression.parser import parse
-from heliometer.model.alarms import DEFAULT_SEVERITY, SEVERITIES, Alarm, AlarmFilter, State
-from heliometer.model.errors import Code, HeliometerError, Malformed
-from heliometer.model.identity import Permission
-from heliometer.usecases.alarms import Alarms, Definition
-from heliometer.usecases.metrics import Metrics
-from heliometer.usecases.notifications import Notifications
+from heliometer.alarms.expression.nodes import subexpressions
+from heliometer.alarms.expression.parser import parse
+from heliometer.alarms.model import DEFAULT_SEVERITY, SEVERITIES, Alarm, AlarmFilter, State
+from heliometer.alarms.service import Alarms, Definition
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.identity.model import Permission
+from heliometer.metrics.service import Metrics
+from heliometer.notifications.service import Notifications
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 PAGE = 100
@@ -34,7 +34,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def listing(visit: Visit) -> Response:
+    async def listing(visit: PageRequest) -> Response:
         wanted = visit.query.get("state", "")
         states = frozenset[State]()
         if wanted in State.__members__:
@@ -55,7 +55,7 @@ def section(
             states=("ALARM", "UNDETERMINED", "OK"),
         )
 
-    async def show(visit: Visit) -> Response:
+    async def show(visit: PageRequest) -> Response:
         caller = visit.session.caller
         alarm = await alarms.get(caller, visit.path("alarm_id"))
         explanation = None
@@ -81,18 +81,18 @@ def section(
             lists=tuple((name, getattr(alarm, name)) for name in LISTS),
         )
 
-    async def blank(visit: Visit) -> Response:
+    async def blank(visit: PageRequest) -> Response:
         visit.form = {"expression": visit.query.get("expression", ""), "name": ""}
         return visit.page("alarm_edit.html", **await _context(visit, None))
 
-    async def create(visit: Visit) -> Response:
+    async def create(visit: PageRequest) -> Response:
         try:
             alarm = await alarms.create(visit.session.caller, _definition(visit))
         except HeliometerError as error:
             return visit.wrong("alarm_edit.html", error, **await _context(visit, None))
         return visit.go(f"/console/alarms/{alarm.id}", f"{alarm.name} is watched from now on.")
 
-    async def edit(visit: Visit) -> Response:
+    async def edit(visit: PageRequest) -> Response:
         alarm = await alarms.get(visit.session.caller, visit.path("alarm_id"))
         visit.form = {
             "name": alarm.name, "expression": alarm.expression, "description": alarm.description,
@@ -101,7 +101,7 @@ def section(
         visit.many = {name: list(getattr(alarm, name)) for name in LISTS}
         return visit.page("alarm_edit.html", **await _context(visit, alarm))
 
-    async def change(visit: Visit) -> Response:
+    async def change(visit: PageRequest) -> Response:
         caller = visit.session.caller
         alarm = await alarms.get(caller, visit.path("alarm_id"))
         try:
@@ -110,7 +110,7 @@ def section(
             return visit.wrong("alarm_edit.html", error, **await _context(visit, alarm))
         return visit.go(f"/console/alarms/{alarm.id}", "Saved.")
 
-    async def enable(visit: Visit) -> Response:
+    async def enable(visit: PageRequest) -> Response:
         wanted = visit.form.get("enabled") == "1"
         alarm = await alarms.update(
             visit.session.caller, visit.path("alarm_id"), Definition(enabled=wanted)
@@ -118,12 +118,12 @@ def section(
         said = f"{alarm.name} is {'watched again' if wanted else 'not watched any more'}."
         return visit.go(f"/console/alarms/{alarm.id}", said)
 
-    async def delete(visit: Visit) -> Response:
+    async def delete(visit: PageRequest) -> Response:
         alarm = await alarms.get(visit.session.caller, visit.path("alarm_id"))
         await alarms.delete(visit.session.caller, alarm.id)
         return visit.go("/console/alarms", f"{alarm.name} is deleted.")
 
-    async def check(visit: Visit) -> Response:
+    async def check(visit: PageRequest) -> Response:
         try:
             tree = parse(visit.query.get("expression", ""))
         except HeliometerError as error:
@@ -134,14 +134,14 @@ def section(
         ]
         return visit.json({"expression": str(tree), "parts": parts})
 
-    def _matching(visit: Visit, part: Any) -> int:
+    def _matching(visit: PageRequest, part: Any) -> int:
         metric = part.metric
         found = metrics.list_series(
             visit.session.caller, metric.namespace, dict(metric.dimensions), None, 1001
         )
         return len(found)
 
-    async def attempt(visit: Visit) -> Response:
+    async def attempt(visit: PageRequest) -> Response:
         hours = SPANS.get(visit.query.get("since", "24h"))
         if hours is None:
             raise Malformed("since: is none of the spans.")
@@ -168,7 +168,7 @@ def section(
             }
         )
 
-    async def _context(visit: Visit, alarm: Alarm | None) -> dict[str, Any]:
+    async def _context(visit: PageRequest, alarm: Alarm | None) -> dict[str, Any]:
         return {
             "section": "alarms",
             "alarm": alarm,
@@ -195,7 +195,7 @@ def section(
     )
 
 
-def _definition(visit: Visit) -> Definition:
+def _definition(visit: PageRequest) -> Definition:
     form = visit.form
     wanted = Definition(
         name=form.get("name", "").strip(),
@@ -221,7 +221,7 @@ def _thinned(minutes_ms: Sequence[int], values: Sequence[Sequence[float | None]]
     return {"times": times, "values": thinned}
 
 
-def _ways(visit: Visit, alarm: Alarm | None) -> list[tuple[str, str]]:
+def _ways(visit: PageRequest, alarm: Alarm | None) -> list[tuple[str, str]]:
     expression = visit.form.get("expression") or "avg(shop{metric_name=orders}, 300) > 90"
     name = visit.form.get("name") or "Many orders"
     root = f"{visit.call.base_url}/v1.1/alarms"

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.model.errors import Code, HeliometerError, Invalid
-from heliometer.model.feed import Endpoint, Subscription
-from heliometer.model.identity import Caller, Permission
-from heliometer.model.measurements import RESERVED_PREFIX, check_dimension
-from heliometer.model.meters import INSTANCE, NAME, RESOURCE
-from heliometer.usecases.samples import Sample, Samples, Wanted
-from heliometer.usecases.streams import Streams
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.feed.model import Endpoint, Subscription
+from heliometer.feed.service import Streams
+from heliometer.identity.model import Caller, Permission
+from heliometer.meters.model import INSTANCE, NAME, RESOURCE
+from heliometer.meters.samples import Sample, Samples, Wanted
+from heliometer.metrics.model import RESERVED_PREFIX, check_dimension
 
 HERE = "/console/feed"
 TEMPLATE = "feed.html"
@@ -40,7 +40,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def shown(visit: Visit, password: str = "") -> dict[str, Any]:
+    async def shown(visit: PageRequest, password: str = "") -> dict[str, Any]:
         """What the page shows, whatever was asked of it."""
         caller = visit.session.caller
         context: dict[str, Any] = {
@@ -76,15 +76,15 @@ def section(
         newest = sorted(found.values(), key=lambda s: (-s.timestamp_ms, s.meter.series.id))
         return newest[:NEWEST]
 
-    async def page(visit: Visit) -> Response:
+    async def page(visit: PageRequest) -> Response:
         return visit.page(TEMPLATE, **await shown(visit))
 
-    async def wrong(visit: Visit, error: HeliometerError, form: str = "") -> Response:
+    async def wrong(visit: PageRequest, error: HeliometerError, form: str = "") -> Response:
         return visit.wrong(TEMPLATE, error, **{**await shown(visit), "form": form})
 
     # A new password is shown on the very page that answers the form: it is in no cookie, in no
     # address, and gone with the page.
-    async def create(visit: Visit) -> Response:
+    async def create(visit: PageRequest) -> Response:
         try:
             _, password = await streams.create_endpoint(visit.session.caller)
         except HeliometerError as error:
@@ -93,15 +93,15 @@ def section(
             raise
         return visit.page(TEMPLATE, **await shown(visit, password))
 
-    async def reset(visit: Visit) -> Response:
+    async def reset(visit: PageRequest) -> Response:
         password = await streams.reset_password(visit.session.caller, visit.path("endpoint_id"))
         return visit.page(TEMPLATE, **await shown(visit, password))
 
-    async def delete(visit: Visit) -> Response:
+    async def delete(visit: PageRequest) -> Response:
         await streams.delete_endpoint(visit.session.caller, visit.path("endpoint_id"))
         return visit.go(HERE, "The endpoint was deleted, with its subscriptions and its queue.")
 
-    async def subscribe(visit: Visit) -> Response:
+    async def subscribe(visit: PageRequest) -> Response:
         try:
             dimensions = _dimensions(visit.form.get("dimensions", ""))
             made = await streams.subscribe(
@@ -114,7 +114,7 @@ def section(
             return await wrong(visit, error, "subscription")
         return visit.go(HERE, f"From now on {made.namespace} flows to the queue.")
 
-    async def unsubscribe(visit: Visit) -> Response:
+    async def unsubscribe(visit: PageRequest) -> Response:
         caller = visit.session.caller
         known = await streams.get_subscription(caller, visit.path("subscription_id"))
         await streams.unsubscribe(caller, known.id)

@@ -7,14 +7,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.model.errors import Code, HeliometerError, Invalid
-from heliometer.model.identity import Caller, Permission
-from heliometer.model.measurements import RESERVED_PREFIX
-from heliometer.model.meters import DELTA, TYPES
-from heliometer.model.projects import LEVEL_INTERVAL_S, LEVELS
-from heliometer.usecases.metering import Metering
-from heliometer.usecases.meters import Item, Meters
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.identity.model import Caller, Permission
+from heliometer.meters.model import DELTA, TYPES
+from heliometer.meters.service import Item, Meters
+from heliometer.metrics.model import RESERVED_PREFIX
+from heliometer.projects.metering import Metering
+from heliometer.projects.model import LEVEL_INTERVAL_S, LEVELS
 
 HERE = "/console/meters"
 TEMPLATE = "meters.html"
@@ -37,7 +37,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def shown(visit: Visit) -> dict[str, Any]:
+    async def shown(visit: PageRequest) -> dict[str, Any]:
         """What the page shows, whatever was asked of it."""
         caller, query = visit.session.caller, visit.query
         name, resource = query.get("name", "").strip(), query.get("resource", "").strip()
@@ -85,10 +85,10 @@ def section(
             await asyncio.sleep(0)
         return found
 
-    async def page(visit: Visit) -> Response:
+    async def page(visit: PageRequest) -> Response:
         return visit.page(TEMPLATE, **await shown(visit))
 
-    async def create(visit: Visit) -> Response:
+    async def create(visit: PageRequest) -> Response:
         caller, form = visit.session.caller, visit.form
         try:
             item = _item({key: form.get(key, "").strip() for key in (*TEXTS, "type")}, meters)
@@ -106,7 +106,7 @@ def section(
             "It takes samples one minute from now."
         )  # fmt: skip
 
-    async def set_level(visit: Visit) -> Response:
+    async def set_level(visit: PageRequest) -> Response:
         level = visit.form.get("monitoring_level", "")
         try:
             await metering.set_level(visit.session.caller, level)

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.model.errors import HeliometerError, Malformed
-from heliometer.model.identity import Permission
-from heliometer.model.statistics import STATISTICS
-from heliometer.usecases.metrics import Metrics, Query, SeriesStatistics
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.errors import HeliometerError, Malformed
+from heliometer.identity.model import Permission
+from heliometer.metrics.service import Metrics, Query, SeriesStatistics
+from heliometer.metrics.statistics import STATISTICS
 
 RANGES = {
     "15m": 900, "1h": 3600, "3h": 10_800, "12h": 43_200, "24h": 86_400, "7d": 604_800,
@@ -56,7 +56,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
             period_s or view.period_s, DRAWN,
         )  # fmt: skip
 
-    async def explorer(visit: Visit) -> Response:
+    async def explorer(visit: PageRequest) -> Response:
         caller = visit.session.caller
         context: dict[str, Any] = {
             "section": "metrics",
@@ -87,7 +87,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
             ]
         return visit.page("metrics.html", view=view, ways=_ways(visit, view), **context)
 
-    async def data(visit: Visit) -> Response:
+    async def data(visit: PageRequest) -> Response:
         view = read_view(visit, metrics.now_ms())
         found = await _found(visit, view)
         return visit.json(
@@ -100,7 +100,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
             }
         )
 
-    async def table(visit: Visit) -> Response:
+    async def table(visit: PageRequest) -> Response:
         view = read_view(visit, metrics.now_ms())
         found = await _found(visit, view)
         out = io.StringIO()
@@ -120,7 +120,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
             headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
         )
 
-    async def complete(visit: Visit) -> Response:
+    async def complete(visit: PageRequest) -> Response:
         return visit.json(
             metrics.complete(
                 visit.session.caller,
@@ -131,7 +131,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
             )
         )
 
-    async def _found(visit: Visit, view: View) -> list[SeriesStatistics]:
+    async def _found(visit: PageRequest, view: View) -> list[SeriesStatistics]:
         if not view.namespace:
             return []
         return await metrics.query(visit.session.caller, query(view))
@@ -145,7 +145,7 @@ def section(metrics: Metrics) -> Sequence[tuple[str, str, str, Handler, Permissi
     )
 
 
-def read_view(visit: Visit, now_ms: int) -> View:
+def read_view(visit: PageRequest, now_ms: int) -> View:
     """The view that the URL names. Raises MALFORMED."""
     given = visit.query
     wanted = [name for name in visit.queries("stat") if name in STATISTICS] or ["avg"]
@@ -249,7 +249,7 @@ def _cell(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
-def _ways(visit: Visit, view: View) -> list[tuple[str, str]]:
+def _ways(visit: PageRequest, view: View) -> list[tuple[str, str]]:
     start = datetime.fromtimestamp(view.start_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     pairs = {
         "namespace": view.namespace or "NAMESPACE",

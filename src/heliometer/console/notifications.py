@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit, url
-from heliometer.model.errors import Code, HeliometerError, Malformed
-from heliometer.model.identity import Permission
-from heliometer.model.notifications import (
+from heliometer.console.page_request import Handler, PageRequest, url
+from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.identity.model import Permission
+from heliometer.notifications.model import (
     CODE_MESSAGE,
     FAILED,
     IN_PROGRESS,
@@ -22,8 +22,8 @@ from heliometer.model.notifications import (
     NotificationAddress,
     NotificationMethod,
 )
-from heliometer.usecases.notifications import Notifications, Wanted
-from heliometer.usecases.validation import Validation
+from heliometer.notifications.service import Notifications, Wanted
+from heliometer.notifications.verification import Validation
 
 HERE = "/console/notifications"
 TEMPLATE = "notifications.html"
@@ -42,7 +42,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def shown(visit: Visit) -> dict[str, Any]:
+    async def shown(visit: PageRequest) -> dict[str, Any]:
         """What the page shows, whatever was asked of it."""
         caller, query = visit.session.caller, visit.query
         status = query.get("status") or None
@@ -76,7 +76,7 @@ def section(
             "form": "",
         }
 
-    async def watched(visit: Visit) -> Delivery | None:
+    async def watched(visit: PageRequest) -> Delivery | None:
         """The test message whose fate is awaited."""
         wanted = visit.query.get("watch")
         if not wanted:
@@ -88,13 +88,13 @@ def section(
                 return None
             raise
 
-    async def page(visit: Visit) -> Response:
+    async def page(visit: PageRequest) -> Response:
         return visit.page(TEMPLATE, **await shown(visit))
 
-    async def wrong(visit: Visit, error: HeliometerError, form: str = "") -> Response:
+    async def wrong(visit: PageRequest, error: HeliometerError, form: str = "") -> Response:
         return visit.wrong(TEMPLATE, error, **{**await shown(visit), "form": form})
 
-    async def create_method(visit: Visit) -> Response:
+    async def create_method(visit: PageRequest) -> Response:
         caller, form = visit.session.caller, visit.form
         wanted = Wanted(
             form.get("name", "").strip(), form.get("type", ""), form.get("address", "").strip()
@@ -130,17 +130,17 @@ def section(
             "enter it here.",
         )
 
-    async def delete_method(visit: Visit) -> Response:
+    async def delete_method(visit: PageRequest) -> Response:
         caller = visit.session.caller
         method = await notifications.get_method(caller, visit.path("method_id"))
         await notifications.delete_method(caller, method.id)
         return visit.go(HERE, f"{_short(method.name)} was deleted.")
 
-    async def test_method(visit: Visit) -> Response:
+    async def test_method(visit: PageRequest) -> Response:
         delivery = await notifications.test_method(visit.session.caller, visit.path("method_id"))
         return visit.go(url(HERE, watch=delivery.id))
 
-    async def create_address(visit: Visit) -> Response:
+    async def create_address(visit: PageRequest) -> Response:
         form = visit.form
         address = form.get("address", "").strip()
         wanted = Wanted(form.get("name", "").strip() or address, form.get("type", ""), address)
@@ -150,7 +150,7 @@ def section(
             return await wrong(visit, error, "address")
         return visit.go(HERE, _sent(made))
 
-    async def send_code(visit: Visit) -> Response:
+    async def send_code(visit: PageRequest) -> Response:
         caller = visit.session.caller
         known = await notifications.get_address(caller, visit.path("address_id"))
         try:
@@ -161,7 +161,7 @@ def section(
             return await wrong(visit, error)
         return visit.go(HERE, _sent(made))
 
-    async def verify(visit: Visit) -> Response:
+    async def verify(visit: PageRequest) -> Response:
         client = visit.call.request.client
         code = visit.form.get("validation_code", "")
         try:
@@ -172,20 +172,20 @@ def section(
             return await wrong(visit, _about_code(error), "code")
         return visit.go(HERE, "The address is verified: notifications are sent to it from now on.")
 
-    async def delete_address(visit: Visit) -> Response:
+    async def delete_address(visit: PageRequest) -> Response:
         caller = visit.session.caller
         address = await notifications.get_address(caller, visit.path("address_id"))
         await notifications.delete_address(caller, address.id)
         return visit.go(HERE, f"{_short(address.address)} was deleted.")
 
-    async def replay(visit: Visit) -> Response:
+    async def replay(visit: PageRequest) -> Response:
         try:
             delivery = await notifications.replay(visit.session.caller, visit.path("delivery_id"))
         except HeliometerError as error:
             return await wrong(visit, error)
         return visit.go(HERE, f"It will be sent to {_short(delivery.address)} again.")
 
-    async def replay_all(visit: Visit) -> Response:
+    async def replay_all(visit: PageRequest) -> Response:
         caller = visit.session.caller
         dead = await notifications.ledger(caller, DeliveryFilter(status=FAILED), None, DEAD)
         number = 0

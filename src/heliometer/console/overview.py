@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.model.alarms import AlarmFilter, State
-from heliometer.model.identity import Permission
-from heliometer.model.notifications import FAILED, VERIFIED, DeliveryFilter
-from heliometer.usecases.alarms import Alarms
-from heliometer.usecases.health import Health
-from heliometer.usecases.metrics import Metrics
-from heliometer.usecases.notifications import Notifications
+from heliometer.alarms.model import AlarmFilter, State
+from heliometer.alarms.service import Alarms
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.health import Health
+from heliometer.identity.model import Permission
+from heliometer.metrics.service import Metrics
+from heliometer.notifications.model import FAILED, VERIFIED, DeliveryFilter
+from heliometer.notifications.service import Notifications
 
 NEWEST = 8
 """Transitions that are shown."""
@@ -23,7 +23,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def overview(visit: Visit) -> Response:
+    async def overview(visit: PageRequest) -> Response:
         caller = visit.session.caller
         everything = await alarms.find(caller, AlarmFilter())
         names = {alarm.id: alarm.name for alarm in everything}

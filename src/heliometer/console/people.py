@@ -5,11 +5,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from heliometer.console.visit import Handler, Visit
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.model.accounts import User, normalized
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import ROLES, Permission
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import User, normalized
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import ROLES, Permission
 
 HERE = "/console/people"
 PAGE = 50
@@ -29,7 +29,7 @@ def section(
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages."""
 
-    async def shown(visit: Visit) -> dict[str, Any]:
+    async def shown(visit: PageRequest) -> dict[str, Any]:
         """Everybody."""
         part = normalized(visit.query.get("name", "").strip())
         users = [user for user in await identity.list_users() if part.lower() in user.name.lower()]
@@ -54,7 +54,7 @@ def section(
             "form": "",
         }
 
-    async def of(visit: Visit, user: User) -> dict[str, Any]:
+    async def of(visit: PageRequest, user: User) -> dict[str, Any]:
         """One of them."""
         return {
             "section": "people",
@@ -66,20 +66,20 @@ def section(
             "form": "",
         }
 
-    async def found(visit: Visit) -> User:
+    async def found(visit: PageRequest) -> User:
         """The user that the path names."""
         for user in await identity.list_users():
             if user.id == visit.path("user_id"):
                 return user
         raise HeliometerError(Code.NOT_FOUND, "There is no such user.")
 
-    async def people(visit: Visit) -> Response:
+    async def people(visit: PageRequest) -> Response:
         return visit.page("people.html", **await shown(visit))
 
-    async def person(visit: Visit) -> Response:
+    async def person(visit: PageRequest) -> Response:
         return visit.page("person.html", **await of(visit, await found(visit)))
 
-    async def create_project(visit: Visit) -> Response:
+    async def create_project(visit: PageRequest) -> Response:
         name = visit.form.get("project", "")
         try:
             await identity.create_project(name, by=visit.session.caller.user_name)
@@ -88,7 +88,7 @@ def section(
             return visit.wrong("people.html", error, **{**await shown(visit), "form": "project"})
         return visit.go(HERE, f"Project {name} was created. Nobody belongs to it yet.")
 
-    async def create_user(visit: Visit) -> Response:
+    async def create_user(visit: PageRequest) -> Response:
         form = visit.form
         try:
             user_id = await identity.create_user(
@@ -100,7 +100,7 @@ def section(
             return visit.wrong("people.html", error, **{**await shown(visit), "form": "user"})
         return visit.go(f"{HERE}/users/{user_id}", f"User {form['user']} was created.")
 
-    async def grant(visit: Visit) -> Response:
+    async def grant(visit: PageRequest) -> Response:
         user = await found(visit)
         project, role = visit.form.get("member_of", ""), visit.form.get("role", "")
         try:
@@ -110,7 +110,7 @@ def section(
             return visit.wrong("person.html", error, **{**await of(visit, user), "form": "grant"})
         return visit.go(f"{HERE}/users/{user.id}", f"{user.name} is {role} in {project} now.")
 
-    async def set_password(visit: Visit) -> Response:
+    async def set_password(visit: PageRequest) -> Response:
         user = await found(visit)
         try:
             await identity.set_password(
@@ -123,7 +123,7 @@ def section(
         # Whoever changes its own password signs in anew: all of its sessions ended.
         return visit.go(f"{HERE}/users/{user.id}", f"{user.name} has a new password.")
 
-    async def disable(visit: Visit) -> Response:
+    async def disable(visit: PageRequest) -> Response:
         user, caller = await found(visit), visit.session.caller
         if user.id == caller.user_id:
             error = HeliometerError(
@@ -135,7 +135,7 @@ def section(
         await identity.disable_user(user.id, by=caller.user_name)
         return visit.go(f"{HERE}/users/{user.id}", f"{user.name} is kept out from now on.")
 
-    async def enable(visit: Visit) -> Response:
+    async def enable(visit: PageRequest) -> Response:
         user = await found(visit)
         await identity.enable_user(user.id, by=visit.session.caller.user_name)
         return visit.go(f"{HERE}/users/{user.id}", f"{user.name} may sign in again.")
@@ -157,7 +157,7 @@ def section(
 def elsewhere() -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """What is said instead where users live in Keystone."""
 
-    async def people(visit: Visit) -> Response:
+    async def people(visit: PageRequest) -> Response:
         raise HeliometerError(
             Code.NOT_FOUND,
             "Users and projects live in Keystone.",

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heliometer.identity.builtin import BuiltinIdentity
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Membership
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import Caller, Permission
 from heliometer.identity.signing import Identity, Issued
-from heliometer.model.accounts import Membership
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Caller, Permission
 
 COOKIE = "heliometer_session"
 PATH = "/console"

@@ -5,10 +5,10 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
+from heliometer.console.page_request import environment, html_response, read_form
 from heliometer.console.session import Sessions, check_origin, check_proof, forget, keep
-from heliometer.console.visit import environment, html_response, read_form
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.http.operation import STATUS, Call, Operation
-from heliometer.model.errors import Code, HeliometerError
 
 SOURCE = "beyond the documents (v1.1 §2.2.1)"
 

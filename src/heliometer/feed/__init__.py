@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 from heliometer.config import AmqpSettings
-from heliometer.feed.queues import Queues
+from heliometer.feed.hub import FeedHub
 
 if TYPE_CHECKING:
     from heliometer.feed.builtin import BuiltinFeed
@@ -13,7 +13,7 @@ Feed: TypeAlias = "BuiltinFeed | RabbitFeed"
 """What serves endpoints from this process."""
 
 
-def load_feed(settings: AmqpSettings, queues: Queues) -> Feed:
+def load_feed(settings: AmqpSettings, queues: FeedHub) -> Feed:
     """What the settings name, imported only then."""
     if settings.backend == "rabbitmq":
         from heliometer.feed.rabbitmq import RabbitFeed

@@ -5,11 +5,11 @@ import ssl
 from collections.abc import Iterable
 
 from heliometer.config import AmqpSettings, WrongSetting, parse_address
-from heliometer.feed.amqp.broker import Broker, Terms
-from heliometer.feed.amqp.listener import Listener, PortTaken
-from heliometer.feed.queues import Queues
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.feed import Endpoint, Subscription, Usage
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.feed.amqp_server.broker import Broker, Terms
+from heliometer.feed.amqp_server.listener import Listener, PortTaken
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint, Subscription, Usage
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None 
 class BuiltinFeed:
     """Serves endpoints from this process."""
 
-    def __init__(self, settings: AmqpSettings, queues: Queues) -> None:
+    def __init__(self, settings: AmqpSettings, queues: FeedHub) -> None:
         self._settings = settings
         self._queues = queues
         self._host, self._port = (

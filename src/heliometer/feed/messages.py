@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from heliometer.model.measurements import Series
+from heliometer.metrics.model import Series
 
 HEADS = 100_000
 """Series whose head is remembered; beyond it all are forgotten and rendered anew."""

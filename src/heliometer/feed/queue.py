@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from heliometer.model.errors import HeliometerError
-from heliometer.model.feed import Chunk, MessageStore, Position, Usage
+from heliometer.core.errors import HeliometerError
+from heliometer.feed.model import Chunk, MessageStore, Position, Usage
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import aiormq
 from pamqp import commands
 
 from heliometer.config import AmqpSettings
-from heliometer.feed.management import Management, refused
+from heliometer.core.errors import HeliometerError
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import EXCHANGE, Endpoint, Subscription, Usage
 from heliometer.feed.queue import Message, Queue
-from heliometer.feed.queues import Queues
-from heliometer.model.errors import HeliometerError
-from heliometer.model.feed import EXCHANGE, Endpoint, Subscription, Usage
+from heliometer.feed.rabbitmq_management import Management, refused
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def uri(settings: AmqpSettings, endpoint: Endpoint) -> str:
 class RabbitFeed:
     """Has RabbitMQ serve the endpoints; what it does not take waits in our queues."""
 
-    def __init__(self, settings: AmqpSettings, queues: Queues) -> None:
+    def __init__(self, settings: AmqpSettings, queues: FeedHub) -> None:
         self._settings = settings
         self._queues = queues
         self._management = Management(settings)

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.instruments import Instruments
 from heliometer.http.credentials import Password, read_credentials
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
 from heliometer.http.proxies import TrustedProxies
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Authenticator, Caller
-from heliometer.observe.figures import Figures
+from heliometer.identity.model import Authenticator, Caller
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("heliometer.access")
@@ -61,7 +61,7 @@ class HttpApp:
         body_limit: int,
         bodies_bytes: int,
         rate_limit: RateLimit,
-        figures: Figures,
+        instruments: Instruments,
         proxies: TrustedProxies,
         public_url: str = "",
         access: str = "problems",
@@ -70,7 +70,7 @@ class HttpApp:
         self._body_limit = body_limit
         self._bodies = BodyBudget(max(bodies_bytes, body_limit))
         self._rate_limit = rate_limit
-        self._figures = figures
+        self._instruments = instruments
         self._proxies = proxies
         self._public_url = public_url.rstrip("/")
         self._access = access
@@ -189,8 +189,8 @@ class HttpApp:
         request, caller = call.request, call.caller_or_none
         seconds = time.perf_counter() - started
         name = operation.summary if operation else "none"
-        self._figures.requests.labels(dialect.name, name, str(status)).inc()
-        self._figures.latency.labels(dialect.name, name).observe(seconds)
+        self._instruments.requests.labels(dialect.name, name, str(status)).inc()
+        self._instruments.latency.labels(dialect.name, name).observe(seconds)
         problem = status >= 400 or seconds > SLOW_S
         if self._access == "all" or (self._access == "problems" and problem):
             access_log.info(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError
 
 LENGTH = 8192
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from heliometer.model.errors import Malformed
+from heliometer.core.errors import Malformed
 
 DEPTH = 32
 """Objects and arrays that may be nested in each other."""

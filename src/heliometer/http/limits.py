@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError
 
 _REMEMBERED = 100_000
 

@@ -8,8 +8,8 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from heliometer.model.errors import Code, HeliometerError, Malformed
-from heliometer.model.identity import Caller, Permission
+from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.identity.model import Caller, Permission
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from heliometer.model.identity import Caller
+from heliometer.identity.model import Caller
 
 FRESH_S = 30.0
 """Seconds that an answer is used without asking again. We promise that a revocation, by whatever

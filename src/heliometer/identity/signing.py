@@ -2,9 +2,9 @@
 
 from typing import NamedTuple, Protocol
 
-from heliometer.model.accounts import Membership, TokenOwner
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Authenticator
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Membership, TokenOwner
+from heliometer.identity.model import Authenticator
 
 
 class Issued(NamedTuple):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError
 
 PAIR_REFILL_S = 60.0
 """Seconds in which a pair earns one more try."""

@@ -13,10 +13,11 @@ from typing import Any
 if "STAND_STILL" in os.environ:
     import asyncio
 
-    from heliometer.alarms.loop import Evaluator
-    from heliometer.cluster import broker, pulse
-    from heliometer.cluster.partition import Partition
-    from heliometer.stores.measurements import clickhouse_http
+    from heliometer.alarms.scheduler import Evaluator
+    from heliometer.cluster import connection as broker
+    from heliometer.cluster import stall_detector as pulse
+    from heliometer.pipeline.shard import Partition
+    from heliometer.storage.clickhouse import http as clickhouse_http
 
     broker.HEARTBEAT_S = 3
     pulse.FROZEN_S = clickhouse_http.STALE_S = 2.0

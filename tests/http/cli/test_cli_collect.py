@@ -154,8 +154,8 @@ def test_the_agents_level_comes_from_the_server(world: RunningServer, tmp_path: 
     """What the reply says is what the schedule has: see test_schedule for what follows."""
     from heliometer.cli.access import Access
     from heliometer.cli.sender import Sender
-    from heliometer.collect import Measurement
-    from heliometer.collect.spool import Spool
+    from heliometer.collectors import Measurement
+    from heliometer.collectors.spool import Spool
 
     spool = Spool(tmp_path / "spool", 1 << 20)
     spool.open()

@@ -13,7 +13,7 @@ import pytest
 
 from heliometer import console
 from heliometer.http.operation import Operation
-from heliometer.model.identity import Permission
+from heliometer.identity.model import Permission
 
 PAGES = (
     "/console",

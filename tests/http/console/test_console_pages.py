@@ -11,7 +11,7 @@ import pytest
 from console.conftest import Site
 from console.pages import NOT_YET, NOWHERE, PAGES, Page, require, signed_in_pages, skip_if_not_yet
 from console.visitor import COOKIE, Document, Visitor
-from heliometer.model.identity import ROLES, Permission
+from heliometer.identity.model import ROLES, Permission
 
 Visitors = Callable[[str], Visitor]
 

@@ -9,10 +9,10 @@ import pytest
 
 from conftest import RunningServer
 from heliometer.config import Settings
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
 
 BODY_LIMIT = 1 << 20
 USERS = {"reader": "shop", "member": "shop", "agent": "shop", "admin": "shop", "stranger": "stock"}

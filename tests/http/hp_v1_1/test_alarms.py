@@ -16,10 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import RunningServer
+from heliometer.alarms.model import (
+    Finding,
+    Outcome,
+    SeriesValue,
+    State,
+    Transition,
+    WindowValue,
+)
 from heliometer.config import Settings
-from heliometer.model.alarms import Finding, Outcome, SeriesValue, State, Transition, WindowValue
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
 from hp_v1_1.conftest import USERS, People, populate
 from hp_v1_1.test_fuzz import FEW, check, texts, values
 

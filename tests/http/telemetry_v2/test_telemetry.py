@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from conftest import RunningServer
-from heliometer.stores.resources.database import Database
+from heliometer.storage.sql.database import Database
 
 NOW = int(time.time()) // 60 * 60 - 3600
 """The beginning of a minute an hour ago."""

@@ -6,9 +6,9 @@ design. It shares no code with the engine but the expressions' nodes.
 
 from dataclasses import dataclass, field
 
-from heliometer.expression import Expression, Logical, Subexpression, subexpressions
-from heliometer.model.alarms import State
-from heliometer.model.measurements import Series
+from heliometer.alarms.expression import Expression, Logical, Subexpression, subexpressions
+from heliometer.alarms.model import State
+from heliometer.metrics.model import Series
 
 MINUTE = 60_000
 

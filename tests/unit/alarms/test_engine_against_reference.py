@@ -8,10 +8,10 @@ from alarm_reference import MINUTE, Reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from heliometer.alarms.engine import CAUGHT_UP, Engine, Rules, Watched
-from heliometer.expression import Expression, Logical, Metric, Subexpression, parse
-from heliometer.model.alarms import State, Transition
-from heliometer.model.measurements import Batch, Series
+from heliometer.alarms.engine.engine import CAUGHT_UP, Engine, Rules, Watched
+from heliometer.alarms.expression import Expression, Logical, Metric, Subexpression, parse
+from heliometer.alarms.model import State, Transition
+from heliometer.metrics.model import Batch, Series
 
 START = 1_795_000_020_000 // MINUTE * MINUTE
 SERIES = [

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heliometer.alarms.loop import Evaluator
+from heliometer.alarms.expression import normal_form, parse
+from heliometer.alarms.model import Alarm, AlarmFilter, Outcome, State, Transition
+from heliometer.alarms.scheduler import Evaluator
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
-from heliometer.expression import normal_form, parse
-from heliometer.ingest.registry import Name, Registry
-from heliometer.ingest.writer import Writer
-from heliometer.model.accounts import Project
-from heliometer.model.alarms import Alarm, AlarmFilter, Outcome, State, Transition
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Batch
-from heliometer.model.projects import WHOLE, Share
-from heliometer.stores.measurements.duckdb import DuckDBStore
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Project
+from heliometer.metrics.model import Batch
+from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.pipeline.group_commit import Writer
+from heliometer.projects.model import WHOLE, Share
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
 
 PROJECT = "a" * 32
 START_S = 1_795_000_020 // 60 * 60
@@ -85,7 +85,7 @@ class World:
     """Stores that stay, and an evaluator that comes and goes."""
 
     store: FailingMeasurements
-    registry: Registry
+    series_index: SeriesIndex
     writer: Writer
     alarms: FailingStore
     now_s: float = START_S + 10
@@ -95,7 +95,7 @@ class World:
     async def start(self, **settings: object) -> None:
         self.writer._listeners.clear()
         self.evaluator = Evaluator(
-            self.store, self.registry, self.writer, self.alarms,
+            self.store, self.series_index, self.writer, self.alarms,
             AlarmSettings(**settings),  # type: ignore[arg-type]
             lambda: self.now_s, steady=lambda: self.now_s, sleep=self.sleep,
         )  # fmt: skip
@@ -165,7 +165,7 @@ class World:
             await self.settled()
 
     async def measure(self, value: float, host: str = "a", age_s: float = 0) -> None:
-        ids = self.registry.intern(PROJECT, [Name("ns", (("host", host),))])
+        ids = self.series_index.intern(PROJECT, [Name("ns", (("host", host),))])
         batch = Batch(
             np.array(list(ids.values()), np.int64),
             np.array([int((self.now_s - age_s) * 1000)], np.int64),
@@ -209,8 +209,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     store.answering.set()
     (tmp_path / "metrics").mkdir()
     store.open()
-    registry = Registry([], 1000)
-    made = World(store, registry, Writer(store, registry, limit=100_000), FailingStore(database))
+    series_index = SeriesIndex([], 1000)
+    made = World(
+        store, series_index, Writer(store, series_index, limit=100_000), FailingStore(database)
+    )
     yield made
     if made.running is not None:
         await made.stop()
@@ -675,7 +677,7 @@ async def test_a_clock_that_is_set_while_nothing_can_be_read_stops_nothing(
 async def test_causes_are_of_the_expression_that_was_judged(world: World) -> None:
     await world.start()
     alarm = await world.alarm("avg(ns) > 5")
-    world.registry.intern(PROJECT, [Name("other", (("host", "z"),))])
+    world.series_index.intern(PROJECT, [Name("other", (("host", "z"),))])
     world.alarms.away = True
     for value in (10, 1):
         await world.measure(value)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliometer.api.hp import wire
 from heliometer.cli.plot import draw, scaled, unit_of, with_gaps
 from heliometer.cli.query import SeriesStatistics, escape, number
 from heliometer.cli.table import label, table
 from heliometer.cli.times import iso, parse_moment, parse_ms, show
-from heliometer.dialects.hp import wire
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ import pytest
 from heliometer.cli.access import Access
 from heliometer.cli.client import Client
 from heliometer.cli.sender import Sender
-from heliometer.collect import Measurement
-from heliometer.collect.spool import Spool
+from heliometer.collectors import Measurement
+from heliometer.collectors.spool import Spool
 
 DAY = 86_400.0
 NOW = 1_790_000_000.0

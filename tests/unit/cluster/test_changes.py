@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from heliometer.cluster import changes as module
-from heliometer.cluster import pulse as pulse_module
-from heliometer.cluster import roll as roll_module
-from heliometer.cluster.changes import Changes, Member, Members, _until_done
-from heliometer.cluster.pulse import Pulse
-from heliometer.cluster.roll import NEEDED, Roll
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.cluster import events as module
+from heliometer.cluster import health as roll_module
+from heliometer.cluster import stall_detector as pulse_module
+from heliometer.cluster.events import Changes, Member, Membership, _until_done
+from heliometer.cluster.health import NEEDED, ClusterHealth
+from heliometer.cluster.stall_detector import StallDetector
+from heliometer.core.errors import Code, HeliometerError
 
 
 def member(name: str, *roles: str, **more: Any) -> Member:
@@ -38,33 +38,33 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.fixture
-def members() -> Members:
-    return Members(Changes("me"), lambda: member("me"))
+def members() -> Membership:
+    return Membership(Changes("me"), lambda: member("me"))
 
 
-def tell(members: Members, *found: Member) -> None:
+def tell(members: Membership, *found: Member) -> None:
     for each in found:
         members._heard(msgspec.to_builtins(each))
 
 
-def test_nobody_is_missing_when_all_roles_and_parts_are_taken(members: Members) -> None:
-    roll = Roll(members, 2)
+def test_nobody_is_missing_when_all_roles_and_parts_are_taken(members: Membership) -> None:
+    roll = ClusterHealth(members, 2)
     tell(members, member("a", *NEEDED, parts=[0, 1], of=2))
     assert roll.missing() == []
     assert roll.is_punctual()
 
 
-def test_a_role_that_nobody_has_is_missing(members: Members) -> None:
+def test_a_role_that_nobody_has_is_missing(members: Membership) -> None:
     tell(members, member("a", "api", "feed", "notifier"), member("b", "collector"))
-    roll = Roll(members, 1)
+    roll = ClusterHealth(members, 1)
     assert roll.missing() == ["no process has the role evaluator"]
     assert not roll.is_punctual()
 
 
 def test_a_part_is_missed_only_after_a_while(
-    members: Members, now: Callable[[float], None]
+    members: Membership, now: Callable[[float], None]
 ) -> None:
-    roll = Roll(members, 3)
+    roll = ClusterHealth(members, 3)
     tell(members, member("a", *NEEDED, parts=[0]))
     assert roll.missing() == []
     now(roll_module.ORPHANED_S - 1)
@@ -75,7 +75,9 @@ def test_a_part_is_missed_only_after_a_while(
     assert roll.missing() == ["1 of 3 parts have no owner"]
 
 
-def test_a_process_that_is_silent_is_gone(members: Members, now: Callable[[float], None]) -> None:
+def test_a_process_that_is_silent_is_gone(
+    members: Membership, now: Callable[[float], None]
+) -> None:
     tell(members, member("a", "api"), member("b", "api"))
     now(module.GONE_S - 1)
     tell(members, member("b", "api"))
@@ -85,20 +87,20 @@ def test_a_process_that_is_silent_is_gone(members: Members, now: Callable[[float
     assert members.all() == []
 
 
-def test_who_has_another_number_of_parts_is_told(members: Members) -> None:
-    roll = Roll(members, 2)
+def test_who_has_another_number_of_parts_is_told(members: Membership) -> None:
+    roll = ClusterHealth(members, 2)
     tell(members, member("a", *NEEDED, parts=[0, 1], of=2), member("b", "api", of=4, parts=[3]))
     assert roll.missing() == ["bus.partitions is 2 here, and 4 for process 1 on host"]
     assert roll.missing() == roll.missing()  # part 3 is none of ours
 
 
-def test_what_is_late_is_told(members: Members) -> None:
+def test_what_is_late_is_told(members: Membership) -> None:
     tell(members, member("a", *NEEDED, parts=[0], lag_s=roll_module.LATE_S + 1))
-    assert Roll(members, 1).missing() == ["measurements are stored 61 s late"]
+    assert ClusterHealth(members, 1).missing() == ["measurements are stored 61 s late"]
 
 
 def test_a_process_that_stood_still_doubts(now: Callable[[float], None]) -> None:
-    pulse = Pulse()
+    pulse = StallDetector()
     now(pulse_module.FROZEN_S - 1)
     assert not pulse.is_doubtful
     now(pulse_module.FROZEN_S + 1)

@@ -17,7 +17,7 @@ from heliometer.cluster.message import (
     own_receipt,
     parts_of,
 )
-from heliometer.model.measurements import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Receipt, Series
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ID = st.integers(0, 2**63 - 1)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from heliometer.cluster.changes import Member
-from heliometer.cluster.owner import too_many
+from heliometer.cluster.consumer import too_many
+from heliometer.cluster.events import Member
 
 
 def member(name: str, *parts: int) -> Member:

@@ -13,23 +13,23 @@ from aiormq.abc import DeliveredMessage
 from pamqp import commands
 from pamqp.header import ContentHeader
 
-from heliometer.alarms.loop import Evaluator
-from heliometer.cluster.catalogue import Catalogue
+from heliometer.alarms.expression import normal_form, parse
+from heliometer.alarms.model import Alarm, State
+from heliometer.alarms.scheduler import Evaluator
 from heliometer.cluster.message import TICK, Handover, Unit, encode, new_token, own_receipt
-from heliometer.cluster.partition import Partition, StreamClock, Tools
-from heliometer.cluster.remembered import Remembered
+from heliometer.cluster.receipts import SharedReceipts
+from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
-from heliometer.expression import normal_form, parse
-from heliometer.ingest.registry import Name, Registry
-from heliometer.ingest.shared import SharedIds
-from heliometer.model.accounts import Project
-from heliometer.model.alarms import Alarm, State
-from heliometer.model.measurements import Batch, Receipt, Series
-from heliometer.model.projects import Share
-from heliometer.stores.measurements.duckdb import DuckDBStore
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
+from heliometer.identity.accounts import Project
+from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.series_ids import SeriesIds
+from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.pipeline.shard import Partition, StreamClock, Tools
+from heliometer.projects.model import Share
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
 
 PROJECT = "a" * 32
 START_S = 1_795_000_020 // 60 * 60
@@ -73,9 +73,9 @@ class World:
         self.store, self.alarms = store, alarms
         self.now_s = START_S + 10.0
         self.neighbours = Neighbours()
-        self.ids = SharedIds(1)
-        self.registry = Registry([], 1000, self.ids)
-        (self.series,) = self.registry.intern(PROJECT, [Name("ns", (("host", "a"),))]).values()
+        self.ids = SeriesIds(1)
+        self.series_index = SeriesIndex([], 1000, self.ids)
+        (self.series,) = self.series_index.intern(PROJECT, [Name("ns", (("host", "a"),))]).values()
         self.part = self.owner()
 
     def owner(self) -> Partition:
@@ -83,7 +83,7 @@ class World:
 
         def make_evaluator(share: Share, part: Partition, stream: StreamClock) -> Evaluator:
             return Evaluator(
-                self.store, self.registry, part, self.alarms,
+                self.store, self.series_index, part, self.alarms,
                 AlarmSettings(at_once=False, flapping_changes=100), stream,
                 share=share, sleep=stream.sleep, steady=stream,
             )  # fmt: skip
@@ -92,10 +92,11 @@ class World:
             return self.now_s
 
         neighbours: Any = self.neighbours
-        catalogue = Catalogue(neighbours, self.registry, self.ids, neighbours, clock)
+        series_catalog = SeriesCatalog(neighbours, self.series_index, self.ids, neighbours, clock)
         tools = Tools(
-            self.store, self.registry, self.ids, catalogue, Remembered(self.store, clock),
-            neighbours, neighbours, neighbours, make_evaluator, clock, lambda *_: None,
+            self.store, self.series_index, self.ids, series_catalog,
+            SharedReceipts(self.store, clock), neighbours, neighbours, neighbours, make_evaluator,
+            clock, lambda *_: None,
         )  # fmt: skip
         return Partition(Share(0, 1), tools)
 

@@ -12,23 +12,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from heliometer.cluster import passing as module
-from heliometer.cluster.changes import Changes
-from heliometer.cluster.passing import PassOn
-from heliometer.cluster.streaming import Intake
+from heliometer.cluster import feed_publisher as module
+from heliometer.cluster.events import Changes
+from heliometer.cluster.feed_publisher import FeedPublisher
+from heliometer.cluster.remote_feed import Intake
 from heliometer.config import AmqpSettings, ServerSettings, Settings
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed.builtin import BuiltinFeed
-from heliometer.feed.queues import Queues
-from heliometer.ingest.registry import Registry
-from heliometer.ingest.shared import SharedIds, shared_id
-from heliometer.model.accounts import Project
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.feed import Endpoint, Subscription
-from heliometer.model.measurements import Batch, Series
-from heliometer.stores.messages import SqliteMessageStore
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.feed import SqlFeedStore
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint, Subscription
+from heliometer.identity.accounts import Project
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.series_ids import SeriesIds, shared_id
+from heliometer.metrics.series_index import SeriesIndex
+from heliometer.storage.feed_sqlite.store import SqliteMessageStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.feed import SqlFeedStore
 
 SHOP = "a" * 32
 ENDPOINT = Endpoint("e", SHOP, "hash", 0)
@@ -85,7 +85,7 @@ async def look(changes: Changes) -> None:
 
 
 @asynccontextmanager
-async def connected(part: PassOn | Intake) -> AsyncIterator[Channel]:
+async def connected(part: FeedPublisher | Intake) -> AsyncIterator[Channel]:
     """A connection that stands, over which nobody has looked yet."""
     connection = Connection()
     serving = asyncio.create_task(part.serve(connection))
@@ -117,8 +117,8 @@ class Owner:
 
     def __init__(self, feed: SqlFeedStore) -> None:
         self.changes = Changes("me")
-        self.registry = Registry([], 1 << 30, SharedIds())
-        self.passing = PassOn(feed, self.registry, self.changes)
+        self.series_index = SeriesIndex([], 1 << 30, SeriesIds())
+        self.passing = FeedPublisher(feed, self.series_index, self.changes)
         self._feed = feed
         self._subscriptions = 0
 
@@ -135,11 +135,11 @@ class Owner:
     def hear_of(self, *hosts: str) -> None:
         """Series that another process has stored, as the catalogue learns them."""
         named = [Series(0, SHOP, "web", (("host", host),)) for host in hosts]
-        self.registry.adopt(s._replace(id=shared_id(s)) for s in named)
+        self.series_index.adopt(s._replace(id=shared_id(s)) for s in named)
 
     async def pass_on(self, *hosts: str) -> None:
         """One measurement of each, none of whose series the part takes for new."""
-        found = [self.registry.select(SHOP, "web", {"host": host})[0].id for host in hosts]
+        found = [self.series_index.select(SHOP, "web", {"host": host})[0].id for host in hosts]
         times = np.zeros(len(found), np.int64)
         await self.passing.pass_on(0, Batch(np.array(found), times, np.zeros(len(found))))
 
@@ -282,9 +282,14 @@ class Receiver:
 
     def __init__(self, feed: SqlFeedStore, messages: SqliteMessageStore) -> None:
         self.changes = Changes("me")
-        registry = Registry([], 10)
-        self.queues = Queues(
-            messages, registry.__getitem__, registry.select, lambda: 0.0, limit=100, keep_s=100
+        series_index = SeriesIndex([], 10)
+        self.queues = FeedHub(
+            messages,
+            series_index.__getitem__,
+            series_index.select,
+            lambda: 0.0,
+            limit=100,
+            keep_s=100,
         )
         builtin = BuiltinFeed(AmqpSettings(listen=""), self.queues)
         self.intake = Intake(builtin, self.queues, feed, self.changes, 1)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.ingest import shared as module
-from heliometer.ingest.registry import Name, Registry
-from heliometer.ingest.shared import SharedIds, shared_id
-from heliometer.model.measurements import Series
-from heliometer.model.projects import part_of
+from heliometer.metrics import series_ids as module
+from heliometer.metrics.model import Series
+from heliometer.metrics.series_ids import SeriesIds, shared_id
+from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.projects.model import part_of
 
 PARTS = 7
 NAMES = st.lists(
@@ -18,17 +18,17 @@ NAMES = st.lists(
 )  # fmt: skip
 
 
-def registry() -> tuple[Registry, SharedIds]:
-    ids = SharedIds(PARTS)
-    return Registry([], 10**9, ids), ids
+def series_index() -> tuple[SeriesIndex, SeriesIds]:
+    ids = SeriesIds(PARTS)
+    return SeriesIndex([], 10**9, ids), ids
 
 
-def number(where: Registry, project: str, value: int) -> int:
+def number(where: SeriesIndex, project: str, value: int) -> int:
     name = Name("ns", (("host", str(value)),))
     return where.intern(project, [name])[name]
 
 
-def all_of(where: Registry, ids: SharedIds) -> list[Series]:
+def all_of(where: SeriesIndex, ids: SeriesIds) -> list[Series]:
     """The series as the store has them: with shared ids, in their order."""
     numbers = range(1, len(where) + 1)
     shared = ids.to_shared(np.array(numbers)).tolist()
@@ -37,7 +37,7 @@ def all_of(where: Registry, ids: SharedIds) -> list[Series]:
 
 @given(NAMES)
 def test_ids_are_positive_and_lead_back(names: list[tuple[str, int]]) -> None:
-    where, ids = registry()
+    where, ids = series_index()
     numbers = np.array([number(where, *name) for name in names])
     shared = ids.to_shared(numbers)
     assert (shared > 0).all()
@@ -48,8 +48,8 @@ def test_ids_are_positive_and_lead_back(names: list[tuple[str, int]]) -> None:
 
 @given(NAMES, st.randoms())
 def test_processes_agree_in_whatever_order_they_learn(names, random) -> None:  # type: ignore[no-untyped-def]
-    one, of_one = registry()
-    other, of_other = registry()
+    one, of_one = series_index()
+    other, of_other = series_index()
     for name in names:
         number(one, *name)
     for name in random.sample(names, len(names)):
@@ -69,12 +69,12 @@ def test_what_is_stored_keeps_its_id_where_digests_meet(
         return 1 + found % (1 << bits) if attempt < 3 else found
 
     monkeypatch.setattr(module, "shared_id", narrow)
-    first, of_first = registry()
+    first, of_first = series_index()
     for value in range(60):
         number(first, "p", value)
     stored = all_of(first, of_first)
     assert len({series.id for series in stored}) == 60
-    again, of_again = registry()
+    again, of_again = series_index()
     assert len(again.adopt(stored)) == 60
     assert all_of(again, of_again) == stored
     assert again.adopt(stored) == []

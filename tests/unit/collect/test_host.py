@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from heliometer.collect import load_collector
-from heliometer.collect.host.collector import HostCollector
-from heliometer.collect.host.instance import instance_id
-from heliometer.collect.host.reader import Reader, whole_disks, worth_reporting
-from heliometer.collect.snapshot import Cpu, Interface, Snapshot
-from heliometer.model.measurements import check_dimension, check_namespace, check_value
+from heliometer.collectors import load_collector
+from heliometer.collectors.host.collector import HostCollector
+from heliometer.collectors.host.instance import instance_id
+from heliometer.collectors.host.reader import Reader, whole_disks, worth_reporting
+from heliometer.collectors.snapshot import Cpu, Interface, Snapshot
+from heliometer.metrics.model import check_dimension, check_namespace, check_value
 
 QUIET = Interface(0, 0, 0, 0, 0, 0, 0, 0)
 BUSY = Interface(1, 1, 0, 0, 1, 1, 0, 0)
@@ -47,14 +47,14 @@ def test_a_part_that_cannot_be_read_is_left_out_and_said_once(
     def denied() -> None:
         raise PermissionError("no /proc/diskstats")
 
-    monkeypatch.setattr("heliometer.collect.host.reader.read_disks", denied)
+    monkeypatch.setattr("heliometer.collectors.host.reader.read_disks", denied)
     reader = Reader()
     assert reader.read(0).disks == {}
     assert reader.read(1).cpu is not None
     assert [r.getMessage().count("disk counters") for r in caplog.records] == [1]
 
-    monkeypatch.setattr("heliometer.collect.host.reader.read_cpu", denied)
-    monkeypatch.setattr("heliometer.collect.host.reader.read_interfaces", denied)
+    monkeypatch.setattr("heliometer.collectors.host.reader.read_cpu", denied)
+    monkeypatch.setattr("heliometer.collectors.host.reader.read_interfaces", denied)
     with pytest.raises(OSError, match="neither"):
         reader.read(2)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from heliometer.collect import Measurement
-from heliometer.collect.libvirt.collector import Domain, LibvirtCollector
-from heliometer.collect.libvirt.definition import Definition, read_definition
-from heliometer.collect.libvirt.owners import Owners, WrongOwners
-from heliometer.collect.libvirt.statistics import snapshot_of
+from heliometer.collectors import Measurement
+from heliometer.collectors.libvirt.collector import Domain, LibvirtCollector
+from heliometer.collectors.libvirt.definition import Definition, read_definition
+from heliometer.collectors.libvirt.owners import Owners, WrongOwners
+from heliometer.collectors.libvirt.statistics import snapshot_of
 
 UUID = "9e033e0d-96f8-4248-bb0e-5c4c0f3bc869"
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -129,7 +129,7 @@ def test_every_metric_of_the_document_is_there() -> None:
     world = World()
     world.round()
     world.show(BUSY)
-    from heliometer.model.meters import KNOWN
+    from heliometer.meters.model import KNOWN
 
     assert {name for name, _ in world.round()} == {name for _, name in KNOWN}
 

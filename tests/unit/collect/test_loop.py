@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from heliometer.collect import Due, Measurement
-from heliometer.collect.loop import run
-from heliometer.collect.schedule import Schedule
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.collectors import Due, Measurement
+from heliometer.collectors.loop import run
+from heliometer.collectors.schedule import Schedule
+from heliometer.core.errors import Code, HeliometerError
 
 
 class Ended(BaseException):
@@ -163,7 +163,7 @@ async def test_a_round_whose_outcome_is_unknown_is_not_delivered_twice() -> None
 
 
 async def test_the_oldest_rounds_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heliometer.collect.loop.KEPT", 2)
+    monkeypatch.setattr("heliometer.collectors.loop.KEPT", 2)
     world = World()
 
     def down() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.collect import Measurement
-from heliometer.collect.measure import measure, utilization
-from heliometer.collect.snapshot import Cpu, Disk, Interface, Snapshot
+from heliometer.collectors import Measurement
+from heliometer.collectors.measure import measure, utilization
+from heliometer.collectors.snapshot import Cpu, Disk, Interface, Snapshot
 
 ROOT = Path(__file__).parents[3]
 BEFORE = Snapshot(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from heliometer.collect.schedule import Schedule
+from heliometer.collectors.schedule import Schedule
 
 
 class Levels:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heliometer.collect.spool import Spool, SpoolInUse
+from heliometer.collectors.spool import Spool, SpoolInUse
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_what_is_half_written_is_never_seen(spool: Spool, monkeypatch: pytest.Mo
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heliometer.collect.spool.os.fsync", full)
+    monkeypatch.setattr("heliometer.collectors.spool.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         spool.add(b"report", 1)
     assert list(spool.folder.glob("*.gz")) == list(spool.folder.glob("*.part")) == []
@@ -55,7 +55,7 @@ def test_two_agents_do_not_share_one(spool: Spool) -> None:
 
     code = (
         "import sys; from pathlib import Path\n"
-        "from heliometer.collect.spool import Spool, SpoolInUse\n"
+        "from heliometer.collectors.spool import Spool, SpoolInUse\n"
         "try: Spool(Path(sys.argv[1]), 100).open()\n"
         "except SpoolInUse as error: print(error)"
     )

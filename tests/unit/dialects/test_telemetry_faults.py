@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from heliometer.dialects.telemetry_v2.wire import render_fault
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.api.telemetry.wire import render_fault
+from heliometer.core.errors import Code, HeliometerError
 
 
 @pytest.mark.parametrize(

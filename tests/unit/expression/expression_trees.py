@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from heliometer.expression import Expression, Logical, Metric, Subexpression
-from heliometer.model.measurements import LARGEST
+from heliometer.alarms.expression import Expression, Logical, Metric, Subexpression
+from heliometer.metrics.model import LARGEST
 
 _NAMES = "abMAX01.-_"
 _WORDS = ["and", "Or", "TIMES", "lt", "gte", "max", "avg", "60", "hpcs.compute", "not"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from heliometer.expression import Expression, Subexpression, normal_form, parse
+from heliometer.alarms.expression import Expression, Subexpression, normal_form, parse
 
 
 @given(trees.expressions, st.data())

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from heliometer.expression import (
+from heliometer.alarms.expression import (
     Logical,
     Metric,
     Subexpression,
@@ -21,7 +21,7 @@ from heliometer.expression import (
     parse,
     subexpressions,
 )
-from heliometer.model.errors import Invalid
+from heliometer.core.errors import Invalid
 
 DATA = Path(__file__).parents[2] / "expressions"
 RIGHT: list[dict[str, str]] = tomllib.loads((DATA / "right.toml").read_text())["case"]

@@ -19,8 +19,8 @@ from pamqp.heartbeat import Heartbeat
 from pika.adapters.blocking_connection import BlockingChannel
 
 from amqp_feed import PASSWORD, SHOP, STOCK, AmqpFeed, settle
-from heliometer.feed.amqp.broker import Terms
-from heliometer.feed.amqp.frames import PROTOCOL, body_frames
+from heliometer.feed.amqp_server.broker import Terms
+from heliometer.feed.amqp_server.frames import PROTOCOL, body_frames
 
 QUEUE = f"metrics-{SHOP}"
 USER = f"mon-{SHOP}"
@@ -645,7 +645,7 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path) -> None:
 
 
 def test_who_does_not_sign_in_is_shown_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heliometer.feed.amqp.connection.SIGN_IN_S", 0.2)
+    monkeypatch.setattr("heliometer.feed.amqp_server.connection.SIGN_IN_S", 0.2)
     feed = AmqpFeed(tmp_path).start()
     silent, half = Raw(feed), Raw(feed)
     half.socket.sendall(PROTOCOL)

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.feed.matching import Matching
 from heliometer.feed.messages import Renderer
-from heliometer.model.feed import Subscription
-from heliometer.model.measurements import Series
+from heliometer.feed.model import Subscription
+from heliometer.feed.subscription_index import Matching
+from heliometer.metrics.model import Series
 
 pairs = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3).map(
     lambda d: tuple(sorted(d.items()))

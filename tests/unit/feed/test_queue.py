@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from heliometer.feed.model import Chunk, Position
 from heliometer.feed.queue import Message, Queue
-from heliometer.model.feed import Chunk, Position
 
 EMPTY = Position(0, 0, 0, 0)
 LIMIT = 20

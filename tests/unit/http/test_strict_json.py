@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.json import DEPTH, convert, strict_loads
-from heliometer.model.errors import Code, HeliometerError, Malformed
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBERS = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)

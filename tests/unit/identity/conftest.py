@@ -8,13 +8,13 @@ import pytest
 from argon2 import PasswordHasher
 
 from heliometer.config import ServerSettings, Settings
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.identity.passwords import Passwords
-from heliometer.model.accounts import Token, TokenOwner
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Token, TokenOwner
+from heliometer.identity.builtin.passwords import Passwords
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Permission
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import Permission
 from identity.conftest import World
 
 HOUR = 3600.0
@@ -256,7 +256,7 @@ async def test_tokens_can_stand_on_a_command_line(
 ) -> None:
     made = iter(["-" + "a" * 42, "b" * 43, "audit"])
     monkeypatch.setattr(
-        "heliometer.identity.builtin.secrets.token_urlsafe", lambda _: next(made, "more")
+        "heliometer.identity.builtin.service.secrets.token_urlsafe", lambda _: next(made, "more")
     )
     assert await sign_in(world) == "b" * 43
 

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import text
 
 from heliometer.config import ServerSettings, Settings
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.identity.passwords import Passwords
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import ROLES, Permission
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.tokens import SqlTokenStore
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.builtin.passwords import Passwords
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import ROLES, Permission
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
 from identity.conftest import CHEAP, World
 
 

@@ -13,17 +13,17 @@ import pytest
 from sqlalchemy import select, update
 
 from heliometer.config import IdentitySettings, ServerSettings, Settings
-from heliometer.identity.keystone import KeystoneIdentity
-from heliometer.identity.keystone_client import REPLY_BYTES, Keystone
-from heliometer.identity.keystone_documents import Named, Of, Roles, local_project
-from heliometer.identity.keystone_projects import KNOWN_S, MISSING_S, KeystoneProjects
-from heliometer.model.accounts import Project
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import Permission, read_roles
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.mirror import SqlProjectMirror
-from heliometer.stores.resources.projects import SqlProjectStore
-from heliometer.stores.resources.tables import ProjectRow
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import Project
+from heliometer.identity.keystone.client import REPLY_BYTES, Keystone
+from heliometer.identity.keystone.documents import Named, Of, Roles, local_project
+from heliometer.identity.keystone.projects import KNOWN_S, MISSING_S, KeystoneProjects
+from heliometer.identity.keystone.service import KeystoneIdentity
+from heliometer.identity.model import Permission, read_roles
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.mirror import SqlProjectMirror
+from heliometer.storage.sql.projects import SqlProjectStore
+from heliometer.storage.sql.tables import ProjectRow
 from identity.conftest import Clock
 
 SHOP = "5" * 32

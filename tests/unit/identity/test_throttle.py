@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.throttle import (
     ADDRESS_FACTOR,
     PAIR_REFILL_S,
@@ -11,7 +12,6 @@ from heliometer.identity.throttle import (
     Throttle,
     network,
 )
-from heliometer.model.errors import Code, HeliometerError
 from identity.conftest import Clock
 
 FAILURES = 5

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from heliometer.ingest.receipts import Receipts
-from heliometer.ingest.registry import Name, Registry
-from heliometer.ingest.writer import Writer
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import (
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.idempotency import Receipts
+from heliometer.metrics.model import (
     RECEIPT_LIFE_MS,
     Aggregation,
     Batch,
@@ -18,6 +16,8 @@ from heliometer.model.measurements import (
     Receipt,
     Series,
 )
+from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.pipeline.group_commit import Writer
 
 
 def name(**dimensions: str) -> Name:
@@ -78,52 +78,52 @@ def one(value: float, rows: int = 1) -> Batch:
 
 
 def test_a_series_has_one_id_and_ids_go_on_after_those_that_are_stored() -> None:
-    registry = Registry([Series(7, "p", "ns", (("a", "1"),))], limit=10)
-    ids = registry.intern("p", [name(a="1"), name(a="2"), name(a="2")])
+    series_index = SeriesIndex([Series(7, "p", "ns", (("a", "1"),))], limit=10)
+    ids = series_index.intern("p", [name(a="1"), name(a="2"), name(a="2")])
     assert ids == {name(a="1"): 7, name(a="2"): 8}
-    assert registry.intern("q", [name(a="1")]) == {name(a="1"): 9}
-    assert [s.id for s in registry.unsaved()] == [8, 9]
-    registry.saved(registry.unsaved()[:1])
-    assert [s.id for s in registry.unsaved()] == [9]
+    assert series_index.intern("q", [name(a="1")]) == {name(a="1"): 9}
+    assert [s.id for s in series_index.unsaved()] == [8, 9]
+    series_index.saved(series_index.unsaved()[:1])
+    assert [s.id for s in series_index.unsaved()] == [9]
 
 
 def test_dimensions_select_every_series_that_has_at_least_them_in_order() -> None:
-    registry = Registry([], limit=10)
-    registry.intern("p", [name(b="2", a="1"), name(a="1"), name(a="2"), Name("other", ())])
-    selected = registry.select("p", "ns", {"a": "1"})
+    series_index = SeriesIndex([], limit=10)
+    series_index.intern("p", [name(b="2", a="1"), name(a="1"), name(a="2"), Name("other", ())])
+    selected = series_index.select("p", "ns", {"a": "1"})
     assert [dict(s.dimensions) for s in selected] == [{"a": "1"}, {"a": "1", "b": "2"}]
-    assert len(registry.select("p", "ns", {})) == 3
-    assert registry.select("p", "ns", {"a": "1", "b": "3"}) == []
-    assert registry.select("q", "ns", {}) == []
+    assert len(series_index.select("p", "ns", {})) == 3
+    assert series_index.select("p", "ns", {"a": "1", "b": "3"}) == []
+    assert series_index.select("q", "ns", {}) == []
 
 
 def test_over_its_limit_a_project_gets_no_new_series_but_keeps_the_old() -> None:
-    registry = Registry([], limit=2)
-    registry.intern("p", [name(a="1"), name(a="2")])
+    series_index = SeriesIndex([], limit=2)
+    series_index.intern("p", [name(a="1"), name(a="2")])
     with pytest.raises(HeliometerError, match="may have 2") as refused:
-        registry.intern("p", [name(a="1"), name(a="3")])
+        series_index.intern("p", [name(a="1"), name(a="3")])
     assert refused.value.code is Code.RATE_LIMITED
-    assert registry.intern("p", [name(a="1")])
-    assert len(registry) == 2
-    assert registry.intern("q", [name(a="3")]), "another project is not concerned"
+    assert series_index.intern("p", [name(a="1")])
+    assert len(series_index) == 2
+    assert series_index.intern("q", [name(a="3")]), "another project is not concerned"
 
 
 def test_a_project_over_a_limit_that_was_lowered_keeps_the_series_it_has() -> None:
     stored = [Series(i, "p", "ns", (("a", str(i)),)) for i in (1, 2, 3)]
-    registry = Registry(stored, limit=2)
-    assert registry.intern("p", [name(a="1"), name(a="3")]) == {name(a="1"): 1, name(a="3"): 3}
+    series_index = SeriesIndex(stored, limit=2)
+    assert series_index.intern("p", [name(a="1"), name(a="3")]) == {name(a="1"): 1, name(a="3"): 3}
     with pytest.raises(HeliometerError, match="has 3 series and may have 2"):
-        registry.intern("p", [name(a="4")])
+        series_index.intern("p", [name(a="4")])
 
 
 def test_spellings_are_remembered_by_namespace_and_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    project = Registry([], limit=10).project("p")
+    project = SeriesIndex([], limit=10).project("p")
     project.learn("a", b"x", 1)
     project.learn("b", b"x", 2)
     assert (project.spellings("a"), project.spellings("b")) == ({b"x": 1}, {b"x": 2})
-    monkeypatch.setattr("heliometer.ingest.registry.SPELLING_BYTES", 10_000)
+    monkeypatch.setattr("heliometer.metrics.series_index.SPELLING_BYTES", 10_000)
     for k in range(1000):
         project.learn("a", b"the same", 1)
         project.learn("a", b"padded" + b" " * k, 1)
@@ -136,7 +136,7 @@ def test_spellings_are_remembered_by_namespace_and_within_bounds(
 
 async def test_posts_that_arrive_during_a_commit_share_the_next() -> None:
     store = RecordingStore()
-    writer = Writer(store, Registry([], 10), limit=1000)
+    writer = Writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     tasks = [asyncio.create_task(writer.write(one(0)))]
     await asyncio.sleep(0.02)
@@ -150,9 +150,9 @@ async def test_posts_that_arrive_during_a_commit_share_the_next() -> None:
 
 
 async def test_a_failed_commit_fails_each_of_its_posts_and_the_series_wait_for_the_next() -> None:
-    store, registry = RecordingStore(), Registry([], 10)
-    writer = Writer(store, registry, limit=1000)
-    (series_id,) = registry.intern("p", [name(a="1")]).values()
+    store, series_index = RecordingStore(), SeriesIndex([], 10)
+    writer = Writer(store, series_index, limit=1000)
+    (series_id,) = series_index.intern("p", [name(a="1")]).values()
     store.error = HeliometerError(Code.UNAVAILABLE, "no")
     outcomes = await asyncio.gather(*(writer.write(one(v)) for v in (1, 2)), return_exceptions=True)
     assert [type(o) for o in outcomes] == [HeliometerError, HeliometerError]
@@ -165,7 +165,7 @@ async def test_a_failed_commit_fails_each_of_its_posts_and_the_series_wait_for_t
 
 async def test_more_than_may_wait_is_refused_and_nothing_of_it_stored() -> None:
     store = RecordingStore()
-    writer = Writer(store, Registry([], 10), limit=10)
+    writer = Writer(store, SeriesIndex([], 10), limit=10)
     store.gate.clear()
     first = asyncio.create_task(writer.write(one(1, 8)))
     await asyncio.sleep(0)
@@ -179,7 +179,7 @@ async def test_more_than_may_wait_is_refused_and_nothing_of_it_stored() -> None:
 
 async def test_a_client_that_hangs_up_does_not_take_its_neighbours_along() -> None:
     store = RecordingStore()
-    writer = Writer(store, Registry([], 10), limit=100)
+    writer = Writer(store, SeriesIndex([], 10), limit=100)
     store.gate.clear()
     gone, stays = (asyncio.create_task(writer.write(one(v))) for v in (1, 2))
     await asyncio.sleep(0)
@@ -192,8 +192,8 @@ async def test_a_client_that_hangs_up_does_not_take_its_neighbours_along() -> No
 
 
 async def test_a_store_that_breaks_does_not_leave_anybody_waiting() -> None:
-    store, registry = RecordingStore(), Registry([], 10)
-    writer = Writer(store, registry, limit=1000)
+    store, series_index = RecordingStore(), SeriesIndex([], 10)
+    writer = Writer(store, series_index, limit=1000)
     store.error = ValueError("a mistake of ours")
     outcomes = await asyncio.gather(*(writer.write(one(v)) for v in (1, 2)), return_exceptions=True)
     assert [type(o) for o in outcomes] == [ValueError, ValueError]
@@ -205,7 +205,7 @@ async def test_a_store_that_breaks_does_not_leave_anybody_waiting() -> None:
 
 async def test_a_receipt_is_stored_with_its_batch() -> None:
     store = RecordingStore()
-    writer = Writer(store, Registry([], 10), limit=1000)
+    writer = Writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     given = [receipt("a"), None, receipt("b")]
     tasks = [asyncio.create_task(writer.write(one(0), r)) for r in given]
@@ -216,7 +216,7 @@ async def test_a_receipt_is_stored_with_its_batch() -> None:
 
 async def test_drain_waits_for_all_that_was_given() -> None:
     store = RecordingStore()
-    writer = Writer(store, Registry([], 10), limit=1000)
+    writer = Writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     tasks = [asyncio.create_task(writer.write(one(v))) for v in range(5)]
     await asyncio.sleep(0)

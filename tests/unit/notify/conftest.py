@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from heliometer.config import NotifySettings, ServerSettings, Settings
-from heliometer.model.accounts import Project
-from heliometer.model.alarms import (
+from heliometer.alarms.model import (
     Alarm,
     Finding,
     Outcome,
@@ -19,7 +17,11 @@ from heliometer.model.alarms import (
     Transition,
     WindowValue,
 )
-from heliometer.model.notifications import (
+from heliometer.config import NotifySettings, ServerSettings, Settings
+from heliometer.identity.accounts import Project
+from heliometer.notifications.channels import Kind
+from heliometer.notifications.dispatcher import Notifier
+from heliometer.notifications.model import (
     IN_PROGRESS,
     PENDING,
     TEST_MESSAGE,
@@ -27,12 +29,10 @@ from heliometer.model.notifications import (
     NotificationAddress,
     NotificationMethod,
 )
-from heliometer.notify.kinds import Kind
-from heliometer.notify.pipeline import Notifier
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.notifications import SqlNotificationStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.notifications import SqlNotificationStore
 
 START_MS = 1_795_000_020_000
 PROJECT = "a" * 32

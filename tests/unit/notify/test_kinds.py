@@ -18,13 +18,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliometer.config import EmailSettings, ServerSettings, Settings, SmsSettings, WebhookSettings
-from heliometer.model.notifications import ALARM_MESSAGE, PENDING, WEBHOOK, Delivery
-from heliometer.notify.kinds import Rejected, load_kinds
-from heliometer.notify.kinds.email import SmtpKind, build
-from heliometer.notify.kinds.sms import GatewayKind
-from heliometer.notify.kinds.webhook import WebhookKind, is_public
-from heliometer.notify.messages import SMS_LENGTH, Message, alarm_message
-from heliometer.notify.picture import Chart, draw
+from heliometer.notifications.channels import Rejected, load_kinds
+from heliometer.notifications.channels.email import SmtpKind, build
+from heliometer.notifications.channels.sms import GatewayKind
+from heliometer.notifications.channels.webhook import WebhookKind, is_public
+from heliometer.notifications.messages import SMS_LENGTH, Message, alarm_message
+from heliometer.notifications.model import ALARM_MESSAGE, PENDING, WEBHOOK, Delivery
+from heliometer.notifications.picture import Chart, draw
 from mail_server import MailServer
 
 

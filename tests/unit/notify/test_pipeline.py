@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from heliometer.alarms.model import State
 from heliometer.config import EmailSettings, Settings
-from heliometer.model.alarms import State
-from heliometer.model.notifications import DELIVERED, FAILED, PENDING, WITHHELD, Delivery
-from heliometer.notify.kinds import Kind, Rejected
-from heliometer.notify.kinds.email import SmtpKind
-from heliometer.notify.messages import Message
+from heliometer.notifications.channels import Kind, Rejected
+from heliometer.notifications.channels.email import SmtpKind
+from heliometer.notifications.messages import Message
+from heliometer.notifications.model import DELIVERED, FAILED, PENDING, WITHHELD, Delivery
 from mail_server import MailServer, text_of
 from notify.conftest import PROJECT, Office
 
@@ -127,7 +127,7 @@ async def test_after_the_retry_period_it_is_a_dead_letter_that_can_be_replayed(
 async def test_one_that_hangs_holds_up_nobody_else(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heliometer.notify.pipeline.DEADLINE_S", 0.3)
+    monkeypatch.setattr("heliometer.notifications.dispatcher.DEADLINE_S", 0.3)
     hanging, healthy = Relay(), Relay()
     hanging.hangs = True
     stuck = [await office.test_message("SMS", f"+4670{i:07}", "m") for i in range(100)]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from heliometer.model.measurements import Batch, Receipt
-from heliometer.stores.measurements import clickhouse_blocks as blocks
-from heliometer.stores.measurements.clickhouse_http import Address
-from heliometer.stores.measurements.clickhouse_native import NotNative, decode, encode
+from heliometer.metrics.model import Batch, Receipt
+from heliometer.storage.clickhouse import blocks
+from heliometer.storage.clickhouse.http import Address
+from heliometer.storage.clickhouse.native import NotNative, decode, encode
 
 DAY = 86_400_000
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heliometer.config import NotifySettings, ServerSettings, Settings
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.model.identity import ROLES, Caller
-from heliometer.model.notifications import CODE_MESSAGE, DELIVERED, Delivery, NotificationAddress
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.notifications import SqlNotificationStore
-from heliometer.stores.resources.tokens import SqlTokenStore
-from heliometer.usecases.notifications import Notifications, Wanted
-from heliometer.usecases.validation import Validation
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import ROLES, Caller
+from heliometer.notifications.model import CODE_MESSAGE, DELIVERED, Delivery, NotificationAddress
+from heliometer.notifications.service import Notifications, Wanted
+from heliometer.notifications.verification import Validation
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.tokens import SqlTokenStore
 
 CLIENT = "192.0.2.1"
 

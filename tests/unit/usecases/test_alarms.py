@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from heliometer.alarms.engine import Explanation
-from heliometer.alarms.replay import Replay
+from heliometer.alarms.dry_run import Replay
+from heliometer.alarms.engine.engine import Explanation
+from heliometer.alarms.expression import Expression, parse
+from heliometer.alarms.model import Alarm, AlarmFilter, State
+from heliometer.alarms.service import DAY_MS, EVALUATIONS, Alarms, Definition
 from heliometer.config import LimitSettings, ServerSettings, Settings
-from heliometer.expression import Expression, parse
-from heliometer.identity.builtin import BuiltinIdentity
-from heliometer.model.alarms import Alarm, AlarmFilter, State
-from heliometer.model.errors import Code, HeliometerError, Invalid, Malformed
-from heliometer.model.identity import ROLES, Caller
-from heliometer.stores.resources.accounts import SqlAccountStore
-from heliometer.stores.resources.alarms import SqlAlarmStore
-from heliometer.stores.resources.database import Database
-from heliometer.stores.resources.tokens import SqlTokenStore
-from heliometer.usecases.alarms import DAY_MS, EVALUATIONS, Alarms, Definition
+from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.model import ROLES, Caller
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000

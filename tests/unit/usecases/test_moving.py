@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.app.moving import plan, waiting_messages
 from heliometer.config import Settings, WrongSetting, load
-from heliometer.model.feed import Chunk, Position
-from heliometer.model.measurements import Batch, Receipt, Series
-from heliometer.stores.measurements.digests import Digests, digest, subtract
-from heliometer.stores.measurements.duckdb import DuckDBStore
-from heliometer.stores.measurements.snapshot import SnapshotReader, pieces, take
-from heliometer.stores.messages import SqliteMessageStore
-from heliometer.stores.resources.moving import spread
-from heliometer.usecases.moving.journal import JournalFile, MovedDay
+from heliometer.feed.model import Chunk, Position
+from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.migrate.journal import JournalFile, MovedDay
+from heliometer.migrate.run import plan, waiting_messages
+from heliometer.storage.duckdb.digests import Digests, digest, subtract
+from heliometer.storage.duckdb.snapshot import SnapshotReader, pieces, take
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.feed_sqlite.store import SqliteMessageStore
+from heliometer.storage.sql.transfer import spread
 
 DAY_MS = 86_400_000
 ROWS = st.lists(

@@ -10,8 +10,9 @@ import pytest
 from notification_world import CLIENT, World, running
 
 from heliometer.config import LimitSettings, WebhookSettings
-from heliometer.model.errors import Code, HeliometerError, Invalid
-from heliometer.model.notifications import (
+from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.notifications.destinations import email_address, phone_number
+from heliometer.notifications.model import (
     CODE_MESSAGE,
     DELIVERED,
     FAILED,
@@ -22,8 +23,7 @@ from heliometer.model.notifications import (
     VERIFIED,
     WITHHELD,
 )
-from heliometer.usecases.destinations import email_address, phone_number
-from heliometer.usecases.notifications import Notifications, Wanted
+from heliometer.notifications.service import Notifications, Wanted
 
 
 @pytest.fixture

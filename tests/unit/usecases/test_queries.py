@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliometer.config import LimitSettings
-from heliometer.ingest.receipts import Receipts
-from heliometer.ingest.registry import Registry
-from heliometer.ingest.writer import Writer
-from heliometer.model.errors import Malformed
-from heliometer.model.identity import ROLES, Caller
-from heliometer.model.measurements import Aggregation, Batch, Datapoints, Receipt, Series
-from heliometer.model.projects import Found
-from heliometer.usecases.metrics import Metrics, Query
+from heliometer.core.errors import Malformed
+from heliometer.identity.model import ROLES, Caller
+from heliometer.metrics.idempotency import Receipts
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Receipt, Series
+from heliometer.metrics.series_index import SeriesIndex
+from heliometer.metrics.service import Metrics, Query
+from heliometer.pipeline.group_commit import Writer
+from heliometer.projects.model import Found
 
 NOW = 1_795_000_000
 CALLER = Caller("u", "user", "p", "project", ROLES["member"])
@@ -79,10 +79,10 @@ class Projects:
 
 def metrics_over(series: int, limits: LimitSettings, store: EmptyStore | None = None) -> Metrics:
     known = [Series(i, "p", "ns", (("n", str(i)),)) for i in range(series)]
-    registry = Registry(known, limit=10**6)
+    series_index = SeriesIndex(known, limit=10**6)
     store = store or EmptyStore()
-    writer = Writer(store, registry, limit=1000)
-    return Metrics(store, registry, writer, Receipts([]), Projects(), limits, 45, lambda: NOW)
+    writer = Writer(store, series_index, limit=1000)
+    return Metrics(store, series_index, writer, Receipts([]), Projects(), limits, 45, lambda: NOW)
 
 
 def query(start_ms: int, end_ms: int, period_s: int) -> Query:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from notification_world import CLIENT, World, running
 
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.identity import ROLES, Caller
-from heliometer.model.notifications import IN_PROGRESS, TIMED_OUT, VERIFIED
-from heliometer.usecases.validation import FAILURES, TRIES, TRIES_OVERALL, Validation
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.model import ROLES, Caller
+from heliometer.notifications.model import IN_PROGRESS, TIMED_OUT, VERIFIED
+from heliometer.notifications.verification import FAILURES, TRIES, TRIES_OVERALL, Validation
 
 DONE, MISSING = "done", Code.NOT_FOUND.value
 LIMITED = "limited, and for how long"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from heliometer.dialects.hp import metrics_json
-from heliometer.ingest.registry import ProjectSeries
-from heliometer.model.errors import Code, HeliometerError
-from heliometer.model.measurements import Series
-from heliometer.usecases.metrics import Columns
+from heliometer.api.hp import metrics_json
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import Series
+from heliometer.metrics.series_index import ProjectSeries
+from heliometer.metrics.service import Columns
 
 NOW = 1_795_000_000_000
 GOOD = {"namespace": "ns", "dimensions": {"host": "a"}, "timestamp": NOW / 1000, "value": 1.5}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.dialects.hp import wire
-from heliometer.model.errors import HeliometerError
+from heliometer.api.hp import wire
+from heliometer.core.errors import HeliometerError
 
 values = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 

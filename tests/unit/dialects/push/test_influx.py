@@ -7,17 +7,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
-from heliometer.dialects.push.influx import FORM, read
-from heliometer.dialects.push.intake import Intake
-from heliometer.dialects.push.naming import name_of
-from heliometer.ingest.registry import Registry
-from heliometer.model.errors import HeliometerError
+from heliometer.api.push.influx import FORM, read
+from heliometer.api.push.intake import Intake
+from heliometer.api.push.naming import name_of
+from heliometer.core.errors import HeliometerError
+from heliometer.metrics.series_index import SeriesIndex
 
 NOW = 1_790_000_000_000
 
 
 def intake_of(text: str, unit: tuple[int, int] = (1, 1_000_000)) -> Intake:
-    intake = Intake(Registry([], 1000).project("p"), FORM, NOW)
+    intake = Intake(SeriesIndex([], 1000).project("p"), FORM, NOW)
     read(text.encode("utf-8", "surrogateescape"), "db", unit, intake)
     return intake
 

@@ -8,11 +8,11 @@ from benchmarks.remote_write_body import field, label, packed, sample, time_seri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliometer.dialects.push.intake import Intake
-from heliometer.dialects.push.prometheus import FORM, read, unpack
-from heliometer.ingest.registry import Name, Registry
-from heliometer.model.errors import Malformed
-from heliometer.usecases.metrics import Columns
+from heliometer.api.push.intake import Intake
+from heliometer.api.push.prometheus import FORM, read, unpack
+from heliometer.core.errors import Malformed
+from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.metrics.service import Columns
 
 NOW = 1_790_000_000_000
 Taken = list[tuple[Name, int, float]]
@@ -22,8 +22,8 @@ class Reader:
     """Reads as the service does, and learns as it does when something was stored."""
 
     def __init__(self) -> None:
-        self.registry = Registry([], 1000)
-        self.project = self.registry.project("p")
+        self.series_index = SeriesIndex([], 1000)
+        self.project = self.series_index.project("p")
         self.intake = Intake(self.project, FORM, NOW)
 
     def read(self, body: bytes) -> Taken:
@@ -35,12 +35,12 @@ class Reader:
             columns.series, columns.timestamp.tolist(), columns.value.tolist(), strict=True
         ):
             assert id_ is not None
-            series = self.registry[id_]
+            series = self.series_index[id_]
             found.append((Name(series.namespace, series.dimensions), stamp, value))
         return sorted(found)
 
     def learn(self, columns: Columns) -> None:
-        ids = self.registry.intern("p", [name for name, _ in columns.names.values()])
+        ids = self.series_index.intern("p", [name for name, _ in columns.names.values()])
         for position, (name, spelling) in columns.names.items():
             columns.series[position] = ids[name]
             if spelling is not None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliometer.config import StatsdSettings
-from heliometer.dialects.push.statsd import Statsd, parse, series_of
-from heliometer.ingest.registry import Name
-from heliometer.model.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.series_index import Name
+from heliometer.statsd.listener import Statsd, parse, series_of
 
 
 class Shelf:

@@ -1,0 +1,102 @@
+"""A dry run: the same engine over stored measurements, as if they had arrived in time."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from heliometer.alarms.engine.engine import Engine, Rules, Watched
+from heliometer.alarms.engine.windows import MINUTE_MS
+from heliometer.alarms.expression import Expression, subexpressions
+from heliometer.alarms.model import State, Transition
+from heliometer.metrics.model import Batch, Series
+
+_ID = "dry run"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What an alarm would have done."""
+
+    start_ms: int
+    end_ms: int
+    transitions: Sequence[Transition]
+    minutes_ms: Sequence[int]
+    """The minutes that were evaluated."""
+    values: Sequence[Sequence[float | None]]
+    """For each subexpression its newest window's value at each of those minutes."""
+
+    def spans(self, state: State) -> list[tuple[int, int]]:
+        """When the alarm would have been in a state: [start, end) in milliseconds."""
+        found: list[tuple[int, int]] = []
+        since: int | None = None
+        for transition in self.transitions:
+            if transition.new is state:
+                since = transition.at_ms
+            elif since is not None:
+                found.append((since, transition.at_ms))
+                since = None
+        if since is not None:
+            found.append((since, self.end_ms))
+        return found
+
+
+def replay(
+    expression: Expression,
+    batch: Batch,
+    series: Iterable[Series],
+    start_ms: int,
+    end_ms: int,
+    rules: Rules,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Replay:
+    """Evaluate an expression at every whole minute in (start, end], over measurements of the
+    series that its metrics match.
+
+    Measurements from before ``start_ms`` fill the first windows. ``progress`` is told the part
+    that is done, 0 to 1.
+    """
+    known = list(series)
+    project_id = known[0].project_id if known else ""
+    order = np.argsort(batch.timestamp, kind="stable")
+    batch = Batch(batch.series[order], batch.timestamp[order], batch.value[order])
+    first = -(-start_ms // MINUTE_MS)
+    last = end_ms // MINUTE_MS
+
+    engine = Engine(rules)
+    engine.add(
+        [Watched(_ID, project_id, expression)],
+        lambda _, namespace, dimensions: [
+            s
+            for s in known
+            if s.namespace == namespace and dimensions.items() <= dict(s.dimensions).items()
+        ],
+        first * MINUTE_MS,
+    )
+    minute_of = batch.timestamp // MINUTE_MS
+    ends = np.searchsorted(minute_of, np.arange(first, last + 1), side="left")
+    engine.fill(_slice(batch, 0, int(ends[0]) if len(ends) else 0))
+    engine.filled()
+    engine.restore(b"", (first - 1) * MINUTE_MS)
+    transitions: list[Transition] = []
+    values: list[list[float | None]] = [[] for _ in subexpressions(expression)]
+    done = int(ends[0]) if len(ends) else 0
+    for minute, end in zip(range(first, last + 1), ends.tolist(), strict=True):
+        if end > done:
+            arrived = _slice(batch, done, end)
+            # A minute's measurements arrive together, with the newest of them.
+            transitions += engine.take(arrived, int(arrived.timestamp[-1]))
+            done = end
+        at_ms = minute * MINUTE_MS
+        transitions += engine.evaluate(at_ms, at_ms)
+        for each, value in zip(values, engine.values_of(_ID, at_ms), strict=True):
+            each.append(value)
+        if minute % 1440 == 0:
+            progress((minute - first) / (last - first + 1))
+    progress(1.0)
+    minutes = [m * MINUTE_MS for m in range(first, last + 1)]
+    return Replay(start_ms, end_ms, transitions, minutes, values)
+
+
+def _slice(batch: Batch, first: int, end: int) -> Batch:
+    return Batch(batch.series[first:end], batch.timestamp[first:end], batch.value[first:end])

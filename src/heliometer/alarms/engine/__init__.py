@@ -1,0 +1,1 @@
+"""Evaluation of alarms: windows, truth and states, without input or output."""

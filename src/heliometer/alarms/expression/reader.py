@@ -1,0 +1,126 @@
+"""The text of an expression, read from left to right, and the places in it that are wrong."""
+
+import re
+import unicodedata
+
+from heliometer.core.errors import Invalid
+
+NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+_BLANKS = re.compile(r"\s*")
+_WORD = re.compile(r"[A-Za-z0-9._-]+")
+_TOKEN = re.compile(r"[^\s(),{}\"<>=!&|]+")
+_SYMBOL = re.compile(r"[<>=!]+|[≤≥]|[&|]+")
+
+_SHOWN = 72
+"""Characters of an expression that a message shows around the place."""
+
+
+class Reader:
+    """A place in a text, which never stands on a blank.
+
+    No pattern here can start over within what it has matched: reading takes linear time.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.last = 0
+        """The end of what was taken last, before the blanks after it."""
+        self.take(0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left."""
+        return self.at == len(self.text)
+
+    def take(self, length: int) -> None:
+        """Go on behind so many characters and the blanks after them."""
+        self.last = self.at + length
+        self.at = self._end_of_blanks(self.last)
+
+    def next_is(self, text: str) -> bool:
+        """Whether the text stands here."""
+        return self.text.startswith(text, self.at)
+
+    def took(self, text: str) -> bool:
+        """Take the text if it stands here."""
+        here = self.next_is(text)
+        if here:
+            self.take(len(text))
+        return here
+
+    def word(self) -> str:
+        """What stands here of letters, digits, dots, hyphens and underscores; may be empty."""
+        return self._match(_WORD)
+
+    def token(self) -> str:
+        """What stands here up to a blank or a sign of the language; may be empty."""
+        return self._match(_TOKEN)
+
+    def symbol(self) -> str:
+        """What stands here of the signs that compare and join; may be empty."""
+        return self._match(_SYMBOL)
+
+    def calls(self, word: str) -> bool:
+        """Whether a parenthesis follows the word that stands here."""
+        return self.text.startswith("(", self._end_of_blanks(self.at + len(word)))
+
+    def until(self, ends: str) -> str:
+        """What stands here up to any of the characters, or to the end."""
+        end = self.at
+        while end < len(self.text) and self.text[end] not in ends:
+            end += 1
+        return self.text[self.at : end]
+
+    def take_quoted(self) -> str:
+        """Take what stands in double quotes here, where a backslash precedes ``"`` and itself."""
+        opened, end, characters = self.at, self.at + 1, []
+        while not self.text.startswith('"', end):
+            if self.text.startswith("\\", end):
+                end += 1
+                if not self.text.startswith(('"', "\\"), end):
+                    raise self.fault(end - 1, r'in quotes a backslash is written \\, and a " is \"')
+            if end >= len(self.text):
+                raise self.fault(opened, "this quotation mark is not closed")
+            characters.append(self.text[end])
+            end += 1
+        self.take(end + 1 - opened)
+        return "".join(characters)
+
+    def fault(self, place: int, what: str) -> Invalid:
+        """What is wrong at a place, and the text around it with a caret below."""
+        stop = "" if what.endswith("?") else "."
+        return Invalid(
+            f"expression: character {place + 1}: {what}{stop}\n{self._pointed(place)}",
+            details="Alarm expressions are described in the API document v1.1, section 2.5.",
+        )
+
+    def _pointed(self, place: int) -> str:
+        first = max(0, min(place - _SHOWN // 2, len(self.text) - _SHOWN))
+        last = first + _SHOWN
+        before, after = "…" * (first > 0), "…" * (last < len(self.text))
+        left, right = _shown(self.text[first:place]), _shown(self.text[place:last])
+        return f"  {before}{left}{right}{after}".rstrip() + f"\n  {' ' * _width(before + left)}^"
+
+    def _match(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self.text, self.at)
+        return found[0] if found else ""
+
+    def _end_of_blanks(self, at: int) -> int:
+        found = _BLANKS.match(self.text, at)
+        return found.end() if found else at
+
+
+def _shown(text: str) -> str:
+    """On one line, and nothing in it that cannot be seen or sent."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
+                   for c in text)  # fmt: skip
+
+
+def _width(text: str) -> int:
+    """Columns that the text takes in a terminal."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )

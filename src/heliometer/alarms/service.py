@@ -1,0 +1,288 @@
+"""Alarms: define them, see what they did and why, and try an expression on history."""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from heliometer.alarms.dry_run import Replay
+from heliometer.alarms.engine.engine import Explanation, depth_of
+from heliometer.alarms.expression import Expression, normal_form, parse, subexpressions
+from heliometer.alarms.model import (
+    ACTIONS,
+    DESCRIPTION_LENGTH,
+    NAME_LENGTH,
+    SEVERITIES,
+    Alarm,
+    AlarmFilter,
+    AlarmStore,
+    HistoryEntry,
+    State,
+    Transition,
+)
+from heliometer.config import LimitSettings
+from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
+from heliometer.identity.model import Caller
+
+log = logging.getLogger(__name__)
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+DRY_RUN_DAYS = 45
+"""The longest time that a dry run covers."""
+EVALUATIONS = 200_000
+"""Subexpressions × minutes of a dry run: about half a minute of work for it."""
+
+
+class Watching(Protocol):
+    """What watches alarms (``alarms.loop.Evaluator``)."""
+
+    async def minutes_kept(self, project_id: str) -> int: ...
+    async def watch(self, alarm: Alarm) -> None: ...
+    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None: ...
+    async def explain(self, alarm: Alarm) -> Explanation: ...
+    async def dry_run(
+        self, project_id: str, expression: Expression, start_ms: int, end_ms: int
+    ) -> Replay: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What the owner of an alarm decides; ``None``: as it was, or the default."""
+
+    name: str | None = None
+    expression: str | None = None
+    description: str | None = None
+    severity: str | None = None
+    enabled: bool | None = None
+    alarm_actions: tuple[str, ...] | None = None
+    ok_actions: tuple[str, ...] | None = None
+    undetermined_actions: tuple[str, ...] | None = None
+    rule: str | None = None
+    """The expression in a dialect's own words; gone when only the expression is given."""
+
+    def given(self) -> Mapping[str, Any]:
+        """The fields that are decided."""
+        every = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in every.items() if value is not None}
+
+
+class Alarms:
+    """The alarms of the caller's project (v1.1 §4.4.6; what else is here is beyond the documents).
+
+    Everything of another project is NOT_FOUND, as if it did not exist.
+    """
+
+    def __init__(
+        self,
+        store: AlarmStore,
+        watching: Watching,
+        limits: LimitSettings,
+        retention_days: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._watching = watching
+        self._limits = limits
+        self._retention_days = retention_days
+        self._clock = clock
+        self._trying: set[str] = set()
+        """Projects with a dry run under way."""
+
+    def now_ms(self) -> int:
+        """Now, in milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    async def create(self, caller: Caller, wanted: Definition) -> Alarm:
+        """Define an alarm; it begins UNDETERMINED and sees the history that is stored.
+
+        Raises INVALID for a wrong expression or field, MALFORMED for an action that is no
+        notification method of the project, CONFLICT for the same name and meaning, and
+        RATE_LIMITED when the project has too many.
+        """
+        now = self.now_ms()
+        for field in ("name", "expression"):
+            if getattr(wanted, field) is None:
+                raise Malformed(f"alarm.{field}: is missing.")
+        blank = Alarm(
+            str(uuid.uuid4()), caller.project_id, "", "", "", now, now, state_since_ms=now
+        )
+        alarm = _changed(blank, wanted)
+        await self._check_windows(alarm)
+        await self._store.create(alarm, caller.user_name, self._limits.alarms_per_project)
+        await self._watch(alarm)
+        return alarm
+
+    async def get(self, caller: Caller, alarm_id: str) -> Alarm:
+        """One alarm."""
+        return await self._store.get(caller.project_id, alarm_id)
+
+    async def find(
+        self, caller: Caller, wanted: AlarmFilter, after: str | None = None, limit: int = 1 << 31
+    ) -> list[Alarm]:
+        """Alarms in order of creation, those behind the id ``after``."""
+        return await self._store.find(caller.project_id, wanted, after, limit)
+
+    async def update(self, caller: Caller, alarm_id: str, wanted: Definition) -> Alarm:
+        """Change what is given and leave the rest. The state stays until the next evaluation."""
+        old = await self._store.get(caller.project_id, alarm_id)
+        alarm = replace(_changed(old, wanted), updated_ms=max(self.now_ms(), old.updated_ms))
+        if wanted.rule is None and alarm.expression != old.expression:
+            alarm = replace(alarm, rule="")
+        if alarm.expression != old.expression:
+            await self._check_windows(alarm)
+        await self._store.update(alarm, caller.user_name)
+        if not alarm.enabled:
+            await self._watching.forget(caller.project_id, [alarm.id])
+        elif not old.enabled or alarm.expression != old.expression:
+            # Its state may have changed since it was read.
+            await self._watch(await self._store.get(caller.project_id, alarm_id))
+        return await self._store.get(caller.project_id, alarm_id)
+
+    async def set_state(self, caller: Caller, alarm_id: str, state: State) -> Alarm:
+        """Put an alarm into a state by hand; the next evaluation may see it otherwise. Nobody is
+        notified, and history tells of it."""
+        alarm = await self._store.get(caller.project_id, alarm_id)
+        now = self.now_ms()
+        if alarm.state is not state:
+            minute = now // MINUTE_MS * MINUTE_MS
+            transition = Transition(alarm.id, now, minute, alarm.state, state, True, ())
+            await self._store.force(transition, caller.user_name)
+            alarm = await self._store.get(caller.project_id, alarm_id)
+            await self._watch(alarm)
+        return alarm
+
+    async def delete(self, caller: Caller, alarm_id: str) -> None:
+        """Remove an alarm with its history; what waits to be sent about it is dropped."""
+        await self._store.delete(caller.project_id, alarm_id, caller.user_name)
+        await self._watching.forget(caller.project_id, [alarm_id])
+
+    async def history(
+        self, caller: Caller, alarm_id: str | None, before_id: int | None, limit: int
+    ) -> list[HistoryEntry]:
+        """Transitions of an alarm, or of the whole project, newest first."""
+        return await self._store.history(caller.project_id, alarm_id, before_id, limit)
+
+    async def explain(
+        self, caller: Caller, alarm_id: str
+    ) -> tuple[Alarm, Explanation, HistoryEntry | None]:
+        """Why an alarm is in its state: how its expression stands, and its last transition, if
+        any; CONFLICT for one that is disabled."""
+        alarm = await self._store.get(caller.project_id, alarm_id)
+        if not alarm.enabled:
+            raise HeliometerError(
+                Code.CONFLICT,
+                "The alarm is disabled: nothing watches it.",
+                details='Enable it with PATCH {"alarm": {"enabled": true}}.',
+            )
+        explanation = await self._watching.explain(alarm)
+        last = await self._store.history(caller.project_id, alarm_id, None, 1)
+        return alarm, explanation, last[0] if last else None
+
+    async def dry_run(
+        self, caller: Caller, expression: str, start_ms: int, end_ms: int | None
+    ) -> Replay:
+        """What an alarm with this expression would have done on the stored measurements.
+
+        Times in milliseconds since the epoch; without an end, and for one to come, it is now.
+        Raises INVALID for a wrong expression or too much to do, MALFORMED for a wrong range, and
+        RATE_LIMITED while another dry run of the project is under way: there is one thread for
+        those of all projects.
+        """
+        tree = parse(expression)
+        start, end = self._range(start_ms, end_ms)
+        parts = len(subexpressions(tree))
+        if parts * (end - start) // MINUTE_MS > EVALUATIONS:
+            raise Invalid(
+                f"expression: with {parts} subexpressions a dry run covers at most "
+                f"{EVALUATIONS // parts // 60} hours.",
+                details="Choose a shorter time, or try the subexpressions one by one.",
+            )
+        if caller.project_id in self._trying:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                "Another dry run of this project is under way.",
+                details="Send the request again when that is done.",
+                retry_after=5,
+            )
+        self._trying.add(caller.project_id)
+        try:
+            return await self._watching.dry_run(caller.project_id, tree, start, end)
+        finally:
+            self._trying.discard(caller.project_id)
+
+    def _range(self, start_ms: int, end_ms: int | None) -> tuple[int, int]:
+        now = self.now_ms()
+        end = now if end_ms is None else min(now, end_ms)
+        if start_ms >= end:
+            raise Malformed("start_time: must be before end_time, and in the past.")
+        # A day more, since measurements are removed by whole days.
+        if start_ms < now - (self._retention_days + 1) * DAY_MS:
+            raise Malformed(
+                f"start_time: measurements are kept for {self._retention_days} days, "
+                "and what is older cannot be tried.",
+                details="heliometer alarms test --file tries an expression on a file of any age.",
+            )
+        if end - start_ms > DRY_RUN_DAYS * DAY_MS:
+            raise Malformed(f"start_time: a dry run covers at most {DRY_RUN_DAYS} days.")
+        return start_ms, end
+
+    async def _check_windows(self, alarm: Alarm) -> None:
+        """Long periods take memory: a project has only so much."""
+        kept = await self._watching.minutes_kept(alarm.project_id)
+        more = sum(depth_of(part) for part in subexpressions(parse(alarm.expression)))
+        if kept + more > self._limits.alarm_minutes_per_project:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                f"The project's alarms keep {kept} minutes of windows and may keep "
+                f"{self._limits.alarm_minutes_per_project}; this one needs {more}.",
+                details="Choose shorter periods, or delete alarms that are not needed.",
+                retry_after=3600,
+            )
+
+    async def _watch(self, alarm: Alarm) -> None:
+        if not alarm.enabled:
+            return
+        try:
+            await self._watching.watch(alarm)
+        except HeliometerError as error:
+            # It is stored, and tried again; until then the log says so.
+            log.error("alarm %s is not watched yet: %s", alarm.id, error.message)
+
+
+def _changed(alarm: Alarm, wanted: Definition) -> Alarm:
+    """The alarm with what is given, checked."""
+    given = dict(wanted.given())
+    _check_text(given, "name", 1, NAME_LENGTH)
+    _check_text(given, "description", 0, DESCRIPTION_LENGTH)
+    if given.get("severity", SEVERITIES[0]) not in SEVERITIES:
+        raise Invalid(
+            f"alarm.severity: {str(given['severity'])[:40]!r} is none; "
+            f"allowed are {', '.join(SEVERITIES)}."
+        )
+    for field in ("alarm_actions", "ok_actions", "undetermined_actions"):
+        actions = given.get(field, ())
+        if len(actions) > ACTIONS:
+            raise Invalid(f"alarm.{field}: may have {ACTIONS} entries, not {len(actions)}.")
+        if field in given:
+            given[field] = tuple(dict.fromkeys(actions))
+    if "expression" in given:
+        given["normal_form"] = normal_form(parse(given["expression"]))
+    return replace(alarm, **given)
+
+
+def _check_text(given: Mapping[str, Any], field: str, least: int, most: int) -> None:
+    text = given.get(field)
+    if text is None:
+        return
+    if not least <= len(text) <= most:
+        raise Invalid(f"alarm.{field}: must have {least} to {most} characters, not {len(text)}.")
+    allowed = "\n" if field == "description" else ""
+    for i, character in enumerate(text, 1):
+        if not character.isprintable() and character not in allowed:
+            raise Invalid(
+                f"alarm.{field}: may only have printable characters; character {i} is not."
+            )
+    if field == "name" and not text.strip():
+        raise Invalid("alarm.name: must not be blank.")

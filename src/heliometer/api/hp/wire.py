@@ -1,0 +1,190 @@
+"""Reading and writing what the HP dialects share: media types, times, dimensions."""
+
+import functools
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
+from heliometer.http.json import convert, strict_loads
+from heliometer.http.operation import Call
+
+MEDIA_TYPE = "application/json"
+T = TypeVar("T")
+Handler = Callable[[Call], Awaitable[Response]]
+_encode = msgspec.json.Encoder().encode
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    """A JSON reply with the documented Content-Type (v1.1 §4.3.1)."""
+    return Response(_encode(body), status, media_type="application/json; charset=UTF-8")
+
+
+def require_json_body(call: Call) -> None:
+    """Raise UNSUPPORTED_MEDIA_TYPE unless the body is JSON: the operation tables say JSON yes,
+    XML no (v1.1 §4.1). A missing Content-Type is taken for JSON."""
+    given = call.request.headers.get("content-type", MEDIA_TYPE)
+    kind, _, parameters = given.partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
+    if kind.strip().lower() not in (MEDIA_TYPE, ""):
+        raise HeliometerError(
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type {kind.strip()[:60]!r} is not supported.",
+            details="Send JSON, with the header Content-Type: application/json.",
+        )
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise HeliometerError(
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            f"charset {charset[1][:40]!r} is not supported.",
+            details="JSON is UTF-8.",
+        )
+
+
+def only(query: QueryParams, name: str) -> str | None:
+    """The value of a parameter that may stand once; ``None``: it is absent or empty."""
+    values = query.getlist(name)
+    if len(values) > 1:
+        raise Malformed(f"{name}: may be given once, not {len(values)} times.")
+    return values[0] if values and values[0] else None
+
+
+def required(query: QueryParams, name: str, hint: str) -> str:
+    """The value of a parameter that must be there."""
+    value = only(query, name)
+    if value is None:
+        raise Malformed(f"{name}: this parameter is required.", details=hint)
+    return value
+
+
+def whole_number(name: str, text: str, low: int, high: int) -> int:
+    """A decimal number from ``low`` to ``high``."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+        raise Malformed(f"{name}: {text[:40]!r} is not a whole number from {low} to {high}.")
+    return int(text)
+
+
+def time_ms(name: str, text: str) -> int:
+    """ISO 8601 date and time as milliseconds since the epoch; without a zone it is UTC.
+
+    A ``+`` that was not escaped arrives as a blank.
+    """
+    try:
+        moment = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text.strip()))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise Malformed(
+            f"{name}: {text[:40]!r} is not an ISO 8601 date and time.",
+            details="Such as 2013-11-01T12:00Z or 2013-11-01T13:00:00+01:00.",
+        ) from error
+
+
+def dimensions(texts: Iterable[str]) -> dict[str, str]:
+    r"""``key:value`` pairs separated by commas (v1.1 §4.4.7.3).
+
+    Values may hold any text, blanks at their ends too; a comma or backslash in one is written
+    ``\,`` or ``\\``.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        for pair in re.findall(r"(?:[^,\\]|\\.|\\$)+", text):
+            key, colon, value = pair.partition(":")
+            key = key.strip()
+            if not colon or not key:
+                raise Malformed(
+                    f"dimensions: {pair.strip()[:80]!r} is not key:value.",
+                    details="Such as metric_name:user_metric,instance_id:392633.",
+                )
+            if key in pairs:
+                raise Malformed(f"dimensions: {key[:50]!r} is given more than once.")
+            pairs[key] = re.sub(r"\\(.)", r"\1", value)
+    return pairs
+
+
+def escaped(value: str) -> str:
+    """A dimension value as it stands in a query."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")
+
+
+async def body(call: Call, type_: type[T]) -> T:
+    """The JSON body as a value of a msgspec type; raises MALFORMED with the path of what is
+    wrong."""
+    require_json_body(call)
+    return convert(strict_loads(await call.body()), type_)
+
+
+def iso(milliseconds: int) -> str:
+    """A time as ISO 8601 in UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def created(call: Call, path: str, document: Any) -> Response:
+    """201 with the new resource and its place (v1.1 §4.4.6.1, for one)."""
+    response = json_response(document, 201)
+    response.headers["Location"] = path
+    return response
+
+
+def self_link(call: Call, path: str) -> list[dict[str, str]]:
+    """The ``links`` of a resource."""
+    return [{"rel": "self", "href": call.base_url + path}]
+
+
+def next_link(call: Call, path: str, marker: str | None) -> list[dict[str, str]]:
+    """The link to the page that follows, with the query as it was but for the marker."""
+    if marker is None:
+        return []
+    kept = [(k, v) for k, v in call.request.query_params.multi_items() if k != "marker"]
+    query = urlencode([*kept, ("marker", marker)], quote_via=quote)
+    return [{"rel": "next", "href": f"{call.base_url}{path}?{query}"}]
+
+
+def page(call: Call, most: int) -> tuple[str | None, int | None]:
+    """The marker and limit of a request; ``None``: not given."""
+    query = call.request.query_params
+    limit = only(query, "limit")
+    return only(query, "marker"), whole_number("limit", limit, 1, most) if limit else None
+
+
+def only_400(handler: Handler) -> Handler:
+    """A handler for an operation that documents no 422: what breaks a rule is 400 there."""
+
+    @functools.wraps(handler)
+    async def handle(call: Call) -> Response:
+        try:
+            return await handler(call)
+        except Invalid as error:
+            raise Malformed(error.message, details=error.details) from error
+
+    return handle
+
+
+def marked(handler: Handler) -> Handler:
+    """A handler of a list, which documents no 404: what is not found is what the marker names."""
+
+    @functools.wraps(handler)
+    async def handle(call: Call) -> Response:
+        try:
+            return await handler(call)
+        except HeliometerError as error:
+            if error.code is Code.NOT_FOUND:
+                raise Malformed("marker: is not one that this service gave.") from error
+            raise
+
+    return handle
+
+
+def one_of(name: str, text: str, allowed: Sequence[str]) -> str:
+    """A word out of a list, in any case."""
+    for word in allowed:
+        if text.lower() == word.lower():
+            return word
+    raise Malformed(f"{name}: {text[:40]!r} is not one of {', '.join(allowed)}.")

@@ -1,0 +1,242 @@
+"""Meters: list them (004), create custom ones and put samples into them (002)."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from heliometer.api.telemetry import wire
+from heliometer.api.telemetry.query import conditions, milliseconds, only_equal
+from heliometer.core.errors import Malformed
+from heliometer.http.json import strict_loads
+from heliometer.http.operation import Call, Operation, Parameter
+from heliometer.identity.model import Permission
+from heliometer.meters.model import DELTA, TYPES, meter_id
+from heliometer.meters.service import Item, Meter, Meters, check_recorded, check_type
+
+FIELDS = (
+    "meter_id",
+    "name",
+    "project_id",
+    "resource_id",
+    "resource_name",
+    "type",
+    "namespace",
+)
+"""What meters may be asked for by (004, Valid query fields)."""
+ALIASES = {"meter": "name", "resource": "resource_id", "project": "project_id"}
+"""What Ceilometer's clients call them."""
+UNRECOGNIZED = (
+    "Unrecognized field in query. valid keys:"
+    '["project_id", "timestamp", "resource_id", "resource_name", "meter"]'
+)
+ITEMS = 100
+LIMIT = 100_000
+"""What Ceilometer's clients may ask for at once."""
+_SYMBOLS = re.compile(r"[A-Za-z0-9._-]+")
+_VOLUME = re.compile(r"[+-]?\d{1,12}(\.\d{1,4})?|[+-]?\.\d{1,4}")
+
+
+def operations(meters: Meters) -> tuple[Operation, ...]:
+    """List, and create and put."""
+
+    async def find(call: Call) -> Response:
+        page = wire.number(call, "page", 1, 10**9 - 1)
+        per_page = wire.number(call, "per_page", wire.PER_PAGE, wire.MOST_PER_PAGE)
+        found = await meters.select(call.caller, _wanted(call))
+        query = call.request.query_params
+        if query.get("unique", "").lower() in ("1", "true", "yes"):
+            return wire.reply(_unique(meters.meters(found)))
+        if "limit" in query and "per_page" not in query:
+            per_page = wire.number(call, "limit", wire.PER_PAGE, LIMIT)
+        start = (page - 1) * per_page
+        shown = meters.meters(found[start : start + per_page])
+        reply = wire.reply([render(m) for m in shown])
+        reply.headers.update(wire.paged(call, found, page, per_page))
+        return reply
+
+    async def put(call: Call) -> Response:
+        name = call.path_params["meter_name"]
+        body = await call.body()
+        document = strict_loads(body)
+        if not isinstance(document, list):
+            document, body = [document], b"[" + body + b"]"
+        if len(document) > ITEMS:
+            raise Malformed("Request size is over than 100.")
+        now = meters.now_ms()
+        items = [_item(call, name, given, now) for given in document]
+        raw = [_raw(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        made = await meters.put(call.caller, items)
+        return wire.reply(
+            [
+                {
+                    "project_id": call.caller.project_id,
+                    "namespace": meter.namespace,
+                    "resource_id": meter.resource_id,
+                    "counter_name": meter.name,
+                    "counter_type": meter.type,
+                    "counter_unit": meter.unit,
+                    "resource_metadata": {"display_name": meter.display_name},
+                    "timestamp": given.get("timestamp") or f"{wire.iso(now // 1000 * 1000)}Z",
+                    "counter_volume": volume,
+                    "source": "",
+                    "recorded_at": given.get("recorded_at") or f"{wire.iso(now // 1000 * 1000)}Z",
+                    "message_id": "",
+                }
+                for given, meter, volume in zip(document, made, raw, strict=True)
+            ]
+        )
+
+    return (
+        Operation(
+            "GET", "/meters", "List meters", "004 List Meters", find, Permission.READ,
+            parameters=LISTING,
+        ),
+        Operation(
+            "POST", "/meters/{meter_name}", "Create and put a value into a custom meter",
+            "002 Create and Put a value into Custom Meter", put, Permission.POST_METRICS,
+            faults=(413, 415, 429), body=list[dict[str, Any]],
+            example=[
+                {
+                    "resource_id": "nova_bd9431c1-8d69-4ad3-803a-8d4a6b89fd36",
+                    "counter_name": "vm1_load_average", "counter_unit": "count",
+                    "counter_type": "gauge", "counter_volume": "1.01",
+                    "resource_metadata": {"display_name": "Load-Average"},
+                }
+            ],
+        ),
+    )  # fmt: skip
+
+
+def render(meter: Meter) -> dict[str, Any]:
+    """A meter (004, Response Body)."""
+    return {
+        "meter_id": meter.id,
+        "name": meter.name,
+        "display_name": meter.display_name,
+        "project_id": meter.series.project_id,
+        "resource_id": meter.resource_id,
+        "namespace": meter.series.namespace,
+        "source": "",
+        "type": meter.type,
+        "unit": meter.unit,
+        "user_id": "",
+    }
+
+
+def _wanted(call: Call) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for field, value in only_equal(conditions(call.request.query_params)).items():
+        known = ALIASES.get(field, field)
+        if known not in FIELDS:
+            raise Malformed(UNRECOGNIZED)
+        if known == "type" and value not in TYPES:
+            raise Malformed(f"Invalid meter type. valid meter types: {sorted(TYPES)}")
+        if known == "project_id":
+            wire.check_project(call.caller, value)
+        else:
+            wanted[known] = value
+    return wanted
+
+
+def _unique(found: list[Meter]) -> list[dict[str, Any]]:
+    """Ceilometer's ``unique``: each name, type and unit once, of no resource."""
+    seen: dict[tuple[str, str, str], Meter] = {}
+    for meter in found:
+        seen.setdefault((meter.name, meter.type, meter.unit), meter)
+    return [
+        render(meter) | {"resource_id": "", "meter_id": meter_id("", meter.name)}
+        for meter in seen.values()
+    ]
+
+
+def _raw(item: msgspec.Raw) -> str:
+    """The volume exactly as it was given; empty: none was."""
+    given = msgspec.json.decode(item, type=dict[str, msgspec.Raw]).get("counter_volume")
+    text = bytes(given).decode() if given is not None else ""
+    return "" if text == "null" else text.strip('"')
+
+
+def _item(call: Call, name: str, given: Any, now: int) -> Item:
+    """One item, checked (002, Request Parameter)."""
+    if not isinstance(given, dict):
+        raise Malformed("Each item must be an object.")
+    project_id = given.get("project_id")
+    if project_id is not None:
+        wire.check_project(call.caller, str(project_id))
+    counter_name = given.get("counter_name")
+    if counter_name in (None, ""):
+        raise Malformed("counter_name can't be blank.")
+    if counter_name != name:
+        raise Malformed("different from meter_name in counter_name.")
+    _check_text("counter_name", counter_name, 255)
+    resource_id = given.get("resource_id")
+    if resource_id in (None, ""):
+        raise Malformed("resource_id can't be blank.")
+    _check_text("resource_id", resource_id, 64)
+    namespace = given.get("namespace") or None
+    if namespace is not None:
+        _check_text("namespace", namespace, 32)
+    unit = given.get("counter_unit") or ""
+    if isinstance(unit, str) and len(unit) > 32:
+        raise Malformed("counter_unit string size is over than 32.")
+    if unit:
+        _check_text("counter_unit", unit, 32)
+    type_ = given.get("counter_type")
+    check_type(DELTA if type_ is None else type_)
+    metadata = given.get("resource_metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise Malformed("Invalid resource_metadata.")
+    display_name = (metadata or {}).get("display_name") or counter_name
+    _check_text("display_name", display_name, 255)
+    _time("timestamp", given.get("timestamp"), now)
+    recorded = _time("recorded_at", given.get("recorded_at"), now)
+    check_recorded(recorded, now)
+    return Item(
+        counter_name, resource_id, namespace, type_ or DELTA, unit, display_name,
+        _volume(given.get("counter_volume")), recorded,
+    )  # fmt: skip
+
+
+def _check_text(field: str, value: Any, most: int) -> None:
+    if not isinstance(value, str) or len(value) > most or not _SYMBOLS.fullmatch(value):
+        raise Malformed(f"Invalid {field}.")
+
+
+def _time(field: str, given: Any, now: int) -> int:
+    if given in (None, ""):
+        return now // 1000 * 1000
+    found = milliseconds(given) if isinstance(given, str) and len(given) <= 40 else None
+    if found is None or "T" not in given:
+        raise Malformed(f"Invalid {field}.")
+    return found
+
+
+def _volume(given: Any) -> float | None:
+    if given is None or given == "":
+        return None
+    text = given
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        # A number may be written with an exponent; what counts are its digits.
+        text = format(Decimal(repr(given)), "f")
+        text = text[:-2] if text.endswith(".0") else text
+    if not isinstance(text, str) or not _VOLUME.fullmatch(text):
+        raise Malformed("Invalid counter_volume.")
+    return float(text)
+
+
+LISTING = (
+    Parameter("q.field", f"What to ask for: one of {', '.join(FIELDS)}.", example="name"),
+    Parameter("q.op", "eq."),
+    Parameter("q.type", "integer, float, boolean, string or datetime."),
+    Parameter("q.value", "What it must be."),
+    Parameter("page", "Page number.", schema={"type": "integer", "minimum": 1, "default": 1}),
+    Parameter(
+        "per_page", "Meters in one page.",
+        schema={"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    ),
+    Parameter("limit", "The same, as Ceilometer calls it.", schema={"type": "integer"}),
+    Parameter("unique", "Each name once.", schema={"type": "boolean"}),
+)  # fmt: skip

@@ -1,0 +1,195 @@
+"""The connection to RabbitMQ, made again whenever it is lost, and what must exist there."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiormq
+from pamqp import commands
+
+from heliometer.config import BusSettings
+from heliometer.core.errors import Code, HeliometerError
+
+log = logging.getLogger(__name__)
+
+WORK = "heliometer.work"
+"""Exchange of what was posted; one queue a part behind it."""
+FEED = "heliometer.feed"
+"""Exchange of what is subscribed to; one queue a part behind it."""
+CHANGES = "heliometer.changes"
+"""Exchange to all processes: what was changed in the resource database, and who is there."""
+HEARTBEAT_S = 10
+CONNECT_S = 5.0
+CLOSE_S = 2.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+REDELIVERIES = 1 << 30
+"""Newer brokers throw messages away that were redelivered 20 times; we never may."""
+
+
+class Part(Protocol):
+    """Something that works over the connection for as long as it stands."""
+
+    async def serve(self, connection: Any) -> None:
+        """Work until cancelled. An exception ends the connection, and everybody starts over."""
+        ...
+
+
+class Broker:
+    """One connection for all parts of this process."""
+
+    def __init__(self, settings: BusSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        parts = urlsplit(settings.url)
+        self.where = f"{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
+        separator = "&" if parts.query else "?"
+        self._url = f"{settings.url}{separator}heartbeat={HEARTBEAT_S}&name={name}"
+        self._parts: list[Part] = []
+        self.connected = asyncio.Event()
+        self._told = False
+
+    def add(self, part: Part) -> None:
+        """Have a part served from the next connection on."""
+        self._parts.append(part)
+
+    async def ping(self) -> None:
+        """Raise UNAVAILABLE unless there is a connection."""
+        if not self.connected.is_set():
+            raise HeliometerError(Code.UNAVAILABLE, "There is no connection to RabbitMQ.")
+
+    async def run(self) -> None:
+        """Keep the connection until cancelled."""
+        delay = FIRST_RETRY_S
+        while True:
+            # One that is lost as soon as it is made is no reason to hurry.
+            if await self._once() > LAST_RETRY_S:
+                delay = FIRST_RETRY_S
+            await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
+            delay = min(2 * delay, LAST_RETRY_S)
+
+    async def _once(self) -> float:
+        """Connect and serve until the connection is lost; the seconds that it stood."""
+        began = time.monotonic()
+        try:
+            connection = await asyncio.wait_for(aiormq.connect(self._url), CONNECT_S)
+        except Exception as error:
+            self._tell(error)
+            return 0
+        try:
+            await asyncio.wait_for(self._declare(connection), 2 * CONNECT_S)
+            self.connected.set()
+            if self._told:
+                log.info("RabbitMQ at %s answers again", self.where)
+            self._told = False
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts:
+                    group.create_task(part.serve(connection))
+                group.create_task(until_closed(connection))
+        except Exception as error:
+            self._tell(error)
+        finally:
+            stood_s = time.monotonic() - began if self.connected.is_set() else 0
+            self.connected.clear()
+            with suppress(Exception):
+                await asyncio.wait_for(connection.close(), CLOSE_S)
+        return stood_s
+
+    def _tell(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]  # of those who shared the connection, the first tells why
+        if not self._told:
+            reason = str(error).replace(self._settings.url, self.where) or type(error).__name__
+            if "Connection.Close" in reason:
+                reason = "there is no such vhost, or the user may not use it"
+            log.error("the connection to RabbitMQ at %s failed: %s", self.where, reason)
+        self._told = True
+
+    async def _declare(self, connection: Any) -> None:
+        """Exchanges and queues, which are there already but for the first time."""
+        channel = await connection.channel()
+        for exchange, kind in ((WORK, "direct"), (FEED, "direct"), (CHANGES, "fanout")):
+            await channel.exchange_declare(exchange=exchange, exchange_type=kind, durable=True)
+        arguments = {
+            "x-queue-type": self._settings.queue_type,
+            "x-single-active-consumer": True,
+            "x-max-length-bytes": self._settings.queue_bytes,
+            "x-overflow": "reject-publish",
+        }
+        if self._settings.queue_type == "quorum":
+            arguments["x-delivery-limit"] = REDELIVERIES
+        for exchange in (WORK, FEED):
+            for part in range(self._settings.partitions):
+                queue = queue_name(exchange, part)
+                await channel.queue_declare(queue=queue, durable=True, arguments=arguments)
+                await channel.queue_bind(queue=queue, exchange=exchange, routing_key=str(part))
+        await channel.close()
+
+
+def queue_name(exchange: str, part: int) -> str:
+    """The queue of a part."""
+    return f"{exchange}.{part}"
+
+
+def persistent(now_ms: int, reply_to: str | None = None) -> Any:
+    """Properties of a message that must not be lost."""
+    sent = datetime.fromtimestamp(now_ms // 1000, UTC)
+    return commands.Basic.Properties(delivery_mode=2, reply_to=reply_to, timestamp=sent)
+
+
+class Inbox:
+    """Messages of one consumer as they come, taken many at a time."""
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._there = asyncio.Event()
+        self._ended = False
+
+    def end_with(self, channel: Any) -> None:
+        """Have ``take`` raise when the broker closes the channel, or takes the queue away: nothing
+        would come any more, and nobody would know."""
+        channel.closing.add_done_callback(self._end)
+        channel.on_consumer_cancel_callbacks.add(self._end)
+
+    def _end(self, _: Any) -> None:
+        self._ended = True
+        self._there.set()
+
+    def put(self, message: Any) -> None:
+        """One more; called in the order of the queue."""
+        self._messages.append(message)
+        self._there.set()
+
+    async def take(self, largest: int) -> Sequence[Any]:
+        """Wait for messages; as many of those that are there as have ``largest`` bytes together,
+        and one at least. Raises ConnectionError: see ``end_with``."""
+        await self._there.wait()
+        if self._ended:
+            raise ConnectionError("RabbitMQ ended a consumer")
+        size = count = 0
+        for message in self._messages:
+            size += len(message.body)
+            if count and size > largest:
+                break
+            count += 1
+        taken, self._messages = self._messages[:count], self._messages[count:]
+        if not self._messages:
+            self._there.clear()
+        return taken
+
+
+async def until_closed(opened: Any) -> None:
+    """Raise ConnectionError when a connection or channel is closed, by whomever: RabbitMQ closes a
+    channel alone for what it does not allow."""
+    closing = opened.closing
+    try:
+        await asyncio.wait({closing})
+    finally:
+        closing.cancel()
+    why = None if closing.cancelled() else closing.exception()
+    raise ConnectionError(str(why or "") or "the connection was closed")

@@ -1,0 +1,202 @@
+"""Endpoints between the process that defines them and the one that serves them."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from heliometer.cluster.connection import FEED, Inbox, queue_name
+from heliometer.cluster.events import Changes, Membership
+from heliometer.cluster.feed_publisher import SUBSCRIPTIONS
+from heliometer.config import AmqpSettings
+from heliometer.core.errors import HeliometerError
+from heliometer.feed import Feed
+from heliometer.feed.builtin import uri as builtin_uri
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint, FeedStore, Subscription, Usage
+from heliometer.feed.rabbitmq import uri as rabbitmq_uri
+from heliometer.feed.rabbitmq_management import Management
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "endpoint"
+"""Kind of the change that tells of a project whose endpoint is another, or gone."""
+ASK, USAGE = "ask usage", "usage"
+"""Kind of the question what the queue of a project holds, and of the answer."""
+PREFETCH = 50
+LARGEST = 16 << 20
+ANSWER_S = 0.5
+RETRY_S = 1.0
+NOTHING = Usage(0, 0, 0, 0, 0)
+
+
+class RemoteStreaming:
+    """Where endpoints are defined; another process, with the feed role, serves them."""
+
+    def __init__(self, settings: AmqpSettings, changes: Changes, members: Membership) -> None:
+        self._settings = settings
+        self._management = Management(settings) if settings.backend == "rabbitmq" else None
+        self._changes = changes
+        self._members = members
+        self._asked: dict[str, list[asyncio.Future[Usage]]] = {}
+        changes.on(USAGE, self._heard)
+
+    async def stop(self) -> None:
+        """Let go of connections."""
+        if self._management is not None:
+            await self._management.close()
+
+    def uri(self, endpoint: Endpoint, host: str) -> str:
+        """Where clients connect to."""
+        if self._management is not None:
+            return rabbitmq_uri(self._settings, endpoint)
+        return builtin_uri(self._settings, endpoint, host)
+
+    async def open(self, endpoint: Endpoint) -> None:
+        """Let the endpoint's user in. Raises UNAVAILABLE."""
+        if self._management is not None:
+            await self._management.provide(endpoint)
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Let it in with this other password only."""
+        if self._management is not None:
+            await self._management.set_password(endpoint)
+
+    async def close(self, endpoint: Endpoint) -> None:
+        """Cut its connections, and remove its queue."""
+        if self._management is not None:
+            await self._management.remove(endpoint)
+
+    async def stored(self, project_id: str) -> None:
+        """Have the endpoint served as it is in the database."""
+        await self._changes.tell(ENDPOINT, project_id, lambda: self._members.names("feed"))
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """From now on its measurements flow."""
+        await self._tell_owners(subscription.project_id)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """They do not any more."""
+        await self._tell_owners(subscription.project_id)
+
+    async def _tell_owners(self, project_id: str) -> None:
+        await self._changes.tell(
+            SUBSCRIPTIONS, project_id, lambda: self._members.names("evaluator")
+        )
+
+    async def usage(self, project_id: str) -> Usage:
+        """What the project's queue holds; nothing when nobody answers."""
+        future: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(project_id, []).append(future)
+        self._changes.send(ASK, [project_id, self._changes.queue])
+        try:
+            return await asyncio.wait_for(future, ANSWER_S)
+        except TimeoutError:
+            # Perhaps nobody serves it, and nobody will ever answer.
+            waiting = [f for f in self._asked.pop(project_id, ()) if f is not future]
+            if waiting:
+                self._asked[project_id] = waiting
+            return NOTHING
+
+    def _heard(self, content: Any) -> None:
+        project_id, numbers = content
+        for future in self._asked.pop(project_id, ()):
+            if not future.done():
+                future.set_result(Usage(*numbers))
+
+
+class Intake:
+    """The feed role: fills the queues of projects with what the owners of parts pass on."""
+
+    def __init__(
+        self, feed: Feed, queues: FeedHub, feed_store: FeedStore, changes: Changes, parts: int
+    ) -> None:
+        self._feed = feed
+        self._queues = queues
+        self._feed_store = feed_store
+        self._changes = changes
+        self._parts = parts
+        self._endpoints: dict[str, Endpoint] = {}
+        self._looked = asyncio.Event()
+        """Set when ``_endpoints`` has what was defined before the connection was made."""
+        self._following = asyncio.Lock()
+        """What was read last is followed last."""
+        changes.on(ASK, self._tell)
+        changes.on(ENDPOINT, self._changed)
+        changes.on_connect(self._look)
+
+    def knows(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are served already."""
+        self._endpoints = {e.project_id: e for e in endpoints}
+
+    async def serve(self, connection: Any) -> None:
+        """Consume the parts that the broker gives."""
+        # Changes were missed without a connection: messages may be for an endpoint that is not
+        # known yet, or in the place of one that is gone.
+        self._looked.clear()
+        await self._looked.wait()
+        async with asyncio.TaskGroup() as group:
+            for part in range(self._parts):
+                group.create_task(self._take(connection, part))
+
+    async def _take(self, connection: Any, part: int) -> None:
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.basic_qos(prefetch_count=PREFETCH)
+        inbox = Inbox()
+        inbox.end_with(channel)
+        await channel.basic_consume(queue_name(FEED, part), inbox.put)
+        decode = msgspec.msgpack.Decoder(list[tuple[str, list[bytes]]]).decode
+        while True:
+            messages = await inbox.take(LARGEST)
+            content: list[tuple[str, list[bytes]]] = []
+            for message in messages:
+                try:
+                    content += decode(message.body)
+                except msgspec.MsgspecError as error:
+                    log.error("a message of the feed cannot be read: %s", error)
+            await self._put(content)
+            await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
+
+    async def _put(self, content: Sequence[tuple[str, list[bytes]]]) -> None:
+        told = False
+        while True:
+            try:
+                # Who defined an endpoint did not wait for us for long: the change may be behind.
+                for project_id in {p for p, _ in content if p not in self._queues}:
+                    await self._changed(project_id)
+                await self._queues.put(content)
+                return
+            except HeliometerError as error:
+                if not told:
+                    log.error("messages of the feed wait: %s", error.message)
+                told = True
+                await asyncio.sleep(RETRY_S)
+
+    async def _look(self) -> None:
+        async with self._following:
+            endpoints = {e.project_id: e for e in await self._feed_store.load_endpoints()}
+            for project_id in {*self._endpoints, *endpoints}:
+                await self._follow(project_id, endpoints.get(project_id))
+        self._looked.set()
+
+    async def _changed(self, project_id: Any) -> None:
+        async with self._following:
+            found = await self._feed_store.list_endpoints(project_id)
+            await self._follow(project_id, found[0] if found else None)
+
+    async def _follow(self, project_id: str, now: Endpoint | None) -> None:
+        before = self._endpoints.get(project_id)
+        if now == before:
+            return
+        await self._feed.follow(before, now)
+        if now is None:
+            del self._endpoints[project_id]
+        else:
+            self._endpoints[project_id] = now
+
+    def _tell(self, content: Any) -> None:
+        project_id, queue = content
+        if project_id in self._endpoints and queue:
+            self._changes.reply(queue, USAGE, [project_id, self._queues.usage(project_id)])

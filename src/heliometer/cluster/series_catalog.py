@@ -1,0 +1,100 @@
+"""Which series the shared store has, as far as this process knows."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from heliometer.cluster.events import Changes
+from heliometer.metrics.model import Series
+from heliometer.metrics.series_ids import SeriesIds
+from heliometer.metrics.series_index import Name, SeriesIndex
+
+SERIES = "series"
+"""Kind of the change that tells of series that are stored now."""
+MARGIN_MS = 120_000
+"""How far the clocks of two processes may be apart, and a commit may take."""
+TOLD_AT_ONCE = 5000
+
+
+class Store(Protocol):
+    """What can tell the series that are stored, with shared ids."""
+
+    async def load_series(self) -> list[Series]:
+        """All of them."""
+        ...
+
+    async def series_since(self, at_ms: int) -> list[Series]:
+        """Those that were added since then."""
+        ...
+
+
+class SeriesCatalog:
+    """Keeps this process's registry in step with the store's series."""
+
+    def __init__(
+        self,
+        store: Store,
+        series_index: SeriesIndex,
+        ids: SeriesIds,
+        changes: Changes,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._series_index = series_index
+        self._ids = ids
+        self._changes = changes
+        self._clock = clock
+        self._stored: set[int] = set()
+        self._read_ms = 0
+        self._reading = asyncio.Lock()
+        changes.on(SERIES, self._heard)
+        changes.on_connect(self.refresh)
+
+    async def refresh(self) -> None:
+        """Learn what was stored since the last time. Raises UNAVAILABLE."""
+        async with self._reading:
+            now_ms = int(self._clock() * 1000)
+            if self._read_ms:
+                found = await self._store.series_since(self._read_ms)
+            else:
+                found = await self._store.load_series()
+            self._series_index.adopt(found)
+            self._stored.update(s.id for s in found)
+            self._read_ms = now_ms - MARGIN_MS
+
+    def bring(self, series: Iterable[Series]) -> list[Series]:
+        """Learn series that have a measurement coming; those that the store does not have, with
+        this process's numbers."""
+        missing = [s for s in series if s.id not in self._stored]
+        if not missing:
+            return []
+        self._series_index.adopt(missing)
+        found = []
+        for each in missing:
+            name = Name(each.namespace, each.dimensions)
+            number = self._series_index.project(each.project_id).get(name)
+            assert number is not None
+            found.append(self._series_index[number])
+        return found
+
+    def stored(self, series: Iterable[Series]) -> None:
+        """The store has these now: tell all."""
+        each = list(series)
+        numbers = np.array([s.id for s in each], np.int64)
+        shared = [
+            s._replace(id=i)
+            for s, i in zip(each, self._ids.to_shared(numbers).tolist(), strict=True)
+        ]
+        self._stored.update(s.id for s in shared)
+        for first in range(0, len(shared), TOLD_AT_ONCE):
+            self._changes.send(SERIES, shared[first : first + TOLD_AT_ONCE])
+
+    def _heard(self, content: Any) -> None:
+        found = [
+            Series(shared_id, project_id, namespace, tuple((k, v) for k, v in dimensions))
+            for shared_id, project_id, namespace, dimensions in content
+        ]
+        self._series_index.adopt(found)
+        self._stored.update(s.id for s in found)

@@ -1,0 +1,40 @@
+"""Whether this process stood still: others may have gone on without it."""
+
+import asyncio
+import time
+from typing import Any
+
+BEAT_S = 1.0
+FROZEN_S = 6.0
+"""Standing still for longer counts. RabbitMQ gives our parts away after ten seconds at the
+earliest (``broker.HEARTBEAT_S``)."""
+THAWING_S = 10.0
+"""Within which the loss of the connection has been noticed."""
+
+
+class StallDetector:
+    """A process that was stopped, or swapped out, wakes up amid what it was about to do, and hears
+    only a moment later that its parts have other owners."""
+
+    def __init__(self) -> None:
+        self._beat_at = time.monotonic()
+        self._thawed_at = 0.0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it stood still a moment ago."""
+        self._look()
+        return time.monotonic() - self._thawed_at < THAWING_S
+
+    async def serve(self, connection: Any) -> None:
+        """Look again and again."""
+        self._beat_at = time.monotonic()
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._look()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_at > FROZEN_S:
+            self._thawed_at = now
+        self._beat_at = now

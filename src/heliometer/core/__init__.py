@@ -1,0 +1,1 @@
+"""What everything stands on: errors with codes, locks, health, instruments. Knows no noun."""

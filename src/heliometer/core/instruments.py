@@ -1,0 +1,66 @@
+"""Figures of the service itself, in Prometheus' text form at ``/metrics``."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from heliometer import __version__
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Instruments:
+    """What is counted and measured, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+        GCCollector(registry=r)
+        Gauge("heliometer_build_info", "Version.", ["version"], registry=r).labels(__version__).set(
+            1
+        )
+        self.requests = Counter(
+            "heliometer_http_requests", "Requests answered.",
+            ["dialect", "operation", "status"], registry=r,
+        )  # fmt: skip
+        self.latency = Histogram(
+            "heliometer_http_request_duration_seconds", "Time to answer.",
+            ["dialect", "operation"], buckets=_LATENCIES, registry=r,
+        )  # fmt: skip
+        self.measurements = Counter(
+            "heliometer_measurements", "Measurements stored durably.", registry=r
+        )
+        self.commits = Histogram(
+            "heliometer_commit_duration_seconds", "Time of one durable commit.",
+            buckets=_LATENCIES, registry=r,
+        )  # fmt: skip
+        self.handovers = Histogram(
+            "heliometer_handover_duration_seconds",
+            "From a message to RabbitMQ until it is stored.", buckets=_LATENCIES, registry=r,
+        )  # fmt: skip
+        self.accepted = Counter(
+            "heliometer_measurements_accepted", "Measurements handed over safely.", registry=r
+        )
+
+    def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """A gauge that is read whenever the figures are asked for."""
+        Gauge(f"heliometer_{name}", description, registry=self.registry).set_function(read)
+
+    def committed(self, measurements: int, seconds: float) -> None:
+        """Count one durable commit."""
+        self.measurements.inc(measurements)
+        self.commits.observe(seconds)
+
+    def handed_over(self, measurements: int, seconds: float) -> None:
+        """Count one message that is safe with others."""
+        self.accepted.inc(measurements)
+        self.handovers.observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text form."""
+        return generate_latest(self.registry)

@@ -1,0 +1,126 @@
+"""What connections share: who may come in, how many, and the queues."""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from heliometer.feed.credentials import hash_password, is_password
+from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint
+from heliometer.feed.queue import Queue
+
+log = logging.getLogger(__name__)
+
+STRANGERS = 200
+"""Connections that have not signed in. One more, and the oldest of them goes."""
+_NOBODY = hash_password("")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a connection may have."""
+
+    connections: int
+    per_project: int
+    heartbeat_s: int
+    frame_max: int = 131_072
+    channel_max: int = 127
+
+
+class Guest(Protocol):
+    """A connection, as the broker sees it."""
+
+    def end(self, text: str) -> None:
+        """Say why, and go."""
+        ...
+
+    def abort(self) -> None:
+        """Go without a word."""
+        ...
+
+
+class Broker:
+    """Knows the endpoints and who is connected to them."""
+
+    def __init__(self, queues: FeedHub, terms: Terms) -> None:
+        self.queues = queues
+        self.terms = terms
+        self.refused = 0
+        """Connections that were turned away since the start."""
+        self._endpoints: dict[str, Endpoint] = {}
+        self._strangers: dict[Guest, None] = {}
+        self._guests: dict[str, set[Guest]] = {}
+        self._exclusive: dict[Queue, object] = {}
+
+    @property
+    def connections(self) -> int:
+        """Those that signed in."""
+        return sum(len(guests) for guests in self._guests.values())
+
+    def admit(self, endpoint: Endpoint) -> None:
+        """Let the endpoint's user in, with its present password only."""
+        self._endpoints[endpoint.user] = endpoint
+
+    def bar(self, endpoint: Endpoint) -> None:
+        """Let nobody in any more."""
+        self._endpoints.pop(endpoint.user, None)
+
+    def expel(self, project_id: str, text: str) -> None:
+        """End the connections of a project."""
+        for guest in list(self._guests.get(project_id, ())):
+            guest.end(text)
+
+    def everybody(self) -> list[Guest]:
+        """Every connection."""
+        return [*self._strangers, *(g for guests in self._guests.values() for g in guests)]
+
+    def sign_in(self, user: str, password: str) -> Endpoint | None:
+        """The endpoint whose user and password these are."""
+        endpoint = self._endpoints.get(user)
+        # Who does not exist takes as long as a wrong password.
+        right = is_password(password, endpoint.password_hash if endpoint else _NOBODY)
+        return endpoint if right and endpoint is not None else None
+
+    def arrived(self, guest: Guest) -> None:
+        """A connection that has not signed in."""
+        self._strangers[guest] = None
+        if len(self._strangers) > STRANGERS:
+            oldest = next(iter(self._strangers))
+            self.refused += 1
+            oldest.abort()
+            self.left(oldest)
+
+    def entered(self, guest: Guest, project_id: str) -> str:
+        """It signed in; what speaks against it, if anything."""
+        here = self._guests.get(project_id, set())
+        if len(here) >= self.terms.per_project:
+            self.refused += 1
+            return f"the project has {len(here)} connections already, and may have no more"
+        if self.connections >= self.terms.connections:
+            self.refused += 1
+            return f"the service has {self.connections} connections already, and may have no more"
+        self._strangers.pop(guest, None)
+        self._guests.setdefault(project_id, here).add(guest)
+        return ""
+
+    def left(self, guest: Guest, project_id: str = "") -> None:
+        """It is gone."""
+        self._strangers.pop(guest, None)
+        here = self._guests.get(project_id)
+        if here is not None:
+            here.discard(guest)
+            if not here:
+                del self._guests[project_id]
+
+    def exclusive(self, queue: Queue) -> object | None:
+        """The consumer that has the queue for itself."""
+        return self._exclusive.get(queue)
+
+    def reserve(self, queue: Queue, consumer: object) -> None:
+        """Let no other consumer at the queue."""
+        self._exclusive[queue] = consumer
+
+    def release(self, queue: Queue, consumer: object) -> None:
+        """Undo ``reserve``."""
+        if self._exclusive.get(queue) is consumer:
+            del self._exclusive[queue]

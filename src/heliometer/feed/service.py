@@ -1,0 +1,180 @@
+"""Streams: a project's endpoint, and what it subscribes to."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from heliometer.config import LimitSettings
+from heliometer.core.errors import HeliometerError
+from heliometer.core.keyed_lock import KeyedLock
+from heliometer.feed.credentials import hash_password, new_password
+from heliometer.feed.model import Endpoint, FeedStore, Subscription, Usage, check_required
+from heliometer.identity.model import Caller
+from heliometer.metrics.model import check_dimension, check_namespace
+
+
+class Streaming(Protocol):
+    """What serves the feed (``feed.builtin.BuiltinFeed``, ``feed.rabbitmq.RabbitFeed``)."""
+
+    def uri(self, endpoint: Endpoint, host: str) -> str:
+        """Where clients connect to; ``host`` is what the request for it was sent to."""
+        ...
+
+    async def open(self, endpoint: Endpoint) -> None:
+        """Let the endpoint's user in. Raises UNAVAILABLE."""
+        ...
+
+    async def reset(self, endpoint: Endpoint) -> None:
+        """Let it in with this other password only; sessions that used the old one end."""
+        ...
+
+    async def close(self, endpoint: Endpoint) -> None:
+        """Cut its connections, and remove its queue."""
+        ...
+
+    async def stored(self, project_id: str) -> None:
+        """What the database has of the project's endpoint has changed."""
+        ...
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """From now on its measurements flow."""
+        ...
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """They do not any more."""
+        ...
+
+    async def usage(self, project_id: str) -> Usage:
+        """What the project's queue holds."""
+        ...
+
+
+class Streams:
+    """Endpoints and subscriptions of the caller's project (v1.1 §4.4.2, §4.4.3).
+
+    Everything of another project is NOT_FOUND, as if it did not exist.
+    """
+
+    def __init__(
+        self,
+        store: FeedStore,
+        streaming: Streaming,
+        limits: LimitSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._streaming = streaming
+        self._limits = limits
+        self._clock = clock
+        # What is stored and what is served change together.
+        self._turns = KeyedLock()
+
+    def uri(self, endpoint: Endpoint, host: str) -> str:
+        """Where clients connect to."""
+        return self._streaming.uri(endpoint, host)
+
+    async def usage(self, endpoint: Endpoint) -> Usage:
+        """What the endpoint's queue holds, and what became of the rest."""
+        return await self._streaming.usage(endpoint.project_id)
+
+    async def create_endpoint(self, caller: Caller) -> tuple[Endpoint, str]:
+        """Make the project's endpoint; return it with its password, which nobody can see again.
+
+        Raises CONFLICT when there is one, and UNAVAILABLE.
+        """
+        password = new_password()
+        endpoint = Endpoint(
+            str(uuid.uuid4()), caller.project_id, hash_password(password), self._now_ms()
+        )
+        async with self._turns.of(caller.project_id):
+            await self._store.create_endpoint(endpoint, caller.user_name)
+            try:
+                await self._streaming.open(endpoint)
+            except HeliometerError:
+                await self._store.delete_endpoint(caller.project_id, endpoint.id, caller.user_name)
+                raise
+            await self._streaming.stored(caller.project_id)
+        return endpoint, password
+
+    async def list_endpoints(self, caller: Caller) -> list[Endpoint]:
+        """The project's endpoint, if any."""
+        return await self._store.list_endpoints(caller.project_id)
+
+    async def get_endpoint(self, caller: Caller, endpoint_id: str) -> Endpoint:
+        """One endpoint."""
+        return await self._store.get_endpoint(caller.project_id, endpoint_id)
+
+    async def reset_password(self, caller: Caller, endpoint_id: str) -> str:
+        """Give the endpoint a new password, and return it; the old one's sessions end."""
+        password = new_password()
+        async with self._turns.of(caller.project_id):
+            old = await self._store.get_endpoint(caller.project_id, endpoint_id)
+            endpoint = replace(old, password_hash=hash_password(password))
+            await self._streaming.reset(endpoint)
+            await self._store.set_password(
+                caller.project_id, endpoint_id, endpoint.password_hash, caller.user_name
+            )
+            await self._streaming.stored(caller.project_id)
+        return password
+
+    async def delete_endpoint(self, caller: Caller, endpoint_id: str) -> None:
+        """Remove the endpoint with its subscriptions and queue, and cut its connections."""
+        async with self._turns.of(caller.project_id):
+            endpoint = await self._store.get_endpoint(caller.project_id, endpoint_id)
+            subscriptions = await self._store.list_subscriptions(caller.project_id)
+            await self._streaming.close(endpoint)
+            await self._store.delete_endpoint(caller.project_id, endpoint_id, caller.user_name)
+            await self._streaming.stored(caller.project_id)
+            for subscription in subscriptions:
+                await self._streaming.unsubscribe(subscription)
+
+    async def subscribe(
+        self, caller: Caller, endpoint_id: str, namespace: str, dimensions: Mapping[str, str]
+    ) -> Subscription:
+        """Let measurements flow to the endpoint.
+
+        Raises INVALID for a wrong name, MALFORMED for an endpoint that is not the project's or a
+        dimension that the namespace requires and is missing, CONFLICT for a duplicate, and
+        RATE_LIMITED when the project has too many.
+        """
+        check_namespace(namespace, "subscription.namespace")
+        for key, value in dimensions.items():
+            check_dimension(key, value, "subscription.dimensions")
+        check_required(namespace, dimensions)
+        subscription = Subscription(
+            str(uuid.uuid4()),
+            endpoint_id,
+            caller.project_id,
+            namespace,
+            tuple(sorted(dimensions.items())),
+            self._now_ms(),
+        )
+        async with self._turns.of(caller.project_id):
+            await self._store.create_subscription(
+                subscription, caller.user_name, self._limits.subscriptions_per_project
+            )
+            await self._streaming.subscribe(subscription)
+        return subscription
+
+    async def list_subscriptions(
+        self, caller: Caller, after: str | None = None, limit: int | None = None
+    ) -> list[Subscription]:
+        """The project's subscriptions in order of creation, those behind the id ``after``."""
+        return await self._store.list_subscriptions(caller.project_id, after, limit)
+
+    async def get_subscription(self, caller: Caller, subscription_id: str) -> Subscription:
+        """One subscription."""
+        return await self._store.get_subscription(caller.project_id, subscription_id)
+
+    async def unsubscribe(self, caller: Caller, subscription_id: str) -> None:
+        """End a subscription; what is in the queue already stays."""
+        async with self._turns.of(caller.project_id):
+            subscription = await self._store.get_subscription(caller.project_id, subscription_id)
+            await self._store.delete_subscription(
+                caller.project_id, subscription_id, caller.user_name
+            )
+            await self._streaming.unsubscribe(subscription)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

@@ -1,0 +1,1 @@
+"""The built-in identity: users, roles and tokens in the resource database."""

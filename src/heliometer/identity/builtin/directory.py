@@ -1,0 +1,148 @@
+"""Who there is: the users and projects of the built-in identity, and their management."""
+
+import secrets
+from collections.abc import Callable
+
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.accounts import (
+    NAME_LENGTH,
+    AccountStore,
+    Membership,
+    Project,
+    User,
+    check_password,
+    check_role,
+    checked_name,
+    normalized,
+)
+from heliometer.identity.builtin.passwords import Passwords
+
+DEMO = "demo"
+"""Name of the user and project that the first start makes."""
+
+
+class Directory:
+    """Manages users and projects, which are referred to by id or name.
+
+    ``by`` names who does it, for the audit trail. Every method raises UNAVAILABLE when the store
+    fails.
+    """
+
+    def __init__(
+        self, accounts: AccountStore, passwords: Passwords, clock: Callable[[], float]
+    ) -> None:
+        self._accounts = accounts
+        self._passwords = passwords
+        self._clock = clock
+
+    async def bootstrap(self, password: str | None = None) -> str | None:
+        """Make project and user ``demo`` if there is nobody yet, and return the password.
+
+        Without ``password`` a random one is made. Returns ``None`` when there was somebody.
+        """
+        if await self._accounts.list_users() or await self._accounts.list_projects():
+            return None
+        password = password or secrets.token_urlsafe(12)
+        project = Project(_new_id(), DEMO)
+        user = await self._new_user(DEMO, password)
+        first = await self._accounts.add_first(project, user, "admin", self._now_ms())
+        return password if first else None
+
+    async def create_project(self, name: str, *, by: str = "operator") -> str:
+        """Add a project and return its id; raise INVALID or CONFLICT for its name."""
+        project = Project(_new_id(), checked_name(name, "project"))
+        await self._accounts.add_project(project, self._now_ms(), by)
+        return project.id
+
+    async def list_projects(self) -> list[Project]:
+        """Every project, by name."""
+        return await self._accounts.list_projects()
+
+    async def project_id(self, reference: str) -> str | None:
+        """The id of a project that exists."""
+        found = await self._accounts.find_project(normalized(reference))
+        return found.id if found else None
+
+    async def list_memberships(self, user: str) -> list[Membership]:
+        """The enabled projects that a user belongs to, by name."""
+        return await self._accounts.list_memberships((await self._user(user)).id)
+
+    async def create_user(
+        self, name: str, password: str, project: str, role: str = "member", *, by: str = "operator"
+    ) -> str:
+        """Add a user to a project and return the user's id.
+
+        Raises INVALID for the name, password or role, CONFLICT for the name, NOT_FOUND for the
+        project.
+        """
+        check_role(role)
+        name = checked_name(name, "user")
+        member_of = await self._project(project)
+        user = await self._new_user(name, password)
+        await self._accounts.add_user(user, member_of, role, self._now_ms(), by)
+        return user.id
+
+    async def list_users(self) -> list[User]:
+        """Every user, by name."""
+        return await self._accounts.list_users()
+
+    async def grant(self, user: str, project: str, role: str, *, by: str = "operator") -> None:
+        """Make a user a member of a project, or change its role there.
+
+        Raises INVALID for the role and NOT_FOUND for the others.
+        """
+        check_role(role)
+        member, member_of = await self._user(user), await self._project(project)
+        await self._accounts.set_role(member, member_of, role, self._now_ms(), by)
+        self._revoked()
+
+    async def set_password(self, user: str, password: str, *, by: str = "operator") -> None:
+        """Change a password and revoke the user's tokens. Raises INVALID, NOT_FOUND."""
+        check_password(password)
+        found = await self._user(user)
+        password_hash = await self._passwords.hash(password)
+        await self._accounts.set_password_hash(found, password_hash, self._now_ms(), by)
+        self._revoked()
+
+    async def enable_user(self, user: str, *, by: str = "operator") -> None:
+        """Let a user sign in again. Raises NOT_FOUND."""
+        found = await self._user(user)
+        await self._accounts.set_user_enabled(found, True, self._now_ms(), by)
+
+    async def disable_user(self, user: str, *, by: str = "operator") -> None:
+        """Keep a user out and revoke its tokens. Raises NOT_FOUND."""
+        found = await self._user(user)
+        await self._accounts.set_user_enabled(found, False, self._now_ms(), by)
+        self._revoked()
+
+    def _revoked(self) -> None:
+        """Called when tokens may have become void."""
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    async def _new_user(self, name: str, password: str) -> User:
+        check_password(password)
+        return User(_new_id(), name, await self._passwords.hash(password))
+
+    async def _user(self, reference: str) -> User:
+        found = await self._accounts.find_user(normalized(reference))
+        if found is None:
+            raise _missing("user", reference)
+        return found
+
+    async def _project(self, reference: str) -> Project:
+        found = await self._accounts.find_project(normalized(reference))
+        if found is None:
+            raise _missing("project", reference)
+        return found
+
+
+def _missing(what: str, reference: str) -> HeliometerError:
+    return HeliometerError(
+        Code.NOT_FOUND, f"There is no {what} with the name or id {reference[:NAME_LENGTH]!r}."
+    )
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,264 @@
+"""The built-in identity: users, projects and tokens in the resource database."""
+
+import asyncio
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from heliometer.config import Settings
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.single_flight import SingleFlight
+from heliometer.identity.accounts import (
+    NAME_LENGTH,
+    AccountStore,
+    Membership,
+    Token,
+    TokenOwner,
+    TokenStore,
+    User,
+    check_password,
+    normalized,
+)
+from heliometer.identity.basic_auth_cache import StandingTokens, only_project
+from heliometer.identity.builtin.directory import Directory
+from heliometer.identity.builtin.passwords import Passwords
+from heliometer.identity.cache import Known, TokenCache
+from heliometer.identity.model import ROLES, Caller
+from heliometer.identity.sign_in_limiter import SignInLimiter
+from heliometer.identity.signing import Issued, unauthenticated
+
+log = logging.getLogger(__name__)
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What ``secrets.token_urlsafe(32)`` gives; anything else is no token of ours."""
+PURGE_ROWS = 5_000
+"""Expired tokens that one transaction removes, so that others need not wait long."""
+LOOKUP_S = 10.0
+
+
+class BuiltinIdentity(Directory):
+    """A directory that signs its users in; implements ``identity.signing.Identity``.
+
+    ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds. Users and
+    projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.
+    """
+
+    def __init__(
+        self,
+        accounts: AccountStore,
+        tokens: TokenStore,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        passwords: Passwords | None = None,
+    ) -> None:
+        super().__init__(accounts, passwords or Passwords(), clock)
+        self._tokens = tokens
+        self._lifetime_ms = settings.identity.token_lifetime * 1000
+        self._gate = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._cache = TokenCache(monotonic)
+        self._lookups: SingleFlight[bytes, Known] = SingleFlight()
+        self._standing = StandingTokens(monotonic)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._passwords.close()
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller; raise UNAUTHENTICATED or UNAVAILABLE. The answer may be 30 s old."""
+        digest = _digest(token)
+        if digest is None:
+            raise unauthenticated()
+        known = self._cache.get(digest) or await self._lookups.of(
+            digest, lambda: self._read(digest)
+        )
+        if known.caller is None or self._clock() >= known.expires_at:
+            raise unauthenticated()
+        return known.caller
+
+    async def validate(self, token: str) -> TokenOwner:
+        """What a token stands for, fresh from the store; raise UNAUTHENTICATED if nothing."""
+        digest = _digest(token)
+        owner = None if digest is None else await self._tokens.find(digest)
+        if owner is None or self._now_ms() >= owner.token.expires_at:
+            raise unauthenticated()
+        return owner
+
+    async def authenticate_password(
+        self, user: str, password: str, address: str | None, project: str | None = None
+    ) -> Issued:
+        """Sign in; without a project the token is unscoped.
+
+        Raises UNAUTHENTICATED for a wrong name or password, or a project that the user does not
+        belong to, RATE_LIMITED after too many failures, and INVALID for impossible passwords.
+        """
+        found = await self._verified(user, password, address)
+        membership = await self._membership(found, project)
+        return await self._issue(found, membership, ("password",), password_hash=True)
+
+    async def _verified(self, user: str, password: str, address: str | None) -> User:
+        check_password(password)
+        found = await self._accounts.find_user(normalized(user))
+        # By id, so that guessing by name and by id draw on one budget.
+        subject = found.id if found else f"?{user[:NAME_LENGTH]}"
+        async with self._gate.admitted(subject, address or "") as attempt:
+            right = await self._passwords.verify(found.password_hash if found else None, password)
+            if found is None or not right or not found.enabled:
+                log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
+                raise unauthenticated()
+            attempt.succeeded()
+        return found
+
+    async def authenticate_basic(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> Caller:
+        """Return the caller of a request that comes with a password, in its only project unless
+        one is named.
+
+        The password is verified once; what it was good for is a token like any other, which
+        passwords, users and grants that change make void. Raises as ``authenticate_password``.
+        """
+
+        async def issue(found: User) -> str:
+            if project is None:
+                known = await self._accounts.list_memberships(found.id)
+                membership: Membership | None = only_project(found.name, known)
+            else:
+                membership = await self._membership(found, project)
+            return (await self._issue(found, membership, ("password",), password_hash=True)).secret
+
+        return await self._standing.caller(
+            (user, password, project or ""),
+            self.authenticate,
+            lambda: self._verified(user, password, address),
+            issue,
+        )
+
+    async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
+        """Exchange a token for one of another scope, which ends no later than the first.
+
+        Raises UNAUTHENTICATED as ``authenticate_password`` does.
+        """
+        owner = await self.validate(token)
+        membership = await self._membership(owner.user, project)
+        methods = tuple(dict.fromkeys((*owner.token.methods, "token")))
+        return await self._issue(owner.user, membership, methods, parent=owner.token)
+
+    async def memberships(self, token: str) -> list[Membership]:
+        """The enabled projects of the token's user, by name; raise UNAUTHENTICATED."""
+        return await self.list_memberships((await self.authenticate(token)).user_id)
+
+    async def revoke(self, token: str) -> None:
+        """End a token: at once in this process, within 60 s in others."""
+        digest = _digest(token)
+        if digest is not None:
+            try:
+                await self._tokens.remove(digest)
+            finally:
+                self._cache.revoke(digest)  # Even when nobody waits any more to hear of it.
+
+    async def revoke_all(self, user_id: str) -> None:
+        """End all tokens of a user: at once in this process, within 60 s in others."""
+        try:
+            await self._tokens.remove_all(user_id)
+        finally:
+            self._cache.revoke()
+
+    async def purge_expired(self) -> int:
+        """Remove expired tokens from the store; say how many."""
+        total = 0
+        while gone := await self._tokens.remove_expired(self._now_ms(), PURGE_ROWS):
+            total += gone
+        return total
+
+    def _revoked(self) -> None:
+        self._cache.revoke()
+
+    async def _read(self, digest: bytes) -> Known:
+        while True:
+            generation, asked_at = self._cache.generation, self._cache.now()
+            try:
+                async with asyncio.timeout(LOOKUP_S):
+                    owner = await self._tokens.find(digest)
+            except TimeoutError as error:
+                raise HeliometerError(
+                    Code.UNAVAILABLE, "Tokens cannot be checked now.", retry_after=5
+                ) from error
+            if generation == self._cache.generation:
+                break
+            # Something was revoked meanwhile: what was read may be what is void now.
+        known = Known(None, 0.0) if owner is None else _known(owner)
+        self._cache.put(digest, asked_at, known)
+        return known
+
+    async def _issue(
+        self,
+        user: User,
+        membership: Membership | None,
+        methods: tuple[str, ...],
+        *,
+        password_hash: bool = False,
+        parent: Token | None = None,
+    ) -> Issued:
+        secret = _new_secret()
+        now = self._now_ms()
+        token = Token(
+            digest=_sha256(secret),
+            user_id=user.id,
+            project_id=membership.project.id if membership else None,
+            methods=methods,
+            issued_at=now,
+            expires_at=parent.expires_at if parent else now + self._lifetime_ms,
+            audit_ids=(secrets.token_urlsafe(16), *(parent.audit_ids[-1:] if parent else ())),
+        )
+        added = await self._tokens.add(
+            token,
+            password_hash=user.password_hash if password_hash else None,
+            parent=parent.digest if parent else None,
+        )
+        if not added:
+            raise unauthenticated()
+        return Issued(secret, TokenOwner(token, user, membership))
+
+    async def _membership(self, user: User, project: str | None) -> Membership | None:
+        if project is None:
+            return None
+        project = normalized(project)
+        for membership in await self._accounts.list_memberships(user.id):
+            if project in (membership.project.id, membership.project.name):
+                return membership
+        raise unauthenticated(
+            f"User {user.name} does not belong to a project {project[:NAME_LENGTH]!r}."
+        )
+
+
+def _known(owner: TokenOwner) -> Known:
+    membership = owner.membership
+    caller = Caller(
+        user_id=owner.user.id,
+        user_name=owner.user.name,
+        project_id=membership.project.id if membership else "",
+        project_name=membership.project.name if membership else "",
+        permissions=ROLES.get(membership.role, frozenset()) if membership else frozenset(),
+    )
+    return Known(caller, owner.token.expires_at / 1000)
+
+
+def _digest(token: str) -> bytes | None:
+    """The token's digest; ``None`` for what cannot be a token."""
+    return _sha256(token) if TOKEN.fullmatch(token) else None
+
+
+def _new_secret() -> str:
+    """A token. It does not begin like an option, so that it can stand on a command line."""
+    while (secret := secrets.token_urlsafe(32)).startswith("-"):
+        pass
+    return secret
+
+
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,1 @@
+"""An existing Keystone as the identity: tokens are validated there."""

@@ -1,0 +1,98 @@
+"""Who calls, for which project, and what they may do there."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from heliometer.core.errors import Code, HeliometerError
+
+
+class Permission(Enum):
+    """One thing that a role may allow."""
+
+    READ = "read what belongs to the project"
+    POST_METRICS = "post measurements"
+    POST_RESERVED = "post measurements in reserved namespaces, for any project"
+    MANAGE = "create, change and delete what belongs to the project"
+    ADMINISTER = "administer the service"
+
+
+ROLES: dict[str, frozenset[Permission]] = {
+    "reader": frozenset({Permission.READ}),
+    "member": frozenset({Permission.READ, Permission.POST_METRICS, Permission.MANAGE}),
+    "agent": frozenset({Permission.READ, Permission.POST_METRICS, Permission.POST_RESERVED}),
+    "admin": frozenset(Permission),
+}
+"""What each role allows. A user holds one role in each project that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user behind a valid token, in the project that the token is scoped to.
+
+    ``project_id`` is empty for an unscoped token.
+    """
+
+    user_id: str
+    user_name: str
+    project_id: str
+    project_name: str
+    permissions: frozenset[Permission]
+
+    def require(self, permission: Permission) -> None:
+        """Raise FORBIDDEN unless the caller's role allows ``permission``."""
+        if not self.project_id:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                "The token is not scoped to a project.",
+                details="Name a project when signing in (v2.0: tenantName; v3: scope).",
+            )
+        if not self.permissions:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                f"None of your roles in project {self.project_name} counts here.",
+                details="Ask the operator which roles do.",
+            )
+        if permission not in self.permissions:
+            raise HeliometerError(
+                Code.FORBIDDEN,
+                f"Your role in project {self.project_name} does not allow you to "
+                f"{permission.value}.",
+                details=f"Roles that do: {', '.join(roles_with(permission))}.",
+            )
+
+
+def roles_with(permission: Permission) -> list[str]:
+    """The names of the roles that allow ``permission``."""
+    return [name for name, permissions in ROLES.items() if permission in permissions]
+
+
+def read_roles(text: str) -> dict[str, str]:
+    """``THEIRS=OURS,…`` as a mapping; raise ValueError that says what is wrong."""
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        theirs, sign, ours = (each.strip() for each in part.partition("="))
+        if not (theirs and sign and ours):
+            raise ValueError(f"{part.strip()[:64]!r} is not KEYSTONE=HERE, such as member=member")
+        if ours not in ROLES:
+            raise ValueError(f"{ours[:64]!r} is no role here; allowed: {', '.join(ROLES)}")
+        if theirs.casefold() in pairs:
+            raise ValueError(f"{theirs[:64]!r} is given twice")
+        pairs[theirs.casefold()] = ours
+    return pairs
+
+
+class Authenticator(Protocol):
+    """Tells who a token belongs to."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller; raise UNAUTHENTICATED for a token that is unknown, expired or
+        revoked, and UNAVAILABLE when that cannot be found out (never let anyone in then)."""
+        ...
+
+    async def authenticate_basic(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> Caller:
+        """The same for a sender that gives its password with each request; without a project in
+        the only one that the user belongs to. Raises RATE_LIMITED after many wrong passwords."""
+        ...

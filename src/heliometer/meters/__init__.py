@@ -1,0 +1,1 @@
+"""Meters of Telemetry v2: named views of series, and their samples."""

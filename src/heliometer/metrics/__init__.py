@@ -1,0 +1,1 @@
+"""Series and measurements: the model, the index of series, queries and reports."""

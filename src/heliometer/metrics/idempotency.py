@@ -1,0 +1,86 @@
+"""Idempotency keys: a retry of a post that was taken is answered, and not stored again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.metrics.model import PUSH_PREFIX, Receipt
+
+KEY_LENGTH = 255
+
+
+@dataclass(slots=True)
+class _Taken:
+    fingerprint: bytes
+    ends_ms: int
+    under_way: asyncio.Future[None] | None = None
+
+
+class Receipts:
+    """The keys of the last 24 hours."""
+
+    def __init__(self, receipts: Iterable[Receipt]) -> None:
+        self._taken = {(r.project_id, r.key): _Taken(r.fingerprint, r.ends_ms) for r in receipts}
+
+    async def once(self, receipt: Receipt, store: Callable[[Receipt], Awaitable[None]]) -> None:
+        """Call ``store`` unless the receipt's key was taken before.
+
+        A second request with the key of one that is still under way shares its outcome. Raises
+        INVALID when the key was used with another body, MALFORMED when it is no key, and what
+        ``store`` raises; the key is free again then.
+        """
+        given = receipt.key.removeprefix(PUSH_PREFIX)
+        if not 1 <= len(given) <= KEY_LENGTH or not given.isprintable():
+            raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
+        name = (receipt.project_id, receipt.key)
+        while (before := self._find(receipt)) is not None:
+            if before.under_way is None:
+                return
+            await asyncio.wait({before.under_way})
+        under_way = asyncio.get_running_loop().create_future()
+        taken = self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms, under_way)
+
+        async def run() -> None:
+            try:
+                await store(receipt)
+                taken.under_way = None
+            except BaseException:
+                del self._taken[name]
+                raise
+            finally:
+                under_way.set_result(None)
+
+        # Whoever asked may go away; whether the receipt was stored must be known all the same.
+        await asyncio.shield(asyncio.create_task(run()))
+
+    def known(self, receipt: Receipt) -> bool:
+        """Whether its key was taken. Raises INVALID when that was with another body."""
+        return self._find(receipt) is not None
+
+    def remember(self, receipt: Receipt) -> None:
+        """Its key is taken now."""
+        name = (receipt.project_id, receipt.key)
+        self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms)
+
+    def _find(self, receipt: Receipt) -> _Taken | None:
+        before = self._taken.get((receipt.project_id, receipt.key))
+        if before is None or receipt.at_ms >= before.ends_ms:
+            return None
+        if before.fingerprint != receipt.fingerprint:
+            raise HeliometerError(
+                Code.INVALID,
+                "Idempotency-Key: this key was used in the last 24 hours with another body.",
+                details="Use a new key for each request; repeat one only to retry.",
+            )
+        return before
+
+    def forget(self, now_ms: int) -> None:
+        """Drop keys that are remembered no longer."""
+        old = [
+            name
+            for name, taken in self._taken.items()
+            if taken.under_way is None and now_ms >= taken.ends_ms
+        ]
+        for name in old:
+            del self._taken[name]

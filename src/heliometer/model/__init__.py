@@ -1,1 +1,0 @@
-"""The domain: plain types, rules, ports and errors. No input or output, no clock, no engine."""

@@ -1,0 +1,221 @@
+"""What a message says, in the forms that the kinds need: subject, text, HTML, SMS and document."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from heliometer.notifications.model import (
+    ALARM_MESSAGE,
+    CODE_MESSAGE,
+    EMAIL,
+    HEARTBEAT,
+    TEST_MESSAGE,
+    Delivery,
+)
+
+SMS_LENGTH = 160
+SUBJECT_LENGTH = 200
+DIGEST = "digest"
+_WORDS = {">": "above", ">=": "at or above", "<": "below", "<=": "at or below"}
+
+_templates = Environment(
+    loader=PackageLoader("heliometer.notifications"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, whatever way it goes."""
+
+    id: str
+    """Of the delivery: a duplicate has the same."""
+    kind: str
+    subject: str
+    text: str
+    html: str
+    short: str
+    """At most SMS_LENGTH characters."""
+    document: Mapping[str, Any]
+    """For programs: what a webhook posts."""
+    thread: str = ""
+    """Messages with the same one belong together: an alarm's id."""
+    picture: bytes | None = None
+    """A PNG of the last hours."""
+
+
+def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = None) -> Message:
+    """That an alarm changed its state."""
+    p = delivery.payload
+    link = f"{base_url}/v1.1/alarms/{p['alarm_id']}"
+    findings = [_finding(f) for f in p["reason"]["findings"]]
+    said = next((f for f in findings if f["truth"]), findings[0] if findings else None)
+    values = {
+        **_common(delivery, base_url),
+        **p,
+        "at": when(p["at_ms"]),
+        "findings": findings,
+        "said": said,
+        "page": f"{base_url}/console/alarms/{p['alarm_id']}",
+        "link": link,
+        "has_picture": picture is not None,
+    }
+    subject = f"[{p['new']}] {p['name']}"
+    short = f"{p['new']}: {p['name']}" + (f" - {said['summary']}" if said else "")
+    document = {
+        "alarm": {
+            "id": p["alarm_id"],
+            "name": p["name"],
+            "description": p["description"],
+            "severity": p["severity"],
+            "expression": p["expression"],
+            "project": p["project_name"],
+            "link": link,
+            "page": values["page"],
+        },
+        "transition": {
+            "id": delivery.transition_id,
+            "old_state": p["old"],
+            "new_state": p["new"],
+            "at": iso(p["at_ms"]),
+            "reason": p["reason"],
+        },
+    }
+    return _message(delivery, "alarm", values, subject, short, document, p["alarm_id"], picture)
+
+
+def digest_message(delivery: Delivery, gathered: Sequence[Delivery], base_url: str) -> Message:
+    """Several alarm messages to one destination in one, which has the id of ``delivery``."""
+    entries = [
+        {
+            "at": when(d.payload["at_ms"]),
+            "new": d.payload["new"],
+            "old": d.payload["old"],
+            "name": d.payload["name"],
+            "alarm_id": d.payload["alarm_id"],
+        }
+        for d in gathered
+    ]
+    alarms = len({e["alarm_id"] for e in entries})
+    subject = f"[digest] {len(entries)} changes of {alarms} alarms"
+    values = {**_common(delivery, base_url), "entries": entries, "alarms": alarms}
+    document = {"changes": [dict(d.payload) for d in gathered]}
+    return _message(delivery, DIGEST, values, subject, subject, document)
+
+
+def test_message(delivery: Delivery, base_url: str) -> Message:
+    """That a notification method works."""
+    values = {**_common(delivery, base_url), **delivery.payload, "at": when(delivery.created_ms)}
+    subject = f"[test] {delivery.payload['method_name']}"
+    short = f"Test of notification method {delivery.payload['method_name']}: it works."
+    return _message(delivery, TEST_MESSAGE, values, subject, short, {})
+
+
+def code_message(delivery: Delivery, short_code: str, long_code: str, base_url: str) -> Message:
+    """The code that proves an address."""
+    values = {
+        **_common(delivery, base_url),
+        **delivery.payload,
+        "short_code": short_code,
+        "long_code": long_code if delivery.type == EMAIL else "",
+        "url": f"{base_url}/v1.1/notification-addresses/validate",
+    }
+    short = f"Your validation code for monitoring notifications: {short_code}"
+    return _message(delivery, CODE_MESSAGE, values, "Your validation code", short, {})
+
+
+def heartbeat_message(delivery: Delivery, base_url: str, interval_s: int) -> Message:
+    """That the service lives; silence means trouble."""
+    values = {
+        **_common(delivery, base_url),
+        "at": when(delivery.created_ms),
+        "minutes": max(1, round(interval_s / 60)),
+    }
+    subject = "[heartbeat] alarms are being evaluated"
+    return _message(delivery, HEARTBEAT, values, subject, subject, {})
+
+
+def when(milliseconds: int) -> str:
+    """A time as people read it."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(milliseconds: int) -> str:
+    """A time as programs read it."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _common(delivery: Delivery, base_url: str) -> dict[str, Any]:
+    return {"id": delivery.id, "address": delivery.address, "base_url": base_url, "description": ""}
+
+
+def _message(
+    delivery: Delivery,
+    template: str,
+    values: Mapping[str, Any],
+    subject: str,
+    short: str,
+    document: Mapping[str, Any],
+    thread: str = "",
+    picture: bytes | None = None,
+) -> Message:
+    return Message(
+        id=delivery.id,
+        kind=delivery.kind,
+        subject=_line(subject)[:SUBJECT_LENGTH],
+        text=_templates.get_template(f"{template}.txt").render(values),
+        html=_templates.get_template(f"{template}.html").render(values, subject=subject),
+        short=_cut(_line(short), SMS_LENGTH),
+        document={
+            "version": 1,
+            "id": delivery.id,
+            "kind": ALARM_MESSAGE if template == "alarm" else template,
+            **document,
+        },
+        thread=thread,
+        picture=picture,
+    )
+
+
+def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+    windows = [
+        {"start": when(start), "end": when(end), "value": None if value is None else f"{value:g}"}
+        for start, end, value in finding["windows"]
+    ]
+    newest = windows[-1]["value"] if windows else None
+    words = _WORDS[finding["operator"]]
+    value = "no measurement" if newest is None else newest
+    return {
+        "text": finding["text"],
+        "truth": finding["truth"],
+        "words": {True: "true", False: "false", None: "unknown"}[finding["truth"]],
+        "threshold": f"{finding['threshold']:g}",
+        "summary": f"{finding['function']} {value}, {words if finding['truth'] else 'threshold'} "
+        f"{finding['threshold']:g}",
+        "windows": windows,
+        "matching": finding["matching"],
+        "series": [
+            {"dimensions": ", ".join(f"{k}={v}" for k, v in d.items()), "value": f"{value:g}"}
+            for d, value in finding["series"]
+        ],
+    }
+
+
+def _line(text: str) -> str:
+    """Text on one line, without what could be taken for a header or reorder what is read.
+
+    ``=?`` begins an encoded word: the e-mail library decodes one that stands in a subject, line
+    breaks inside it and all.
+    """
+    return "".join(c if c.isprintable() else " " for c in text).replace("=?", "= ?").strip()
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

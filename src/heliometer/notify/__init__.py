@@ -1,1 +1,0 @@
-"""Notifications: what a message says, the kinds of ways that it goes, and the outbox's pipeline."""

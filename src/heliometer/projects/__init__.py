@@ -1,0 +1,1 @@
+"""Projects: who owns series, and each project's monitoring level."""

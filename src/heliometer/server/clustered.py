@@ -1,0 +1,210 @@
+"""One process of several: the hand-over is RabbitMQ's, and each does what its roles say."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+
+from heliometer import __version__
+from heliometer.alarms.scheduler import Evaluator
+from heliometer.cluster.connection import Broker
+from heliometer.cluster.consumer import Owner
+from heliometer.cluster.events import Changes, Member, Membership
+from heliometer.cluster.feed_publisher import FeedPublisher
+from heliometer.cluster.health import ClusterHealth
+from heliometer.cluster.publisher import Publisher
+from heliometer.cluster.receipts import SharedReceipts
+from heliometer.cluster.remote_evaluator import Watching
+from heliometer.cluster.remote_feed import Intake, RemoteStreaming
+from heliometer.cluster.series_catalog import SeriesCatalog
+from heliometer.cluster.stall_detector import StallDetector
+from heliometer.config import WrongSetting
+from heliometer.core.background import background
+from heliometer.feed import load_feed
+from heliometer.pipeline.shard import Partition, StreamClock, Tools
+from heliometer.projects.model import Share
+from heliometer.server.common import Base, Core, Probe, watch_alarms
+from heliometer.server.feed import open_queues, watch_feed
+from heliometer.storage.clickhouse.store import ClickHouseStore
+
+log = logging.getLogger(__name__)
+
+METERS = "meters"
+"""Kind of the change that tells of a project whose custom meters are others."""
+OUTBOX = "outbox"
+"""Kind of the change that tells of something to send."""
+FIRST_CONNECTION_S = 10.0
+OWN_VIEW = ("bus", "members")
+"""Probes that every process makes for itself: what one finds there says nothing of another."""
+
+
+async def clustered(stack: AsyncExitStack, base: Base) -> Core:
+    """Do what the roles say, together with others. Raises WrongSetting."""
+    settings, roles = base.settings, base.roles
+    assert base.ids is not None
+    assert isinstance(base.engine, ClickHouseStore)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    try:
+        broker = Broker(settings.bus, name)
+    except ValueError:  # its message may have a piece of the password
+        raise WrongSetting(
+            "bus.url: not amqp://user:password@host:5672/vhost; write / # ? @ : within user and "
+            "password as %2F %23 %3F %40 %3A"
+        ) from None
+    changes = Changes(name)
+    series_catalog = SeriesCatalog(base.engine, base.series_index, base.ids, changes, base.clock)
+    await series_catalog.refresh()
+    publisher = Publisher(
+        base.series_index,
+        base.ids,
+        changes,
+        settings.bus,
+        limit=settings.limits.pending_measurements,
+        clock=base.clock,
+        committed=base.instruments.handed_over,
+    )
+
+    def wake() -> None:
+        changes.send(OUTBOX, None)
+
+    changes.on(OUTBOX, lambda _: base.notifier.wake())
+    pulse = StallDetector()
+    passing = FeedPublisher(base.feed, base.series_index, changes)
+
+    def make_evaluator(share: Share, partition: Partition, stream: StreamClock) -> Evaluator:
+        return Evaluator(
+            base.store,
+            base.series_index,
+            partition,
+            base.alarms,
+            settings.alarms,
+            stream,
+            share=share,
+            committed=wake,
+            sleep=stream.sleep,
+            steady=stream,
+        )
+
+    tools = Tools(
+        base.store,
+        base.series_index,
+        base.ids,
+        series_catalog,
+        SharedReceipts(base.store, base.clock),
+        changes,
+        passing,
+        pulse,
+        make_evaluator,
+        base.clock,
+        base.instruments.committed,
+    )
+    parts = settings.bus.partitions
+    partitions = [Partition(Share(n, parts), tools) for n in range(parts)]
+
+    failed: dict[str, str] = {}
+
+    def report(found: Mapping[str, str]) -> None:
+        failed.clear()
+        failed.update({n: why for n, why in found.items() if n not in OWN_VIEW})
+
+    def me() -> Member:
+        return Member(
+            name,
+            sorted(roles),
+            socket.gethostname(),
+            os.getpid(),
+            __version__,
+            settings.base_url,
+            owner.owned,
+            round(owner.lag_s, 1),
+            dict(failed),
+            parts,
+        )
+
+    members = Membership(changes, me)
+    owner = Owner(partitions, changes, members, base.alarms, base.clock)
+    for part in (changes, members, publisher):
+        broker.add(part)
+    if "evaluator" in roles:
+        broker.add(pulse)
+        broker.add(passing)
+        broker.add(owner)
+    streaming = RemoteStreaming(settings.amqp, changes, members)
+    stack.push_async_callback(streaming.stop)
+    # It watches nothing; explanations and dry runs need its way of reading windows.
+    explaining = Evaluator(
+        base.store, base.series_index, publisher, base.alarms, settings.alarms, base.clock
+    )
+    stack.push_async_callback(explaining.close)
+    roll = ClusterHealth(members, parts)
+    probes: dict[str, Probe] = {"bus": broker.ping, "members": roll.ping}
+    upkeep_feed = None
+    if "feed" in roles:
+        queues, messages = await open_queues(stack, base)
+        stack.push_async_callback(queues.close)
+        endpoints = await base.feed.load_endpoints()
+        await queues.load([e.project_id for e in endpoints], [])
+        feed = load_feed(settings.amqp, queues)
+        stack.push_async_callback(feed.stop)
+        intake = Intake(feed, queues, base.feed, changes, parts)
+        intake.knows(endpoints)
+        broker.add(intake)
+        watch_feed(base.instruments, queues)
+        probes |= {"messages": messages.ping, "feed": feed.ping}
+        upkeep_feed = messages.shrink
+    base.instruments.watch(
+        "pending_measurements", "Measurements not acknowledged yet.", lambda: publisher.pending
+    )
+    base.instruments.watch("parts_owned", "Parts that this process owns.", lambda: len(owner.owned))
+    base.instruments.watch("members", "Processes of the service.", lambda: len(members.all()))
+    if "evaluator" in roles:
+        watch_alarms(base.instruments, owner.alarms, lambda: owner.lag_s, owner.total)
+
+    async def start() -> None:
+        if "feed" in roles:
+            background(stack, queues.run(), "feed upkeep")
+            await feed.start(endpoints, listen=True)
+        background(stack, broker.run(), "broker")
+
+        async def leave() -> None:
+            await publisher.drain()
+            members.leave()
+            await changes.flush()
+
+        stack.push_async_callback(leave)
+        with suppress(TimeoutError):  # without, posts are refused until there is a connection
+            async with asyncio.timeout(FIRST_CONNECTION_S):
+                await publisher.open.wait()
+                await changes.looked.wait()
+
+    async def announce_meters(project_id: str) -> None:
+        await changes.tell(METERS, project_id, lambda: members.names("api"))
+
+    def hear_of_meters(heard: Callable[[str], None]) -> None:
+        async def look() -> None:
+            heard("")
+
+        changes.on(METERS, heard)
+        changes.on_connect(look)
+
+    async def upkeep() -> None:
+        if upkeep_feed is not None:
+            await upkeep_feed()
+
+    return Core(
+        publisher,
+        Watching(base.alarms, explaining, changes, members),
+        streaming,
+        probes,
+        wake,
+        roll.is_punctual,
+        start,
+        upkeep,
+        lambda: members.failed(but=name),
+        announce_meters,
+        hear_of_meters,
+        report,
+    )

@@ -1,0 +1,205 @@
+"""What every process has: the stores, who calls, the series, and what is sent."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from heliometer.alarms.service import Watching
+from heliometer.config import Settings, WrongSetting
+from heliometer.core.instruments import Instruments
+from heliometer.feed.service import Streaming
+from heliometer.metrics.model import MeasurementStore
+from heliometer.metrics.ports import Writing
+from heliometer.metrics.series_ids import LocalStore, SeriesIds
+from heliometer.metrics.series_index import SeriesIndex
+from heliometer.notifications.channels import Kind, load_kinds
+from heliometer.notifications.charts import Charts
+from heliometer.notifications.dispatcher import Notifier
+from heliometer.notifications.model import DELIVERED, FAILED
+from heliometer.notifications.verification import Validation
+from heliometer.server.identity import People, load_identity
+from heliometer.storage.clickhouse.store import ClickHouseStore
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.feed import SqlFeedStore
+from heliometer.storage.sql.notifications import SqlNotificationStore
+
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every process has."""
+
+    settings: Settings
+    roles: frozenset[str]
+    clock: Callable[[], float]
+    instruments: Instruments
+    resources: Database
+    engine: DuckDBStore | ClickHouseStore
+    """The store of the measurements as it is."""
+    store: MeasurementStore
+    """The same with this process's numbers of series."""
+    series_index: SeriesIndex
+    ids: SeriesIds | None
+    """What other processes call series; none where there are no others."""
+    people: People
+    alarms: SqlAlarmStore
+    outbox: SqlNotificationStore
+    feed: SqlFeedStore
+    kinds: Mapping[str, Kind]
+    validation: Validation
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What takes measurements and sees to it that they are stored, watched and passed on: in this
+    process, or together with others."""
+
+    writer: Writing
+    watching: Watching
+    streaming: Streaming
+    probes: Mapping[str, Probe]
+    wake: Callable[[], None]
+    """Something was put into the outbox."""
+    is_punctual: Callable[[], bool]
+    """Whether alarms are evaluated in time."""
+    start: Callable[[], Awaitable[None]]
+    """Begin what runs in the background; everything else is there."""
+    upkeep: Callable[[], Awaitable[None]]
+    """What is to be done every minute."""
+    elsewhere: Callable[[], Mapping[str, str]] = dict
+    """What other processes found not to work, and why."""
+    announce_meters: Callable[[str], Awaitable[None]] | None = None
+    """Tell them of a project whose custom meters are others; none where there are no others."""
+    hear_of_meters: Callable[[Callable[[str], None]], None] | None = None
+    """Have something called with such a project, or with none when it may be any."""
+    report: Callable[[Mapping[str, str]], None] | None = None
+    """Tell them what this one found; none where there are no others."""
+
+
+async def open_base(
+    stack: AsyncExitStack, settings: Settings, roles: frozenset[str], clock: Callable[[], float]
+) -> Base:
+    """Open the stores. Raises WrongSetting, StoreUnusable or UnusableDatabase."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise WrongSetting(
+            f"server.data_dir: {settings.server.data_dir!r} cannot be made: {error.strerror}"
+        ) from error
+    instruments = Instruments()
+    resources = await Database.open(settings)
+    stack.push_async_callback(resources.close)
+    ids: SeriesIds | None = None
+    engine: DuckDBStore | ClickHouseStore
+    store: MeasurementStore
+    if settings.metrics.url:
+        store = engine = ClickHouseStore(settings.metrics)
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        ids = SeriesIds(settings.bus.partitions)
+        store = LocalStore(engine, ids)
+    else:
+        store = engine = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
+        await asyncio.to_thread(engine.open)
+        stack.push_async_callback(engine.close)
+        await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
+    people = await stack.enter_async_context(load_identity(settings, resources, clock))
+    # Together with others it is the catalogue that learns the series.
+    series = [] if settings.clustered else await store.load_series()
+    series_index = SeriesIndex(series, settings.limits.series_per_project, ids)
+    outbox = SqlNotificationStore(resources)
+    validation = Validation(outbox, clock, time.monotonic)
+    kinds = load_kinds(settings)
+    notifier = Notifier(
+        outbox,
+        kinds,
+        settings.notify,
+        settings.base_url,
+        clock,
+        make_code=validation.make_code,
+        make_chart=Charts(store, series_index).of,
+    )
+    base = Base(
+        settings,
+        roles,
+        clock,
+        instruments,
+        resources,
+        engine,
+        store,
+        series_index,
+        ids,
+        people,
+        SqlAlarmStore(resources),
+        outbox,
+        SqlFeedStore(resources),
+        kinds,
+        validation,
+        notifier,
+    )
+    _watch(base)
+    return base
+
+
+def _watch(base: Base) -> None:
+    instruments, settings = base.instruments, base.settings
+    instruments.watch("series", "Series known.", lambda: len(base.series_index))
+    instruments.watch(
+        "disk_free_bytes",
+        "Free space on the data directory's disk.",
+        lambda: shutil.disk_usage(settings.data_dir).free,
+    )
+    for status in (DELIVERED, FAILED):
+        instruments.watch(
+            f"notifications_{status}",
+            f"Notifications that were {status}.",
+            lambda status=status: base.notifier.counts[status],  # type: ignore[misc]
+        )
+    engine = base.engine
+    if isinstance(engine, DuckDBStore):
+        instruments.watch(
+            "recent_tables",
+            "Days with measurements not sealed.",
+            lambda: len(engine.sources.tables),
+        )
+        instruments.watch(
+            "partitions", "Sealed partitions.", lambda: len(engine.sources.partitions)
+        )
+        instruments.watch(
+            "partition_bytes",
+            "Size of the sealed partitions.",
+            lambda: sum(p.bytes for p in engine.sources.partitions),
+        )
+
+
+def watch_alarms(
+    instruments: Instruments,
+    alarms: Callable[[], float],
+    lag_s: Callable[[], float],
+    figure: Callable[[str], float],
+) -> None:
+    """Figures of evaluators."""
+    instruments.watch("alarms", "Alarms that are watched.", alarms)
+    instruments.watch(
+        "evaluation_lag_seconds",
+        "From the time that the newest evaluation was due until it was committed.",
+        lag_s,
+    )
+    instruments.watch(
+        "evaluation_duration_seconds",
+        "That the newest evaluation of all alarms took.",
+        lambda: figure("seconds"),
+    )
+    instruments.watch(
+        "evaluations_missed", "Minutes not evaluated in time.", lambda: figure("missed")
+    )
+    instruments.watch(
+        "transitions_waiting", "Decisions not committed yet.", lambda: figure("uncommitted")
+    )

@@ -1,0 +1,1 @@
+"""The UDP listener for StatsD."""

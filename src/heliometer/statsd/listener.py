@@ -1,0 +1,300 @@
+"""StatsD over UDP, with the tags of DogStatsD and InfluxDB: gathered, then stored.
+
+There is no reply and no sign-in in this protocol: it is off unless the settings name an address,
+and all goes to one project.
+"""
+
+import asyncio
+import logging
+import math
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from heliometer.api.push.naming import name_of
+from heliometer.config import StatsdSettings, WrongSetting, parse_address
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import check_value
+from heliometer.metrics.series_index import Name
+from heliometer.metrics.service import Metrics
+
+log = logging.getLogger(__name__)
+
+MOST_SERIES = 100_000
+MOST_TIMINGS = 200_000
+"""That are gathered in one interval; more are counted as left out."""
+LONGEST_LINE = 1000
+RECEIVE_BYTES = 4 << 20
+FIGURES = {
+    "statsd_samples": "Samples that came over StatsD.",
+    "statsd_malformed": "Lines that could not be read.",
+    "statsd_dropped": "Samples that could not be kept or stored.",
+}
+
+_LINE = re.compile(
+    r"(?P<name>[^:|\n]+)(?P<values>(?::[^:|\n]*)+)\|(?P<type>c|g|ms|h|d|s)(?P<rest>(?:\|[^|\n]*)*)"
+)
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of a datagram."""
+
+    name: str
+    """With its tags, as it stands there."""
+    values: tuple[str, ...]
+    type: str
+    rate: float
+    tags: str
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What came in one interval."""
+
+    counters: dict[Name, float] = field(default_factory=dict)
+    gauges: dict[Name, float] = field(default_factory=dict)
+    timings: list[tuple[Name, float]] = field(default_factory=list)
+    sets: dict[Name, set[str]] = field(default_factory=dict)
+    members: int = 0
+    """Of all sets."""
+
+    def __len__(self) -> int:
+        return len(self.counters) + len(self.gauges) + len(self.sets)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A measurement on its way to the store."""
+
+    name: Name
+    timestamp_ms: int
+    value: float
+
+    @property
+    def namespace(self) -> str:
+        """Of its series."""
+        return self.name.namespace
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Of its series."""
+        return dict(self.name.dimensions)
+
+
+def parse(line: str) -> Sample:
+    """One line: ``name:value|type|@rate|#tags``. Raises ValueError."""
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE} characters")
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise ValueError("it is not name:value|type")
+    rate, tags = 1.0, ""
+    for part in found["rest"].split("|")[1:]:
+        if part.startswith("@"):
+            rate = float(part[1:])
+        elif part.startswith("#"):
+            tags = part[1:]
+    if not 0 < rate <= 1:
+        raise ValueError("a sample rate must lie between 0 and 1")
+    values = tuple(found["values"][1:].split(":"))
+    if found["type"] != "s" and not all(map(_NUMBER.fullmatch, values)):
+        raise ValueError("a value must be a number")
+    return Sample(found["name"], values, found["type"], rate, tags)
+
+
+def series_of(namespace: str, sample: Sample) -> Name:
+    """The series: the name is dimension ``metric_name``, the tags are dimensions.
+
+    Tags stand behind ``#`` as ``key:value`` (a tag without a value has ``true``), or in the name
+    as ``,key=value``.
+    """
+    metric, *inner = sample.name.split(",")
+    pairs = [tag.partition("=")[::2] for tag in inner]
+    if sample.tags:
+        for tag in sample.tags.split(","):
+            key, colon, value = tag.partition(":")
+            pairs.append((key, value if colon else "true"))
+    return name_of(namespace, metric, pairs)
+
+
+class Statsd(asyncio.DatagramProtocol):
+    """Takes datagrams, and stores what they said at the end of each interval.
+
+    Of a counter the sum (a delta, scaled up by its sample rate), of a gauge the last value, of a
+    set how many different ones there were; each timing as it is, so that all statistics can be
+    asked for.
+    """
+
+    def __init__(
+        self,
+        settings: StatsdSettings,
+        metrics: Metrics,
+        project_id: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._project_id = project_id
+        self._clock = clock
+        self._names: dict[tuple[str, str], Name] = {}
+        self._levels: dict[Name, float] = {}
+        """Of all gauges, which later samples may change by a difference."""
+        self._gathered = Gathered()
+        self._waiting: list[Point] = []
+        self._transport: asyncio.DatagramTransport | None = None
+        self._told: set[str] = set()
+        self.counts: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Listen. Raises WrongSetting when that is not possible."""
+        address = parse_address(self._settings.listen)
+        try:
+            self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self, local_addr=address
+            )
+        except OSError as error:
+            raise WrongSetting(
+                f"statsd.listen: cannot listen on {self._settings.listen}: "
+                f"{error.strerror or error}; does another program take StatsD there?"
+            ) from error
+        with suppress(OSError):  # as much as the system lets us
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES
+            )
+        log.info("StatsD is taken on %s:%s", *self.address)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        assert self._transport is not None
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        return host, port
+
+    async def run(self) -> None:
+        """Store at the end of each interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.interval - self._clock() % self._settings.interval)
+            await self.flush()
+
+    async def stop(self) -> None:
+        """Take no more, and store what is there."""
+        if self._transport is not None:
+            self._transport.close()
+        await self.flush()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Take a datagram: lines, each for itself."""
+        for line in data.decode("utf-8", "replace").split("\n"):
+            if not line.strip():
+                continue
+            try:
+                sample = parse(line.strip())
+            except ValueError as error:
+                self.counts["statsd_malformed"] += 1
+                self._tell(
+                    "line", "a line from %s cannot be read: %s: %a", addr[0], error, line[:80]
+                )
+                continue
+            try:
+                self._take(sample)
+            except HeliometerError as error:
+                self._drop(len(sample.values), error.message)
+            else:
+                self.counts["statsd_samples"] += 1
+
+    def _take(self, sample: Sample) -> None:
+        name = self._names.get((sample.name, sample.tags))
+        if name is None:
+            if len(self._names) >= MOST_SERIES:
+                self._names.clear()
+            name = series_of(self._settings.namespace, sample)
+            self._names[sample.name, sample.tags] = name
+        gathered = self._gathered
+        full = len(gathered) >= MOST_SERIES or len(gathered.timings) >= MOST_TIMINGS
+        if full and name not in gathered.counters and name not in gathered.gauges:
+            self._drop(1, "more comes in one interval than is gathered")
+            return
+        for value in sample.values:
+            if sample.type == "c":
+                total = gathered.counters.get(name, 0.0) + float(value) / sample.rate
+                if not math.isfinite(total):
+                    self._drop(1, "a number is too large")
+                    continue
+                gathered.counters[name] = total
+            elif sample.type == "g":
+                level = self._levels.get(name, 0.0) if value[:1] in ("+", "-") else 0.0
+                if not math.isfinite(level + float(value)):
+                    self._drop(1, "a number is too large")
+                    continue
+                self._levels[name] = gathered.gauges[name] = level + float(value)
+                if len(self._levels) > MOST_SERIES:
+                    self._levels.clear()
+            elif sample.type == "s":
+                members = gathered.sets.setdefault(name, set())
+                if gathered.members < MOST_TIMINGS and value not in members:
+                    gathered.members += 1
+                    members.add(value)
+            else:
+                gathered.timings.append((name, float(value)))
+
+    async def flush(self) -> None:
+        """Store what was gathered; what the store cannot take now waits for the next time."""
+        gathered, self._gathered = self._gathered, Gathered()
+        stamp = int(self._clock()) * 1000
+        found = [
+            *gathered.counters.items(),
+            *gathered.gauges.items(),
+            *((name, float(len(members))) for name, members in gathered.sets.items()),
+            *gathered.timings,
+        ]
+        self._waiting += [Point(n, stamp, v) for n, v in found if self._storable(v)]
+        if len(self._waiting) > MOST_SERIES + MOST_TIMINGS:
+            extra = len(self._waiting) - MOST_SERIES - MOST_TIMINGS
+            self._drop(extra, "the store took nothing for long")
+            del self._waiting[:extra]
+        if not self._waiting:
+            return
+        points, self._waiting = self._waiting, []
+        try:
+            await self._store(points)
+        except HeliometerError as error:
+            self._tell(error.code.value, "cannot be stored now: %s; it waits", error.message)
+            self._waiting = points + self._waiting
+
+    async def _store(self, points: list[Point]) -> None:
+        try:
+            await self._metrics.post_collected(self._project_id, points)
+        except HeliometerError as error:
+            if error.code is not Code.RATE_LIMITED:
+                raise
+            # The project has all the series that it may have: those go on.
+            known = self._metrics.known(self._project_id, [point.name for point in points])
+            old = [point for point in points if point.name in known]
+            self._drop(len(points) - len(old), error.message)
+            if old:
+                await self._metrics.post_collected(self._project_id, old)
+
+    def _storable(self, value: float) -> bool:
+        try:
+            check_value(value)
+        except HeliometerError as error:
+            self._drop(1, error.message)
+            return False
+        return True
+
+    def _drop(self, samples: int, why: str) -> None:
+        self.counts["statsd_dropped"] += samples
+        self._tell(why.split(":")[0], "left out %s: %s", samples, why)
+
+    def _tell(self, kind: str, message: str, *values: object) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning(f"StatsD: {message} (said once)", *values)  # noqa: G004

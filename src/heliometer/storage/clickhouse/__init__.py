@@ -1,0 +1,1 @@
+"""Measurements in ClickHouse, over its HTTP interface."""

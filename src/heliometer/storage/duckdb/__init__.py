@@ -1,0 +1,1 @@
+"""Measurements in DuckDB: recent ones in one file, sealed partitions beside it."""

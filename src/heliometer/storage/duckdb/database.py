@@ -1,0 +1,136 @@
+"""The connection to DuckDB: one that writes, a cursor for each thread that reads, and starting
+over after an error that DuckDB does not survive."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.storage.duckdb import catalog
+
+log = logging.getLogger(__name__)
+
+_COMMITTED = "COMMIT succeeded and is durable"
+"""DuckDB says so when folding the log into the database failed after the commit."""
+
+Work = Callable[[duckdb.DuckDBPyConnection], None]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One thread's cursor. Its lock is held while it is used, and while it is replaced."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    cursor: duckdb.DuckDBPyConnection | None = None
+
+
+class Database:
+    """Transactions for one writing thread, cursors for any number of reading ones.
+
+    ``reopened`` is called in the writing thread with the new connection after a start over.
+    """
+
+    def __init__(self, path: Path, memory_bytes: int, reopened: Work) -> None:
+        self._path = path
+        self._memory_bytes = memory_bytes
+        self._reopened = reopened
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._local = threading.local()
+        self._readers: list[_Reader] = []
+        self._registering = threading.Lock()
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """Open or make the file. Raises catalog.WrongFormat, or ``duckdb.Error``."""
+        self._connection = catalog.open_database(self._path, self._memory_bytes)
+        return self._connection
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        with ExitStack() as stack:
+            self._close(stack)
+
+    def transaction(self, work: Work) -> None:
+        """Run ``work`` whole or not at all. Only in the writing thread.
+
+        Raises UNAVAILABLE when it could not be committed, or nobody can know whether it was.
+        """
+        try:
+            if self._connection is None:
+                self._start_over()
+            connection = self._connection
+            if connection is None:
+                raise duckdb.ConnectionException("the database is not open")
+            connection.begin()
+            try:
+                work(connection)
+                connection.commit()
+            except BaseException:
+                _roll_back(connection)
+                raise
+        except duckdb.Error as error:
+            log.error("measurements could not be stored: %s", error)
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._start_over()
+            if _COMMITTED in str(error):
+                return
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "The measurements could not be stored.",
+                details="Send the request again, with the same Idempotency-Key if it had one.",
+                retry_after=5,
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The calling thread's cursor, its own while inside. Raises ``duckdb.Error``."""
+        reader: _Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = _Reader()
+            with self._registering:
+                self._readers.append(reader)
+        with reader.lock:
+            if reader.cursor is None:
+                if self._connection is None:
+                    raise duckdb.ConnectionException("the database is not open")
+                reader.cursor = self._connection.cursor()
+            yield reader.cursor
+
+    def _start_over(self) -> None:
+        """After a failed sync, for one, DuckDB refuses everything until no connection is left."""
+        with ExitStack() as stack:
+            self._close(stack)
+            try:
+                connection = self.open()
+                self._reopened(connection)
+                log.warning("the store of the measurements was opened again after a fatal error")
+            except (duckdb.Error, catalog.WrongFormat, OSError) as error:
+                log.critical("the store of the measurements cannot be opened again: %s", error)
+
+    def _close(self, stack: ExitStack) -> None:
+        """Close every connection; nobody gets one until ``stack`` is left."""
+        stack.enter_context(self._registering)
+        for reader in self._readers:
+            if reader.cursor is not None:
+                reader.cursor.interrupt()
+            stack.enter_context(reader.lock)
+            if reader.cursor is not None:
+                reader.cursor.close()
+                reader.cursor = None
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except duckdb.Error as error:
+                log.warning("closing the store of the measurements: %s", error)
+            self._connection = None
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.rollback()
+    except duckdb.Error as error:
+        log.debug("there was nothing to roll back: %s", error)  # the commit itself failed

@@ -1,0 +1,99 @@
+"""The SQL of the measurement tables. All names and numbers in it are our own."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from heliometer.metrics.model import Aggregation
+from heliometer.metrics.statistics import AGGREGATES
+from heliometer.storage.duckdb.catalog import Sources
+from heliometer.storage.duckdb.selection import matching
+
+# Names, ids and numbers below come from this program alone, never from a request.
+# ruff: noqa: S608
+
+PathOf = Callable[[str], str]
+
+
+def create_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """A table of recent measurements."""
+    connection.execute(f"CREATE TABLE {name} (series BIGINT, ts BIGINT, value DOUBLE)")
+
+
+def insert(
+    connection: duckdb.DuckDBPyConnection, table: str, arrays: Mapping[str, NDArray[np.generic]]
+) -> None:
+    """Append rows, handed over as arrays."""
+    rows = dict(arrays)
+    connection.execute(f"INSERT INTO {table} SELECT series, ts, value FROM rows")
+    del rows  # DuckDB finds it by its name above; linters do not know that
+
+
+def aggregate(aggregation: Aggregation, sources: Sources, path_of: PathOf) -> str:
+    """Statistics by series and period, in that order."""
+    a = aggregation
+    statistics = ", ".join(f"{AGGREGATES[s]} AS {s}" for s in a.statistics)
+    origin = "o.ts" if a.origin_ms is None else str(a.origin_ms)
+    start = f"m.ts - (m.ts - {origin}) % {a.period_ms}"
+    rows = _rows(a.series, a.start_ms, a.end_ms, sources, path_of)
+    first = ", (SELECT min(ts) AS ts FROM m) AS o" if a.origin_ms is None else ""
+    return (
+        f"WITH m AS ({rows}) SELECT m.series, {start} AS ts, {statistics} "
+        f"FROM m{first} GROUP BY m.series, {start} ORDER BY 1, 2"
+    )
+
+
+def read(
+    series: Sequence[int], start_ms: int, end_ms: int, sources: Sources, path_of: PathOf
+) -> str:
+    """Measurements by series and time, in that order."""
+    return f"{_rows(series, start_ms, end_ms, sources, path_of)} ORDER BY series, ts"
+
+
+def latest(
+    series: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    limit: int,
+    sources: Sources,
+    path_of: PathOf,
+) -> str:
+    """The newest measurements, newest first."""
+    rows = _rows(series, start_ms, end_ms, sources, path_of)
+    return f"SELECT * FROM ({rows}) ORDER BY ts DESC, series LIMIT {limit}"
+
+
+def sorted_copy(sources: Sources, path_of: PathOf, target: str) -> str:
+    """Write everything in the sources to one Parquet file, sorted by (series, timestamp).
+
+    Row groups half DuckDB's default: a query of one series decodes half as much, for 5 % more
+    bytes. Format V2 brings delta coding of timestamps and dictionaries or byte streams of values.
+    """
+    return (
+        f"COPY ({_union(sources, path_of, 'true')} ORDER BY series, ts) TO {quoted(target)} "
+        "(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, ROW_GROUP_SIZE 61440)"
+    )
+
+
+def _rows(
+    series: Sequence[int], start_ms: int, end_ms: int, sources: Sources, path_of: PathOf
+) -> str:
+    if not series:
+        return _union(Sources(), path_of, "true")
+    return _union(sources, path_of, matching(series, start_ms, end_ms))
+
+
+def _union(sources: Sources, path_of: PathOf, condition: str) -> str:
+    parts = [f"SELECT series, ts, value FROM {t.name} WHERE {condition}" for t in sources.tables]
+    if sources.partitions:
+        files = ", ".join(quoted(path_of(p.file)) for p in sources.partitions)
+        parts.append(f"SELECT series, ts, value FROM read_parquet([{files}]) WHERE {condition}")
+    if not parts:
+        return "SELECT 0::BIGINT AS series, 0::BIGINT AS ts, 0.0::DOUBLE AS value WHERE false"
+    return " UNION ALL ".join(parts)
+
+
+def quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,1 @@
+"""Messages of the built-in feed, in one SQLite file."""

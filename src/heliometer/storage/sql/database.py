@@ -1,0 +1,191 @@
+"""The resource database: transactions, health and backup, whatever the engine below."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql import ColumnElement
+
+from heliometer.config import Settings
+from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.storage.sql.address import is_postgresql
+from heliometer.storage.sql.races import RACES, LostRace, rerun, upsert
+from heliometer.storage.sql.sqlite import Sqlite
+from heliometer.storage.sql.tables import AuditRow, ProbeRow
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY_AFTER_S = 5
+CHUNK = 500
+"""Values in one IN list."""
+
+
+class Engine(Protocol):
+    """What differs between databases."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have a part in what is stored."""
+        ...
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's."""
+        ...
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that reads one consistent state."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that may write. On SQLite it is alone; elsewhere it locks what it reads
+        in order to change (``races``)."""
+        ...
+
+    def fold(self, column: InstrumentedAttribute[str]) -> ColumnElement[str]:
+        """The text in lower case."""
+        ...
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy."""
+        ...
+
+
+class Database:
+    """Gives out transactions. What leaves a ``write()`` block without an error is durable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.fold = engine.fold
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Database":
+        """Open the database that the settings name; create or upgrade it first.
+
+        Raises WrongSetting and UnusableDatabase, each with a message of one line, without the
+        password.
+        """
+        url = settings.resources_url
+        if is_postgresql(url):
+            # The driver costs time and memory that who has SQLite need not spend.
+            from heliometer.storage.sql.postgresql import Postgresql
+
+            return cls(await Postgresql.open(url, settings.resources.connections))
+        return cls(await Sqlite.open(url))
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have a part in what is stored."""
+        return self._engine.shared
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine."""
+        return self._engine.engine
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that reads one consistent state. Raises UNAVAILABLE."""
+        with _Refusals():
+            async with self._engine.reading() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write; rolled back when the block raises. Raises UNAVAILABLE, and
+        LostRace when another transaction was quicker."""
+        with _Refusals():
+            async with self._engine.writing() as connection:
+                yield connection
+
+    @rerun
+    async def ping(self) -> None:
+        """Write for real, then read it back; raise UNAVAILABLE when either fails."""
+        async with self.write() as connection:
+            await connection.execute(
+                upsert(connection, ProbeRow, {"id": 1}, {"at": milliseconds()})
+            )
+        async with self.read() as connection:
+            found = (await connection.execute(select(ProbeRow.at))).scalar_one_or_none()
+        if found is None:
+            raise unavailable()
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy to ``path`` while others read and write.
+
+        The copy appears whole or not at all. Raises CONFLICT when the file exists, and on a
+        database that its operator backs up, and UNAVAILABLE when the copy cannot be written.
+        """
+        await self._engine.backup(path)
+
+
+async def record(
+    connection: AsyncConnection,
+    at: int,
+    actor: str,
+    action: str,
+    details: str,
+    project_id: str | None = None,
+) -> None:
+    """Add a row to the audit trail in the caller's transaction."""
+    await connection.execute(
+        insert(AuditRow).values(
+            at=at, actor=actor[:64], project_id=project_id, action=action, details=details
+        )
+    )
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """Parts that fit into one statement each."""
+    every = list(values)
+    return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))
+
+
+def milliseconds() -> int:
+    """Now, for rows whose time nothing depends on."""
+    return time.time_ns() // 1_000_000
+
+
+def unavailable() -> HeliometerError:
+    """The refusal when the database cannot answer."""
+    return HeliometerError(
+        Code.UNAVAILABLE,
+        "The resource database does not answer.",
+        details="Try again; if it lasts, the operator finds the cause in the log.",
+        retry_after=RETRY_AFTER_S,
+    )
+
+
+class _Refusals:
+    """Turns the engine's errors into ours; what they say is for the log only."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, SQLAlchemyError | sqlite3.Error | OSError):
+            return
+        state = (getattr(error.orig, "sqlstate", "") or "") if isinstance(error, DBAPIError) else ""
+        if state in RACES:
+            refusal = unavailable()
+            raise LostRace(
+                refusal.code, refusal.message, details=refusal.details, retry_after=RETRY_AFTER_S
+            ) from error
+        said = str(getattr(error, "orig", None) or error) or "no answer in time"
+        log.error("the resource database failed: %s", said)
+        if state.startswith("22"):
+            raise Invalid("A text or number is too long to be stored.") from error
+        raise unavailable() from error

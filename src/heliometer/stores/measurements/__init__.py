@@ -1,1 +1,0 @@
-"""Stores of measurements: implementations of ``model.measurements.MeasurementStore``."""

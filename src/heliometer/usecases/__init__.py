@@ -1,1 +1,0 @@
-"""What the service can do, whatever the dialect: one module a noun."""
