@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hp_v1_1.conftest import People
+from hp.conftest import People
 
 numbers = itertools.count(1)
 

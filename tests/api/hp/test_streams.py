@@ -17,8 +17,8 @@ import pytest
 
 from certificates import make
 from conftest import embedded_only
+from hp.conftest import People
 from hp_streams import Shop
-from hp_v1_1.conftest import People
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hp_v1_1.conftest import People
+from hp.conftest import People
 
 FEW = settings(
     max_examples=300,

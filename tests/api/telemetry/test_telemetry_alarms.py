@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from hp_v1_1.conftest import People
+from hp.conftest import People
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -23,7 +23,7 @@ from heliometer.alarms.expression import (
 )
 from heliometer.core.errors import Invalid
 
-DATA = Path(__file__).parents[2] / "expressions"
+DATA = Path(__file__).parents[3] / "expressions"
 RIGHT: list[dict[str, str]] = tomllib.loads((DATA / "right.toml").read_text())["case"]
 WRONG: list[dict[str, str]] = tomllib.loads((DATA / "wrong.toml").read_text())["case"]
 

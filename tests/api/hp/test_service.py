@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from conftest import embedded_only
-from hp_v1_1.conftest import People
+from hp.conftest import People
 
 JSON = {"Content-Type": "application/json"}
 METHODS = {"get", "head", "post", "put", "patch", "delete"}

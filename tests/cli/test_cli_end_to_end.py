@@ -13,7 +13,7 @@ import pytest
 
 from conftest import RunningServer
 
-NAB = Path(__file__).parents[4] / "shared" / "data" / "nab"
+NAB = Path(__file__).parents[3] / "shared" / "data" / "nab"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

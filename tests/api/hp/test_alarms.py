@@ -27,8 +27,8 @@ from heliometer.alarms.model import (
 from heliometer.config import Settings
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
-from hp_v1_1.conftest import USERS, People, populate
-from hp_v1_1.test_fuzz import FEW, check, texts, values
+from hp.conftest import USERS, People, populate
+from hp.test_fuzz import FEW, check, texts, values
 
 SPEC = Path(__file__).parents[4] / "shared" / "spec"
 NOWHERE = "0" * 8 + "-0000-4000-8000-" + "0" * 12

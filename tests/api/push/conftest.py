@@ -1,5 +1,5 @@
 """The server with its users, as the tests of v1.1 have it."""
 
-from hp_v1_1.conftest import people
+from hp.conftest import people
 
 __all__ = ["people"]

@@ -14,7 +14,7 @@ from conftest import RunningServer
 from heliometer.cli import cli, run
 from heliometer.cli.explanation import event, text
 
-NAB = Path(__file__).parents[4] / "shared" / "data" / "nab"
+NAB = Path(__file__).parents[3] / "shared" / "data" / "nab"
 
 
 class Commands:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from notification_world import CLIENT, World, running
 
 from heliometer.config import LimitSettings, WebhookSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid
@@ -24,6 +23,7 @@ from heliometer.notifications.model import (
     WITHHELD,
 )
 from heliometer.notifications.service import Notifications, Wanted
+from notification_world import CLIENT, World, running
 
 
 @pytest.fixture

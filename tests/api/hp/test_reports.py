@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hp_v1_1.conftest import People
+from hp.conftest import People
 
 
 def metric(name: str, value: float = 1.0, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import statsd
 from benchmarks.remote_write_body import field, label, packed, sample, time_series
-from hp_v1_1.conftest import People
+from hp.conftest import People
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write.point import Point
 from influxdb_client.client.write_api import SYNCHRONOUS

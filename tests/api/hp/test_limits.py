@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from conftest import RunningServer, embedded_only
-from hp_v1_1.conftest import BODY_LIMIT, USERS, People, populate
+from hp.conftest import BODY_LIMIT, USERS, People, populate
 
 
 def exchange(people: People, *pieces: bytes) -> bytes:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from notification_world import CLIENT, World, running
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.model import ROLES, Caller
 from heliometer.notifications.model import IN_PROGRESS, TIMED_OUT, VERIFIED
 from heliometer.notifications.verification import FAILURES, TRIES, TRIES_OVERALL, Validation
+from notification_world import CLIENT, World, running
 
 DONE, MISSING = "done", Code.NOT_FOUND.value
 LIMITED = "limited, and for how long"

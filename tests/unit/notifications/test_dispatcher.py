@@ -12,7 +12,7 @@ from heliometer.notifications.channels.email import SmtpKind
 from heliometer.notifications.messages import Message
 from heliometer.notifications.model import DELIVERED, FAILED, PENDING, WITHHELD, Delivery
 from mail_server import MailServer, text_of
-from notify.conftest import PROJECT, Office
+from notifications.conftest import PROJECT, Office
 
 U, OK, ALARM, FLAPPING = State.UNDETERMINED, State.OK, State.ALARM, State.FLAPPING
 
