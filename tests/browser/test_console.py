@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from console.pages import PAGES, skip_if_not_yet
-from console.visitor import COOKIE
 
 from browser.accessibility import findings, wider_than_the_screen
 from browser.conftest import Desk, put_session, session_of
 from conftest import PASSWORD, RunningServer
+from console.pages import PAGES, skip_if_not_yet
+from console.visitor import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -35,7 +35,7 @@ makes one up and prints it once."""
 
 
 def settings_page() -> str:
-    """The reference of the settings, from their descriptions in ``config.py``."""
+    """The reference of the settings, from their descriptions in ``config``."""
     lines = [HEADING]
     section = ""
     for name, key, default, allowed, description in config.entries():

@@ -32,9 +32,9 @@ def identity(settings: Settings, _: Probe) -> Iterator[Finding]:
 
 
 async def _keystone(settings: Settings) -> list[Finding]:
+    from heliometer.config import parse_roles
     from heliometer.identity.keystone.client import SYSTEM, Keystone
     from heliometer.identity.keystone.documents import RolesReply
-    from heliometer.identity.model import read_roles
 
     chosen = settings.identity
     keystone = Keystone(chosen, time.time, time.monotonic, total_s=TIMEOUT_S)
@@ -88,7 +88,7 @@ async def _keystone(settings: Settings) -> list[Finding]:
         listed = await keystone.as_service("GET", "/roles", scope=SYSTEM)
         if listed.status == 200:
             there = {role.name.casefold() for role in listed.read(RolesReply).roles}
-            missing = [role for role in read_roles(chosen.keystone_roles) if role not in there]
+            missing = [role for role in parse_roles(chosen.keystone_roles) if role not in there]
             if missing:
                 add(WARN, f"Keystone has no role {', '.join(missing)}",
                     "make it there, or correct identity.keystone_roles")  # fmt: skip

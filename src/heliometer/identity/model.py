@@ -67,21 +67,6 @@ def roles_with(permission: Permission) -> list[str]:
     return [name for name, permissions in ROLES.items() if permission in permissions]
 
 
-def read_roles(text: str) -> dict[str, str]:
-    """``THEIRS=OURS,…`` as a mapping; raise ValueError that says what is wrong."""
-    pairs: dict[str, str] = {}
-    for part in text.split(","):
-        theirs, sign, ours = (each.strip() for each in part.partition("="))
-        if not (theirs and sign and ours):
-            raise ValueError(f"{part.strip()[:64]!r} is not KEYSTONE=HERE, such as member=member")
-        if ours not in ROLES:
-            raise ValueError(f"{ours[:64]!r} is no role here; allowed: {', '.join(ROLES)}")
-        if theirs.casefold() in pairs:
-            raise ValueError(f"{theirs[:64]!r} is given twice")
-        pairs[theirs.casefold()] = ours
-    return pairs
-
-
 class Authenticator(Protocol):
     """Tells who a token belongs to."""
 

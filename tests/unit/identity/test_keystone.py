@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from heliometer.config import IdentitySettings, ServerSettings, Settings
+from heliometer.config import ROLE_NAMES, IdentitySettings, ServerSettings, Settings, parse_roles
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
 from heliometer.identity.keystone.client import REPLY_BYTES, Keystone
 from heliometer.identity.keystone.documents import Named, Of, Roles, local_project
 from heliometer.identity.keystone.projects import KNOWN_S, MISSING_S, KeystoneProjects
 from heliometer.identity.keystone.service import KeystoneIdentity
-from heliometer.identity.model import Permission, read_roles
+from heliometer.identity.model import ROLES, Permission
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.mirror import SqlProjectMirror
 from heliometer.storage.sql.projects import SqlProjectStore
@@ -419,8 +419,12 @@ def test_names_here(name: str, domain: tuple[str, str], kept: str) -> None:
     assert local_project(SHOP, name, Named(*domain), "Default") == Project(SHOP, kept)
 
 
+def test_settings_know_the_same_roles() -> None:
+    assert tuple(ROLES) == ROLE_NAMES
+
+
 def test_roles_add_up() -> None:
-    roles = Roles(read_roles("Reader=reader, service=agent,member=member,boss=admin"))
+    roles = Roles(parse_roles("Reader=reader, service=agent,member=member,boss=admin"))
     agent = roles.of([Named("1", "SERVICE"), Named("2", "member")])
     assert agent.role == "agent"
     assert {Permission.POST_RESERVED, Permission.MANAGE} <= agent.permissions
@@ -442,4 +446,4 @@ def test_roles_add_up() -> None:
 )
 def test_wrong_roles(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        read_roles(text)
+        parse_roles(text)

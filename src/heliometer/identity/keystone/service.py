@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from heliometer.config import Settings
+from heliometer.config import Settings, parse_roles
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
@@ -29,7 +29,7 @@ from heliometer.identity.keystone.documents import (
     fault_message,
 )
 from heliometer.identity.keystone.projects import KeystoneProjects
-from heliometer.identity.model import Caller, read_roles
+from heliometer.identity.model import Caller
 from heliometer.identity.sign_in_limiter import SignInLimiter
 from heliometer.identity.signing import Issued, unauthenticated
 
@@ -71,7 +71,7 @@ class KeystoneIdentity:
         self._keystone = keystone
         self._projects = projects
         self._default_domain = settings.identity.keystone_domain
-        self._roles = Roles(read_roles(settings.identity.keystone_roles))
+        self._roles = Roles(parse_roles(settings.identity.keystone_roles))
         self._clock = clock
         self._fresh_s = fresh_s
         self._gate = SignInLimiter(settings.limits.sign_in_failures, monotonic)

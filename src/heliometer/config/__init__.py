@@ -1,0 +1,55 @@
+"""Settings: defaults, then a TOML file, then the environment, then flags; validated before use.
+
+Every setting has a default, a key ``[section] key`` in the TOML file and an environment variable
+``HELIOMETER_SECTION_KEY``. ``sections/`` declares them; their descriptions are the reference in
+``docs/settings.md``.
+"""
+
+from heliometer.config.errors import WrongSetting
+from heliometer.config.loading import BOOTSTRAP_PASSWORD, load
+from heliometer.config.reference import Entry, entries
+from heliometer.config.sections.alarms import AlarmSettings
+from heliometer.config.sections.cluster import BusSettings
+from heliometer.config.sections.collectors import CollectorSettings, StatsdSettings
+from heliometer.config.sections.feed import AmqpSettings
+from heliometer.config.sections.identity import IdentitySettings
+from heliometer.config.sections.limits import LimitSettings
+from heliometer.config.sections.notifications import (
+    EmailSettings,
+    NotifySettings,
+    SmsSettings,
+    WebhookSettings,
+)
+from heliometer.config.sections.server import LogSettings, ServerSettings
+from heliometer.config.sections.storage import MetricSettings, ResourceSettings
+from heliometer.config.settings import Settings
+from heliometer.config.values import ROLE_NAMES, Network, parse_address, parse_networks, parse_roles
+
+__all__ = [
+    "BOOTSTRAP_PASSWORD",
+    "ROLE_NAMES",
+    "AlarmSettings",
+    "AmqpSettings",
+    "BusSettings",
+    "CollectorSettings",
+    "EmailSettings",
+    "Entry",
+    "IdentitySettings",
+    "LimitSettings",
+    "LogSettings",
+    "MetricSettings",
+    "Network",
+    "NotifySettings",
+    "ResourceSettings",
+    "ServerSettings",
+    "Settings",
+    "SmsSettings",
+    "StatsdSettings",
+    "WebhookSettings",
+    "WrongSetting",
+    "entries",
+    "load",
+    "parse_address",
+    "parse_networks",
+    "parse_roles",
+]

@@ -1,0 +1,43 @@
+"""Users, roles and tokens."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    backend: Annotated[
+        Literal["builtin", "keystone"],
+        Meta(description="Where users and projects live: here, or in OpenStack's Keystone."),
+    ] = "builtin"
+    keystone_url: Annotated[
+        str,
+        Meta(
+            description="Keystone's public URL, such as https://keystone.example/v3.",
+            pattern="^($|https?://)",
+        ),
+    ] = ""
+    keystone_user: Annotated[str, Meta(description="Service user that checks tokens.")] = (
+        "heliometer"
+    )
+    keystone_password: Annotated[str, Meta(description="Its password.")] = ""
+    keystone_project: Annotated[str, Meta(description="Its project.")] = "service"
+    keystone_domain: Annotated[
+        str, Meta(description="Name of its domain, and of users that name none.")
+    ] = "Default"
+    keystone_ca: Annotated[
+        str, Meta(description="PEM file of the authorities that Keystone's certificate is from.")
+    ] = ""
+    keystone_roles: Annotated[
+        str,
+        Meta(
+            description="Which role here each of Keystone's roles is, as KEYSTONE=HERE separated "
+            "by commas; users with none of them are refused."
+        ),
+    ] = "reader=reader,member=member,admin=admin,service=agent"
+    region: Annotated[str, Meta(min_length=1, description="Region in the service catalog.")] = (
+        "region-a.geo-1"
+    )
+    token_lifetime: Annotated[
+        int, Meta(ge=60, le=30 * 86400, description="Seconds that a token is valid.")
+    ] = 86_400

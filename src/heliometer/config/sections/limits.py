@@ -1,0 +1,82 @@
+"""What one request and one project may use."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    body_bytes: Annotated[
+        int, Meta(ge=1024, description="Largest request body, inflated, in bytes (413).")
+    ] = 16 << 20
+    bodies_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description="Memory for the bodies of all requests under way, in bytes (503 beyond).",
+        ),
+    ] = 256 << 20
+    requests_per_second: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Requests a second of one project, with a burst of twice as many (429); "
+            "0: no limit.",
+        ),
+    ] = 20_000.0
+    series_per_project: Annotated[
+        int, Meta(ge=1, description="Series that one project may have (429 for more).")
+    ] = 250_000
+    series_per_query: Annotated[
+        int, Meta(ge=1, description="Series that one query may return (400).")
+    ] = 5_000
+    datapoints_per_query: Annotated[
+        int, Meta(ge=1, description="Datapoints that one query may return (400).")
+    ] = 1_000_000
+    pending_measurements: Annotated[
+        int,
+        Meta(
+            ge=1000, description="Measurements that may wait to be stored before posts get a 503."
+        ),
+    ] = 2_000_000
+    alarms_per_project: Annotated[
+        int, Meta(ge=1, description="Alarms that one project may have (429 for more).")
+    ] = 10_000
+    alarm_minutes_per_project: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            description="Minutes of windows that are kept in memory for one project's alarms, 32 "
+            "bytes each (429 for more): long periods take many.",
+        ),
+    ] = 5_000_000
+    methods_per_project: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Notification methods, and as many addresses, that one project may have "
+            "(429 for more).",
+        ),
+    ] = 1_000
+    subscriptions_per_project: Annotated[
+        int, Meta(ge=1, description="Subscriptions that one project may have (429 for more).")
+    ] = 10_000
+    custom_meters_per_project: Annotated[
+        int, Meta(ge=1, description="Custom meters that one project may have (400 for more).")
+    ] = 500
+    active_meters_basic: Annotated[
+        int,
+        Meta(ge=1, description="Custom meters that may get samples in 24 hours at level basic."),
+    ] = 1
+    active_meters_premium: Annotated[int, Meta(ge=1, description="… and at level premium.")] = 30
+    samples_per_meter_and_day: Annotated[
+        int, Meta(ge=1, description="Samples of one custom meter in a UTC day (400 for more).")
+    ] = 1500
+    sign_in_failures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Wrong passwords in a row for one user from one address before further "
+            "tries are slowed (429).",
+        ),
+    ] = 5
