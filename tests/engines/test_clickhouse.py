@@ -12,10 +12,10 @@ import pytest
 
 from engine_servers import MIB, OwnEngines, clickhouse, clickhouse_database
 from heliometer.cli.checks_stores import measurements
-from heliometer.cli.finding import FAIL
 from heliometer.cli.server_probe import Probe
 from heliometer.config import MetricSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.finding import FAIL
 from heliometer.metrics.model import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
 from heliometer.storage.clickhouse import store as module
 from heliometer.storage.clickhouse.store import ClickHouseStore

@@ -19,9 +19,9 @@ import pytest
 from benchmarks.rabbitmq import PROGRAM, RabbitMQ
 
 from heliometer.cli.checks_feed import feed as feed_check
-from heliometer.cli.finding import FAIL, OK, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import AmqpSettings, Settings
+from heliometer.core.finding import FAIL, OK, Finding
 from hp_streams import Shop
 
 pytestmark = [

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from heliometer.cli.errors import CommandError
-from heliometer.cli.finding import size
 from heliometer.cli.options import load_settings, settings_options
+from heliometer.core.finding import size
 
 
 @click.command(short_help="Write the embedded data to one file, also while serving.")

@@ -4,7 +4,7 @@ import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 SOON_DAYS = 14
 

@@ -12,9 +12,9 @@ from heliometer.cli import (
     checks_notify,
     checks_stores,
 )
-from heliometer.cli.finding import FAIL, Finding
 from heliometer.cli.server_probe import Probe, probe
 from heliometer.config import Settings
+from heliometer.core.finding import FAIL, Finding
 
 Check = Callable[[Settings, Probe], Iterator[Finding]]
 CHECKS: dict[str, Check] = {

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding, size
 from heliometer.config import MetricSettings, Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding, size
 
 if TYPE_CHECKING:
     from heliometer.storage.clickhouse.http import Client

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 TIMEOUT_S = 5.0
 LISTEN_S = 3.5

@@ -4,10 +4,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings, parse_address
 from heliometer.core.errors import HeliometerError
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 

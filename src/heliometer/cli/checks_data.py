@@ -6,9 +6,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding, size
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding, size
 
 MEMORY = {"tmpfs", "ramfs"}
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs"}

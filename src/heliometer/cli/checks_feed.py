@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from heliometer.cli.certificate import validity
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import EVERYWHERE, Probe
 from heliometer.config import Settings, parse_address
 from heliometer.core.errors import HeliometerError
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 TIMEOUT_S = 3.0
 LOCAL = ("127.0.0.1", "::1", "localhost")

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 from heliometer import __version__
 from heliometer.cli.certificate import validity
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 """This version is not older: a clock that says so is wrong."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
 from heliometer.core.errors import HeliometerError
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 TIMEOUT_S = 5.0
 LOCAL = ("127.0.0.1", "::1", "localhost")

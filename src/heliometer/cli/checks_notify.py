@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings, WrongSetting
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 TIMEOUT_S = 5.0
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.config import Settings, WrongSetting
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 NAME = "resources"
 OLDEST = 130000

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 SOME = 5
 

@@ -12,9 +12,9 @@ from certificates import make
 from heliometer.cli import run
 from heliometer.cli.checks_data import directory, disk
 from heliometer.cli.checks_host import clock, port, tls
-from heliometer.cli.finding import FAIL, OK, WARN
 from heliometer.cli.server_probe import Probe, probe
 from heliometer.config import MetricSettings, ServerSettings, Settings
+from heliometer.core.finding import FAIL, OK, WARN
 
 NOBODY = Probe("http://127.0.0.1:1", controls=False)
 

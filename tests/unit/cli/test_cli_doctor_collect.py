@@ -3,9 +3,9 @@
 import socket
 
 from heliometer.cli.checks_collect import hypervisor, statsd
-from heliometer.cli.finding import FAIL, OK, WARN
 from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings, StatsdSettings
+from heliometer.core.finding import FAIL, OK, WARN
 
 
 def levels(listen: str) -> list[str]:

@@ -10,9 +10,9 @@ import pytest
 
 from amqp_feed import AmqpFeed
 from heliometer.cli.checks_feed import feed
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import AmqpSettings, Settings
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 
 NOBODY = Probe("http://127.0.0.1:1", controls=False)
 RUNNING = Probe("http://127.0.0.1:1", controls=True, ours=True)

@@ -3,9 +3,9 @@
 import socket
 
 from heliometer.cli.checks_notify import relays
-from heliometer.cli.finding import FAIL, OK, WARN, Finding
 from heliometer.cli.server_probe import Probe
 from heliometer.config import EmailSettings, Settings, SmsSettings
+from heliometer.core.finding import FAIL, OK, WARN, Finding
 from mail_server import MailServer
 
 NOBODY = Probe("http://127.0.0.1:1", controls=False)

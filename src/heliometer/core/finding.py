@@ -1,4 +1,4 @@
-"""What a check of ``heliometer doctor`` found."""
+"""What a check of ``heliometer doctor`` found. Checks live beside what they check."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ FAIL = "FAIL"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do unless it is well."""
+    """One line of the report: what was checked, its level, and what to do unless it is OK."""
 
     check: str
     level: str
@@ -17,13 +17,13 @@ class Finding:
     advice: str = ""
 
     def line(self) -> str:
-        """The finding as it is shown."""
+        """The finding as printed: level, check, message, advice."""
         advice = f" — {self.advice}" if self.advice else ""
         return f"{self.level:<4}  {self.check}: {self.message}{advice}"
 
 
 def size(count: int) -> str:
-    """Bytes as people read them."""
+    """A number of bytes in decimal units, such as ``1.5 MB``."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:
