@@ -25,7 +25,7 @@ from heliometer.config import ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
 from heliometer.notifications.model import DeliveryFilter, NotificationMethod
-from heliometer.projects.model import Share, part_of
+from heliometer.projects.model import ProjectShard, shard_of
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
@@ -270,7 +270,10 @@ async def test_who_takes_over_is_the_only_one_to_commit(stores: Stores) -> None:
 
 async def test_a_share_has_its_own_alarms_and_checkpoint(stores: Stores) -> None:
     parts = 5
-    mine, theirs = Share(part_of(SHOP, parts), parts), Share(part_of(STOCK, parts), parts)
+    mine, theirs = (
+        ProjectShard(shard_of(SHOP, parts), parts),
+        ProjectShard(shard_of(STOCK, parts), parts),
+    )
     assert mine != theirs
     shop, stock = await stores.alarm(), await stores.alarm(project=STOCK)
     await stores.alarms.commit(Outcome([change(shop, U, OK), change(stock, U, OK, 2000)]))
@@ -284,13 +287,15 @@ async def test_a_share_has_its_own_alarms_and_checkpoint(stores: Stores) -> None
         (b"mine", 60_000),
         (b"theirs", 120_000),
     ]
-    nobody = next(Share(i, parts) for i in range(parts) if Share(i, parts) not in (mine, theirs))
+    nobody = next(
+        ProjectShard(i, parts) for i in range(parts) if ProjectShard(i, parts) not in (mine, theirs)
+    )
     assert (await stores.alarms.resume(0, nobody)).alarms == []
 
 
 async def test_a_commit_of_an_unknown_owner_is_refused(stores: Stores) -> None:
     with pytest.raises(Superseded):
-        await stores.alarms.commit(Outcome([]), Share(3, 8), epoch=1)
+        await stores.alarms.commit(Outcome([]), ProjectShard(3, 8), epoch=1)
 
 
 async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from cluster import Cluster, Member, eventually, running_cluster
 from engine_servers import clickhouse, psql
-from heliometer.projects.model import part_of
+from heliometer.projects.model import shard_of
 
 pytestmark = pytest.mark.engines
 
@@ -282,7 +282,7 @@ class Stream:
         assert reply.status_code == 201, reply.text
         endpoint = reply.json()["endpoint"]
         self.path = f"/v1.1/endpoints/{endpoint['id']}"
-        self._part = part_of(endpoint["uri"].rpartition("/")[2], PARTS)
+        self._part = shard_of(endpoint["uri"].rpartition("/")[2], PARTS)
         self._namespace = endpoint["id"]
         fields = {"endpoint_id": endpoint["id"], "namespace": self._namespace,
                   "dimensions": {"host": "a"}}  # fmt: skip

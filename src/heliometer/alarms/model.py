@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from heliometer.projects.model import WHOLE, Share
+from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 
 NAME_LENGTH = 250
 """Characters of an alarm's name (v1.1 §4.4.6.1)."""
@@ -214,7 +214,7 @@ class AlarmStore(Protocol):
         ...
 
     async def commit(
-        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+        self, outcome: Outcome, share: ProjectShard = ALL_PROJECTS, epoch: int | None = None
     ) -> list[str]:
         """Record transitions, new states, the notifications they queue and the checkpoint: all in
         one transaction, or nothing.
@@ -233,7 +233,7 @@ class AlarmStore(Protocol):
         ...
 
     async def resume(
-        self, changed_since_ms: int, share: Share = WHOLE, *, from_ms: int = 0
+        self, changed_since_ms: int, share: ProjectShard = ALL_PROJECTS, *, from_ms: int = 0
     ) -> Resumed:
         """Take over the enabled alarms of a share of the projects: those alarms, what the engine
         knew when it was last committed, and a new epoch.

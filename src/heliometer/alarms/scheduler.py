@@ -26,7 +26,7 @@ from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.metrics.model import FUTURE_MS, Batch, MeasurementStore, Series
 from heliometer.metrics.ports import Stored
 from heliometer.metrics.series_index import SeriesIndex
-from heliometer.projects.model import WHOLE, Share
+from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Evaluator:
         settings: AlarmSettings,
         clock: Clock,
         *,
-        share: Share = WHOLE,
+        share: ProjectShard = ALL_PROJECTS,
         committed: Callable[[], None] = lambda: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         steady: Clock = time.monotonic,

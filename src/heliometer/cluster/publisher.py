@@ -142,11 +142,11 @@ class Publisher:
     def _by_part(
         self, batch: Batch, receipt: Receipt | None
     ) -> Iterable[tuple[int, Batch, Receipt | None]]:
-        parts = self._ids.parts(batch.series)
+        parts = self._ids.shards(batch.series)
         for part in np.unique(parts).tolist():
             rows = parts == part
             given = receipt
-            if receipt is not None and part != self._ids.part_of(receipt.project_id):
+            if receipt is not None and part != self._ids.shard_of(receipt.project_id):
                 # What one part has stored says nothing of another.
                 given = replace(receipt, key=key_in(receipt.key, part))
             if rows.all():
@@ -250,7 +250,7 @@ class Publisher:
 
     def _new_series(self, part: int) -> list[Series]:
         unsaved = self._series_index.unsaved()
-        return [s for s in unsaved if self._ids.part_of(s.project_id) == part] if unsaved else []
+        return [s for s in unsaved if self._ids.shard_of(s.project_id) == part] if unsaved else []
 
     async def _settle(self, stored: asyncio.Future[Any], new: bool) -> dict[str, str]:
         """Wait until the owner says that it has stored the message, but not for ever; what it

@@ -41,7 +41,7 @@ from heliometer.metrics.model import (
 )
 from heliometer.metrics.ports import Writing
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.projects.model import ProjectStore
+from heliometer.projects.ports import ProjectStore
 
 SETTLE_MS = 60_000
 """A new custom meter takes samples after this (002, Response Code)."""

@@ -11,7 +11,8 @@ from heliometer.identity.model import Caller, Permission
 from heliometer.metrics.model import Batch, Receipt
 from heliometer.metrics.series_index import Name, ProjectSeries
 from heliometer.metrics.service import Columns, Measured, Metrics, of_known
-from heliometer.projects.model import LEVEL_INTERVAL_S, Found, ProjectStore
+from heliometer.projects.model import LEVEL_INTERVAL_S, Found
+from heliometer.projects.ports import ProjectStore
 
 log = logging.getLogger(__name__)
 

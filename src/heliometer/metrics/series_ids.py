@@ -22,7 +22,7 @@ from heliometer.metrics.model import (
     Receipt,
     Series,
 )
-from heliometer.projects.model import part_of
+from heliometer.projects.model import shard_of
 
 PROJECT_BITS = 12
 """Of an id that come of the project, so that a project's series are neighbours in the store."""
@@ -44,14 +44,14 @@ def shared_id(series: Series, attempt: int = 0) -> int:
 
 
 class SeriesIds:
-    """For each series of this process its shared id, and the part that its project belongs to."""
+    """The shared id and the shard of each series that this process knows."""
 
-    def __init__(self, parts: int = 1) -> None:
-        self._parts = parts
+    def __init__(self, shards: int = 1) -> None:
+        self._shards = shards
         self._shared = np.zeros(1024, np.int64)
-        self._part = np.zeros(1024, np.int16)
+        self._shard = np.zeros(1024, np.int16)
         self._local: dict[int, int] = {}
-        self._part_of: dict[str, int] = {}
+        self._shard_of: dict[str, int] = {}
 
     def add(self, series: Series, given: int = 0) -> None:
         """Take in a series that has a number now. Where digests meet, whoever came first in some
@@ -63,21 +63,21 @@ class SeriesIds:
         if series.id >= len(self._shared):
             more = max(series.id + 1, 2 * len(self._shared)) - len(self._shared)
             self._shared = np.pad(self._shared, (0, more))
-            self._part = np.pad(self._part, (0, more))
+            self._shard = np.pad(self._shard, (0, more))
         self._shared[series.id] = found
-        self._part[series.id] = self.part_of(series.project_id)
+        self._shard[series.id] = self.shard_of(series.project_id)
         self._local[found] = series.id
 
-    def part_of(self, project_id: str) -> int:
-        """The part that a project belongs to."""
-        part = self._part_of.get(project_id)
-        if part is None:
-            part = self._part_of[project_id] = part_of(project_id, self._parts)
-        return part
+    def shard_of(self, project_id: str) -> int:
+        """The number of the shard that a project belongs to."""
+        shard = self._shard_of.get(project_id)
+        if shard is None:
+            shard = self._shard_of[project_id] = shard_of(project_id, self._shards)
+        return shard
 
-    def parts(self, series: Int64s) -> NDArray[np.int16]:
-        """The part of each."""
-        return self._part[series]
+    def shards(self, series: Int64s) -> NDArray[np.int16]:
+        """The number of each series' shard."""
+        return self._shard[series]
 
     def to_shared(self, series: Int64s) -> Int64s:
         """Shared ids of this process's numbers."""

@@ -27,7 +27,7 @@ from heliometer.metrics.model import (
 from heliometer.metrics.ports import Writing
 from heliometer.metrics.series_index import Name, ProjectSeries, SeriesIndex
 from heliometer.metrics.statistics import STATISTICS
-from heliometer.projects.model import ProjectStore
+from heliometer.projects.ports import ProjectStore
 
 MAX_PERIOD_S = 366 * 86_400
 RECENT_SERIES = 20_000

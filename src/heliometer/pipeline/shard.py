@@ -30,7 +30,7 @@ from heliometer.metrics.model import Batch, Int64s, MeasurementStore, Receipt, S
 from heliometer.metrics.ports import Committed, Stored
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
-from heliometer.projects.model import Share
+from heliometer.projects.model import ProjectShard
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Tools:
     changes: Changes
     passing: PassingOn
     pulse: StallDetector
-    make_evaluator: Callable[[Share, "Partition", StreamClock], Evaluator]
+    make_evaluator: Callable[[ProjectShard, "Partition", StreamClock], Evaluator]
     clock: Callable[[], float]
     committed: Committed
 
@@ -109,7 +109,7 @@ class Tools:
 class Partition:
     """One part, for as long as this process has a consumer of its queue."""
 
-    def __init__(self, share: Share, tools: Tools) -> None:
+    def __init__(self, share: ProjectShard, tools: Tools) -> None:
         self.share = share
         self._tools = tools
         self._listeners: list[Stored] = []

@@ -2,7 +2,8 @@
 
 from heliometer.core.errors import Malformed
 from heliometer.identity.model import Caller
-from heliometer.projects.model import LEVELS, ProjectStore
+from heliometer.projects.model import LEVELS
+from heliometer.projects.ports import ProjectStore
 
 
 class Metering:

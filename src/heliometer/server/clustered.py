@@ -25,7 +25,7 @@ from heliometer.config import WrongSetting
 from heliometer.core.background import background
 from heliometer.feed import load_feed
 from heliometer.pipeline.shard import Partition, StreamClock, Tools
-from heliometer.projects.model import Share
+from heliometer.projects.model import ProjectShard
 from heliometer.server.common import Base, Core, Probe, watch_alarms
 from heliometer.server.feed import open_queues, watch_feed
 from heliometer.storage.clickhouse.store import ClickHouseStore
@@ -74,7 +74,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     pulse = StallDetector()
     passing = FeedPublisher(base.feed, base.series_index, changes)
 
-    def make_evaluator(share: Share, partition: Partition, stream: StreamClock) -> Evaluator:
+    def make_evaluator(share: ProjectShard, partition: Partition, stream: StreamClock) -> Evaluator:
         return Evaluator(
             base.store,
             base.series_index,
@@ -102,7 +102,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         base.instruments.committed,
     )
     parts = settings.bus.partitions
-    partitions = [Partition(Share(n, parts), tools) for n in range(parts)]
+    partitions = [Partition(ProjectShard(n, parts), tools) for n in range(parts)]
 
     failed: dict[str, str] = {}
 

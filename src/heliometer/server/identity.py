@@ -13,7 +13,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.keystone.client import Keystone
 from heliometer.identity.keystone.projects import KeystoneProjects
 from heliometer.identity.keystone.service import KeystoneIdentity
-from heliometer.projects.model import ProjectStore
+from heliometer.projects.ports import ProjectStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.mirror import SqlProjectMirror

@@ -20,7 +20,7 @@ from heliometer.identity.accounts import Project
 from heliometer.metrics.model import Batch
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.pipeline.group_commit import Writer
-from heliometer.projects.model import WHOLE, Share
+from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
@@ -48,7 +48,7 @@ class FailingStore(SqlAlarmStore):
         self.telling.set()
 
     async def commit(
-        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+        self, outcome: Outcome, share: ProjectShard = ALL_PROJECTS, epoch: int | None = None
     ) -> list[str]:
         await self.answering.wait()
         if self.away:
@@ -401,7 +401,7 @@ async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(
     await world.wait(60)
     first = True
 
-    async def commit(outcome: Outcome, share: Share, epoch: int | None) -> list[str]:
+    async def commit(outcome: Outcome, share: ProjectShard, epoch: int | None) -> list[str]:
         nonlocal first
         world.alarms.away, first = first, False
         return await FailingStore.commit(world.alarms, outcome, share, epoch)

@@ -9,7 +9,7 @@ from heliometer.metrics import series_ids as module
 from heliometer.metrics.model import Series
 from heliometer.metrics.series_ids import SeriesIds, shared_id
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.projects.model import part_of
+from heliometer.projects.model import shard_of
 
 PARTS = 7
 NAMES = st.lists(
@@ -42,7 +42,7 @@ def test_ids_are_positive_and_lead_back(names: list[tuple[str, int]]) -> None:
     shared = ids.to_shared(numbers)
     assert (shared > 0).all()
     assert ids.to_local(shared).tolist() == numbers.tolist()
-    assert ids.parts(numbers).tolist() == [part_of(project, PARTS) for project, _ in names]
+    assert ids.shards(numbers).tolist() == [shard_of(project, PARTS) for project, _ in names]
     assert ids.to_local(np.array([0, -5])).tolist() == [0, 0]
 
 

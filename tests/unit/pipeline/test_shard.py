@@ -25,7 +25,7 @@ from heliometer.metrics.model import Batch, Receipt, Series
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.pipeline.shard import Partition, StreamClock, Tools
-from heliometer.projects.model import Share
+from heliometer.projects.model import ProjectShard
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
@@ -81,7 +81,7 @@ class World:
     def owner(self) -> Partition:
         """One more process that may own the part."""
 
-        def make_evaluator(share: Share, part: Partition, stream: StreamClock) -> Evaluator:
+        def make_evaluator(share: ProjectShard, part: Partition, stream: StreamClock) -> Evaluator:
             return Evaluator(
                 self.store, self.series_index, part, self.alarms,
                 AlarmSettings(at_once=False, flapping_changes=100), stream,
@@ -98,7 +98,7 @@ class World:
             SharedReceipts(self.store, clock), neighbours, neighbours, neighbours, make_evaluator,
             clock, lambda *_: None,
         )  # fmt: skip
-        return Partition(Share(0, 1), tools)
+        return Partition(ProjectShard(0, 1), tools)
 
     async def fail_over(self) -> None:
         """The owner goes without finishing anything; another takes its place."""

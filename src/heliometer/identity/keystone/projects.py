@@ -19,7 +19,8 @@ from heliometer.identity.keystone.documents import (
     ProjectsReply,
     local_project,
 )
-from heliometer.projects.model import Found, ProjectStore
+from heliometer.projects.model import Found
+from heliometer.projects.ports import ProjectStore
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ AT_ONCE = 8
 
 
 class KeystoneProjects:
-    """Implements ``model.projects.ProjectStore``; what is set for each project is kept here.
+    """Implements ``projects.ports.ProjectStore``; what is set for each project is kept here.
 
     Raises UNAVAILABLE when Keystone cannot say what it is asked.
     """

@@ -28,7 +28,7 @@ from heliometer.alarms.model import (
 )
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.notifications.model import ALARM_MESSAGE, PENDING, VERIFIED_TYPES, WITHHELD
-from heliometer.projects.model import WHOLE, Share
+from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 from heliometer.storage.sql.database import Database, chunks, milliseconds, record
 from heliometer.storage.sql.races import lock_project, locked, rerun, upsert
 from heliometer.storage.sql.tables import (
@@ -180,7 +180,7 @@ class SqlAlarmStore:
 
     @rerun
     async def commit(
-        self, outcome: Outcome, share: Share = WHOLE, epoch: int | None = None
+        self, outcome: Outcome, share: ProjectShard = ALL_PROJECTS, epoch: int | None = None
     ) -> list[str]:
         left_out: list[str] = []
         mine = EvaluationRow.id == share.number + 1
@@ -239,7 +239,7 @@ class SqlAlarmStore:
 
     @rerun
     async def resume(
-        self, changed_since_ms: int, share: Share = WHOLE, *, from_ms: int = 0
+        self, changed_since_ms: int, share: ProjectShard = ALL_PROJECTS, *, from_ms: int = 0
     ) -> Resumed:
         async with self._database.write() as connection:
             # First: after it, no earlier owner's commit is under way, nor will there be another.
@@ -262,7 +262,7 @@ class SqlAlarmStore:
         )
 
 
-async def _take_over(connection: AsyncConnection, share: Share, from_ms: int) -> Row[Any]:
+async def _take_over(connection: AsyncConnection, share: ProjectShard, from_ms: int) -> Row[Any]:
     """What the share's owner left behind, with a new epoch."""
     change = upsert(
         connection,

@@ -14,7 +14,7 @@ AT_ONCE = 500
 
 
 class SqlProjectStore:
-    """Implements ``model.projects.ProjectStore``."""
+    """Implements ``projects.ports.ProjectStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
