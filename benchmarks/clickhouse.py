@@ -17,7 +17,8 @@ import numpy as np
 from benchmarks.bodies import METRICS_A_HOST, NAMESPACE, Values, dimensions
 from benchmarks.figures import Figure, Options, latencies
 from heliometer.config import MetricSettings
-from heliometer.metrics.model import MESSAGE_PREFIX, Aggregation, Batch, Int64s, Receipt, Series
+from heliometer.metrics.model import Aggregation, Batch, Int64s, Series
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.series_ids import shared_id
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb.store import DuckDBStore
@@ -80,7 +81,7 @@ async def _load(name: str, store: Store, ids: Int64s, day: int) -> list[Figure]:
     for minute in range(MINUTES):
         at = np.full(len(ids), day * DAY_MS + minute * 60_000)
         rows = values.hundredths[minute] / 100
-        receipt = Receipt("p", f"{MESSAGE_PREFIX}{name} {minute}", b"", day * DAY_MS)
+        receipt = Receipt("p", f"{name} {minute}", b"", day * DAY_MS, ReceiptKind.HANDOVER)
         remote = isinstance(store, ClickHouseStore)
         await store.append(Batch(ids, at, rows), [], [receipt] if remote else [])
     seconds = time.perf_counter() - began

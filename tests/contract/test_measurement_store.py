@@ -23,14 +23,8 @@ from hypothesis import strategies as st
 from engine_servers import clickhouse_database
 from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import (
-    MESSAGE_PREFIX,
-    PUSH_PREFIX,
-    Aggregation,
-    Batch,
-    Receipt,
-    Series,
-)
+from heliometer.metrics.model import Aggregation, Batch, Series
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.statistics import AGGREGATES
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb import sql
@@ -300,7 +294,7 @@ async def test_names_come_back_as_they_were_given(opener: Opener) -> None:
         for i, v in enumerate(values)
     ]
     await store.append(batch((1, NOW, 1.0)), exotic, [])
-    receipts = [Receipt(f"p{i}", f"{PUSH_PREFIX}{v}", v.encode(), NOW + i) for i, v in
+    receipts = [Receipt(f"p{i}", v, v.encode(), NOW + i, ReceiptKind.PUSH) for i, v in
                 enumerate(values)]  # fmt: skip
     await store.append(batch((1, NOW, 1.0)), [], receipts)
     assert await store.load_series() == exotic
@@ -310,7 +304,7 @@ async def test_names_come_back_as_they_were_given(opener: Opener) -> None:
 
 async def test_retention_forgets_whole_days(opener: Opener) -> None:
     store = await opener()
-    receipts = [Receipt("p", f"{MESSAGE_PREFIX}m", b"", NOW), Receipt("p", "k", b"", NOW)]
+    receipts = [Receipt("p", "m", b"", NOW, ReceiptKind.HANDOVER), Receipt("p", "k", b"", NOW)]
     await store.append(batch(*[(1, NOW - k * DAY, 1.0) for k in range(5)]), series(1), receipts)
     await store.delete_before(NOW - 2 * DAY)
     assert await counts(store, 1) == {1: 3}

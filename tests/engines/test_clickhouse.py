@@ -16,7 +16,8 @@ from heliometer.cli.server_probe import Probe
 from heliometer.config import MetricSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.finding import FAIL
-from heliometer.metrics.model import MESSAGE_PREFIX, Aggregation, Batch, Receipt, Series
+from heliometer.metrics.model import Aggregation, Batch, Series
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.storage.clickhouse import store as module
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb.unusable import StoreUnusable
@@ -54,7 +55,7 @@ def batch(series: int, *days: int, count: int = 10) -> Batch:
 
 
 def receipt(key: str) -> Receipt:
-    return Receipt("p", MESSAGE_PREFIX + key, b"", NOW)
+    return Receipt("p", key, b"", NOW, ReceiptKind.HANDOVER)
 
 
 def stop_merges(url: str, verb: str = "STOP") -> str:
@@ -74,11 +75,12 @@ def check(error: HeliometerError) -> None:
     assert error.retry_after
 
 
-async def insist(store: ClickHouseStore, *arguments: object, again: bool = False) -> int:
+async def insist(store: ClickHouseStore, *arguments: object, maybe_duplicate: bool = False) -> int:
     """Append again and again until it succeeds; how often it did not."""
     for failures in range(200):
         try:
-            await store.append(*arguments, again=again or failures > 0)  # type: ignore[arg-type]
+            again = maybe_duplicate or failures > 0
+            await store.append(*arguments, maybe_duplicate=again)  # type: ignore[arg-type]
             return failures
         except HeliometerError as error:
             check(error)
@@ -154,12 +156,12 @@ async def test_a_batch_whose_reply_was_lost_is_stored_once(url: str, lost: int) 
         assert refused.value.code is Code.UNAVAILABLE
         # The days before the lost reply, and that of it, are stored: the rest is not.
         assert await counts(store, 1) == {1: 10 * lost}
-        await store.append(three_days, [], [receipt("a")], again=True)
+        await store.append(three_days, [], [receipt("a")], maybe_duplicate=True)
         assert await counts(store, 1) == {1: 30}
-        await store.append(three_days, [], [receipt("a")], again=True)
+        await store.append(three_days, [], [receipt("a")], maybe_duplicate=True)
         assert await counts(store, 1) == {1: 30}
         # The same measurements with another receipt are others.
-        await store.append(three_days, [], [receipt("b")], again=True)
+        await store.append(three_days, [], [receipt("b")], maybe_duplicate=True)
         assert await counts(store, 1) == {1: 60}
 
 
@@ -172,7 +174,7 @@ async def test_batches_that_were_handed_over_together_may_come_again_alone(url: 
         with pytest.raises(HeliometerError):
             await store.append(together, [], [r for _, r in parts])
         for part, its in reversed(parts):
-            await store.append(part, [], [its], again=True)
+            await store.append(part, [], [its], maybe_duplicate=True)
         assert await counts(store, 1, 2, 3, 4) == {1: 20, 2: 20, 3: 20, 4: 20}
 
 
@@ -185,7 +187,7 @@ async def test_half_a_request_stores_nothing(url: str, cut: int) -> None:
             await store.append(batch(1, 0, count=1000), [], [receipt("a")])
         proxy.cut_request_after = None
         assert await counts(store, 1) == {}
-        await store.append(batch(1, 0, count=1000), [], [receipt("a")], again=True)
+        await store.append(batch(1, 0, count=1000), [], [receipt("a")], maybe_duplicate=True)
         assert await counts(store, 1) == {1: 1000}
 
 
@@ -209,7 +211,7 @@ async def test_an_insert_that_still_runs_is_waited_for(
             assert refused.value.code is Code.UNAVAILABLE
             assert await counts(store, 2) == {}
             monkeypatch.setattr(module, "INSERT_S", 30)
-            await store.append(batch(2, 0), [], [receipt("a")], again=True)
+            await store.append(batch(2, 0), [], [receipt("a")], maybe_duplicate=True)
             assert await counts(store, 2) == {2: 10}
     finally:
         clickhouse(stop_merges(url, "START"), url)
@@ -350,7 +352,7 @@ async def test_a_server_that_stood_still_stores_once(monkeypatch: pytest.MonkeyP
                 large = batch(1, 0, count=100_000)
                 with pytest.raises(HeliometerError):
                     await store.append(large, [], [receipt(f"{round_}")])
-                again = insist(store, large, [], [receipt(f"{round_}")], again=True)
+                again = insist(store, large, [], [receipt(f"{round_}")], maybe_duplicate=True)
                 retry = asyncio.create_task(again)
                 await asyncio.sleep(0.1)
                 # From here the first try and its repetition are executed side by side.

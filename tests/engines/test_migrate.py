@@ -27,7 +27,8 @@ from engine_servers import (
 from heliometer.alarms.model import Outcome
 from heliometer.config import Settings, load
 from heliometer.identity.accounts import Project
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import shared_id
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore

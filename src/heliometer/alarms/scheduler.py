@@ -23,9 +23,10 @@ from heliometer.alarms.expression import Expression, parse, subexpressions
 from heliometer.alarms.model import Alarm, AlarmStore, Outcome, State, Superseded
 from heliometer.config import AlarmSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid
-from heliometer.metrics.model import FUTURE_MS, Batch, MeasurementStore, Series
-from heliometer.metrics.ports import Stored
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.ports import MeasurementReader, Stored
 from heliometer.metrics.series_index import SeriesIndex
+from heliometer.metrics.validation import FUTURE_MS
 from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Evaluator:
 
     def __init__(
         self,
-        store: MeasurementStore,
+        store: MeasurementReader,
         series_index: SeriesIndex,
         writer: Source,
         alarms: AlarmStore,

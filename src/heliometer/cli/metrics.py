@@ -104,7 +104,7 @@ def push(
 def _push_one(access: Access, metric: dict[str, Any], dry_run: bool) -> None:
     import msgspec
 
-    from heliometer.metrics.model import check_dimension, check_namespace, check_value
+    from heliometer.metrics.validation import check_dimension, check_namespace, check_value
 
     check_namespace(metric["namespace"])
     for key, text in metric["dimensions"].items():

@@ -9,10 +9,10 @@ import msgspec
 
 from heliometer.cli.times import LATEST_S, parse_ms
 from heliometer.core.errors import Invalid
-from heliometer.metrics.model import (
+from heliometer.metrics.model import Dimensions
+from heliometer.metrics.validation import (
     LARGEST,
     SMALLEST,
-    Dimensions,
     check_dimension,
     check_namespace,
     check_value,

@@ -8,7 +8,7 @@ import numpy as np
 from heliometer.cli.errors import CommandError
 from heliometer.cli.rows import Fault, Filling
 from heliometer.cli.sources import Progress, Source
-from heliometer.metrics.model import FUTURE_MS, PAST_MS
+from heliometer.metrics.validation import FUTURE_MS, PAST_MS
 
 MINUTE_MS = 60_000
 MARGIN_MS = 10_000

@@ -20,7 +20,7 @@ from heliometer.cli.query import escape
 from heliometer.cli.resources import below, pages, send
 from heliometer.cli.tail import PASSWORD
 from heliometer.feed.model import EXCHANGE, REQUIRED
-from heliometer.metrics.model import RESERVED_PREFIX
+from heliometer.metrics.validation import RESERVED_PREFIX
 
 SERIES = 1000
 """Series that are followed at most."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from heliometer.metrics.model import MESSAGE_PREFIX, Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 
 VERSION = 1
 TICK = "tick"
@@ -59,12 +60,12 @@ def new_token() -> str:
 
 def own_receipt(token: str, at_ms: int) -> Receipt:
     """For rows that came without one."""
-    return Receipt("", MESSAGE_PREFIX + token, b"", at_ms)
+    return Receipt("", token, b"", at_ms, ReceiptKind.HANDOVER)
 
 
 def is_own(receipt: Receipt) -> bool:
     """Whether nobody but the message itself gave it."""
-    return receipt.key.startswith(MESSAGE_PREFIX)
+    return receipt.kind is ReceiptKind.HANDOVER
 
 
 def key_in(key: str, part: int) -> str:
@@ -81,7 +82,7 @@ def encode(handover: Handover) -> bytes:
             handover.token,
             [(s.id, s.project_id, s.namespace, s.dimensions) for s in handover.series],
             [
-                (rows, r.project_id, r.key, r.fingerprint, r.at_ms)
+                (rows, r.project_id, r.encoded_key, r.fingerprint, r.at_ms)
                 for rows, r in handover.units
             ],
             np.ascontiguousarray(batch.series, "<i8").tobytes(),
@@ -104,7 +105,7 @@ def decode(body: bytes) -> Handover:
         raise ValueError(f"not a batch of measurements: {error}") from error
     if wire.version != VERSION:
         raise ValueError(f"a batch of version {wire.version}; this process knows {VERSION}")
-    units = [Unit(n, Receipt(who, key, print_, at)) for n, who, key, print_, at in wire.units]
+    units = [Unit(u[0], Receipt.decode(*u[1:])) for u in wire.units]
     rows = {len(batch.series), len(batch.timestamp), len(batch.value), sum(u.rows for u in units)}
     if len(rows) != 1 or any(unit.rows < 0 for unit in units):
         raise ValueError("a batch whose columns differ in length")

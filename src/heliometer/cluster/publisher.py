@@ -21,8 +21,9 @@ from heliometer.cluster.events import Changes
 from heliometer.cluster.message import Handover, Unit, encode, key_in, new_token, own_receipt
 from heliometer.config import BusSettings
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.ports import Committed, Stored
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.pipeline.group_commit import for_each
@@ -194,7 +195,7 @@ class Publisher:
             self._committed(sum(len(p.batch) for p in posts), time.perf_counter() - started)
         self._awaited.pop(token, None)
         for post in posts:
-            reason = refused.get(post.receipt.key) if post.receipt else None
+            reason = refused.get(post.receipt.encoded_key) if post.receipt else None
             if post.done.done():
                 continue
             if error is not None:

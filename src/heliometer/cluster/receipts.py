@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import RECEIPT_LIFE_MS, MeasurementStore
+from heliometer.metrics.ports import ReceiptStore
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 
 MARGIN_MS = 7_200_000
 """How long after it was taken a request may have been stored: its receipt has the time when it was
@@ -14,7 +15,7 @@ taken, and the owner before may have been that far behind."""
 class SharedReceipts(Receipts):
     """Receipts of all parts: a process that takes a part over reads only what is new to it."""
 
-    def __init__(self, store: MeasurementStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: ReceiptStore, clock: Callable[[], float]) -> None:
         super().__init__(())
         self._store = store
         self._clock = clock

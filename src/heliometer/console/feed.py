@@ -16,7 +16,7 @@ from heliometer.feed.service import Streams
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import INSTANCE, NAME, RESOURCE
 from heliometer.meters.samples import Sample, Samples, Wanted
-from heliometer.metrics.model import RESERVED_PREFIX, check_dimension
+from heliometer.metrics.validation import RESERVED_PREFIX, check_dimension
 
 HERE = "/console/feed"
 TEMPLATE = "feed.html"

@@ -12,7 +12,7 @@ from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import DELTA, TYPES
 from heliometer.meters.service import Item, Meters
-from heliometer.metrics.model import RESERVED_PREFIX
+from heliometer.metrics.validation import RESERVED_PREFIX
 from heliometer.projects.metering import Metering
 from heliometer.projects.model import LEVEL_INTERVAL_S, LEVELS
 

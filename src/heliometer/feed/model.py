@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from heliometer.core.errors import Malformed
-from heliometer.metrics.model import RESERVED_PREFIX, Dimensions, Series
+from heliometer.metrics.model import Dimensions, Series
+from heliometer.metrics.validation import RESERVED_PREFIX
 
 EXCHANGE = "metrics"
 """What v1.0's consumers bind their queue to (v1.0 §4.4.2.1)."""

@@ -11,7 +11,7 @@ from heliometer.core.keyed_lock import KeyedLock
 from heliometer.feed.credentials import hash_password, new_password
 from heliometer.feed.model import Endpoint, FeedStore, Subscription, Usage, check_required
 from heliometer.identity.model import Caller
-from heliometer.metrics.model import check_dimension, check_namespace
+from heliometer.metrics.validation import check_dimension, check_namespace
 
 
 class Streaming(Protocol):

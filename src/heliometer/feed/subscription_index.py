@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.feed.model import Subscription
-from heliometer.metrics.model import RESERVED_PREFIX, Dimensions, Int64s, Series
+from heliometer.metrics.model import Dimensions, Int64s, Series
+from heliometer.metrics.validation import RESERVED_PREFIX
 
 Select = Callable[[str, str, Mapping[str, str]], Sequence[Series]]
 """The known series of a project and namespace that have at least some dimensions."""

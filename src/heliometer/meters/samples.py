@@ -15,8 +15,10 @@ from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Caller
 from heliometer.meters.model import resource_of
 from heliometer.meters.service import Meter, Meters
-from heliometer.metrics.model import FUTURE_MS, Aggregation, MeasurementStore, Series
+from heliometer.metrics.model import Aggregation, Series
+from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
+from heliometer.metrics.validation import FUTURE_MS
 
 DAY_MS = 86_400_000
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -117,7 +119,7 @@ class Samples:
 
     def __init__(
         self,
-        store: MeasurementStore,
+        store: MeasurementReader,
         series_index: SeriesIndex,
         meters: Meters,
         limits: LimitSettings,

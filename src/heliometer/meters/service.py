@@ -31,16 +31,10 @@ from heliometer.meters.model import (
     read_meter_id,
     resource_of,
 )
-from heliometer.metrics.model import (
-    FUTURE_MS,
-    PAST_MS,
-    RESERVED_PREFIX,
-    Batch,
-    Dimensions,
-    Series,
-)
+from heliometer.metrics.model import Batch, Dimensions, Series
 from heliometer.metrics.ports import Writing
 from heliometer.metrics.series_index import Name, SeriesIndex
+from heliometer.metrics.validation import FUTURE_MS, PAST_MS, RESERVED_PREFIX
 from heliometer.projects.ports import ProjectStore
 
 SETTLE_MS = 60_000

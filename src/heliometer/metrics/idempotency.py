@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from heliometer.core.errors import Code, HeliometerError, Malformed
-from heliometer.metrics.model import PUSH_PREFIX, Receipt
+from heliometer.metrics.receipts import Receipt
 
 KEY_LENGTH = 255
 
@@ -21,7 +21,7 @@ class Receipts:
     """The keys of the last 24 hours."""
 
     def __init__(self, receipts: Iterable[Receipt]) -> None:
-        self._taken = {(r.project_id, r.key): _Taken(r.fingerprint, r.ends_ms) for r in receipts}
+        self._taken = {_name(r): _Taken(r.fingerprint, r.ends_ms) for r in receipts}
 
     async def once(self, receipt: Receipt, store: Callable[[Receipt], Awaitable[None]]) -> None:
         """Call ``store`` unless the receipt's key was taken before.
@@ -30,10 +30,9 @@ class Receipts:
         INVALID when the key was used with another body, MALFORMED when it is no key, and what
         ``store`` raises; the key is free again then.
         """
-        given = receipt.key.removeprefix(PUSH_PREFIX)
-        if not 1 <= len(given) <= KEY_LENGTH or not given.isprintable():
+        if not 1 <= len(receipt.key) <= KEY_LENGTH or not receipt.key.isprintable():
             raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
-        name = (receipt.project_id, receipt.key)
+        name = _name(receipt)
         while (before := self._find(receipt)) is not None:
             if before.under_way is None:
                 return
@@ -60,11 +59,11 @@ class Receipts:
 
     def remember(self, receipt: Receipt) -> None:
         """Its key is taken now."""
-        name = (receipt.project_id, receipt.key)
+        name = _name(receipt)
         self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms)
 
     def _find(self, receipt: Receipt) -> _Taken | None:
-        before = self._taken.get((receipt.project_id, receipt.key))
+        before = self._taken.get(_name(receipt))
         if before is None or receipt.at_ms >= before.ends_ms:
             return None
         if before.fingerprint != receipt.fingerprint:
@@ -84,3 +83,7 @@ class Receipts:
         ]
         for name in old:
             del self._taken[name]
+
+
+def _name(receipt: Receipt) -> tuple[str, str]:
+    return receipt.project_id, receipt.encoded_key

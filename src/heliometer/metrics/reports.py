@@ -8,7 +8,8 @@ from typing import Protocol
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.model import Caller, Permission
-from heliometer.metrics.model import Batch, Receipt
+from heliometer.metrics.model import Batch
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import Name, ProjectSeries
 from heliometer.metrics.service import Columns, Measured, Metrics, of_known
 from heliometer.projects.model import LEVEL_INTERVAL_S, Found

@@ -13,15 +13,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from heliometer.metrics.model import (
-    Aggregation,
-    Batch,
-    Datapoints,
-    Int64s,
-    MeasurementStore,
-    Receipt,
-    Series,
-)
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Int64s, Series
+from heliometer.metrics.ports import MeasurementStore
+from heliometer.metrics.receipts import Receipt
 from heliometer.projects.model import shard_of
 
 PROJECT_BITS = 12
@@ -105,13 +99,13 @@ class LocalStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        again: bool = False,
+        maybe_duplicate: bool = False,
     ) -> None:
         """As the store's; series must be known to the ids."""
         shared = Batch(self._ids.to_shared(batch.series), batch.timestamp, batch.value)
         numbers = self._list([s.id for s in series])
         named = [s._replace(id=i) for s, i in zip(series, numbers, strict=True)]
-        await self._store.append(shared, named, receipts, again=again)
+        await self._store.append(shared, named, receipts, maybe_duplicate=maybe_duplicate)
 
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:
         """As the store's, in the order of this process's numbers."""

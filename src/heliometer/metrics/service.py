@@ -13,20 +13,12 @@ from heliometer.config import LimitSettings
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Caller, Permission
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import (
-    FUTURE_MS,
-    PUSH_PREFIX,
-    Aggregation,
-    Batch,
-    Float64s,
-    Int64s,
-    MeasurementStore,
-    Receipt,
-    Series,
-)
-from heliometer.metrics.ports import Writing
+from heliometer.metrics.model import Aggregation, Batch, Float64s, Int64s, Series
+from heliometer.metrics.ports import MeasurementReader, Writing
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.series_index import Name, ProjectSeries, SeriesIndex
 from heliometer.metrics.statistics import STATISTICS
+from heliometer.metrics.validation import FUTURE_MS
 from heliometer.projects.ports import ProjectStore
 
 MAX_PERIOD_S = 366 * 86_400
@@ -107,7 +99,7 @@ class Metrics:
 
     def __init__(
         self,
-        store: MeasurementStore,
+        store: MeasurementReader,
         series_index: SeriesIndex,
         writer: Writing,
         receipts: Receipts,
@@ -180,8 +172,9 @@ class Metrics:
         receipt = None
         if body is not None:
             digest = hashlib.blake2b(body, digest_size=16, key=where.encode()[:64]).digest()
-            key = f"{PUSH_PREFIX}{digest.hex()}"
-            receipt = Receipt(project.project_id, key, digest, self.now_ms())
+            receipt = Receipt(
+                project.project_id, digest.hex(), digest, self.now_ms(), ReceiptKind.PUSH
+            )
         await self.post(project, columns, receipt)
         return 0, ""
 

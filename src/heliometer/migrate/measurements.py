@@ -22,14 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import (
-    MESSAGE_PREFIX,
-    RECEIPT_LIFE_MS,
-    Batch,
-    Int64s,
-    Receipt,
-    Series,
-)
+from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt, ReceiptKind
 from heliometer.metrics.series_ids import shared_id
 from heliometer.migrate.journal import JournalFile, MovedDay
 from heliometer.storage.duckdb.digests import Digests, digest, subtract
@@ -60,7 +54,7 @@ class Target(Protocol):
     async def days(self) -> dict[int, int]: ...
     async def digests(self, day: int) -> Digests: ...
     async def read(self, series: Sequence[int], day: int) -> Batch: ...
-    async def append(self, batch: Batch, receipt: Receipt, *, again: bool) -> None: ...
+    async def append(self, batch: Batch, receipt: Receipt, *, maybe_duplicate: bool) -> None: ...
     async def load_series(self) -> list[Series]: ...
     async def add_series(self, series: Sequence[Series]) -> None: ...
     async def load_receipts(self, since_ms: int) -> list[Receipt]: ...
@@ -211,9 +205,11 @@ class MeasurementMove:
         since = self._now_ms - RECEIPT_LIFE_MS
         receipts = await self._in_reader(lambda: self._source.receipts(since))
         known = await self._insist(lambda _: self._target.load_receipts(since))
-        there = {(r.project_id, r.key) for r in known}
+        there = {(r.project_id, r.encoded_key) for r in known}
         new = [
-            r for r in receipts if r.ends_ms > self._now_ms and (r.project_id, r.key) not in there
+            r
+            for r in receipts
+            if r.ends_ms > self._now_ms and (r.project_id, r.encoded_key) not in there
         ]
         await self._insist(lambda _: self._target.add_receipts(new))
 
@@ -310,9 +306,9 @@ class MeasurementMove:
 
     async def _send(self, rows: Batch) -> None:
         self._parcels += 1
-        key = f"{MESSAGE_PREFIX}moved {self._run} {self._parcels}"
-        receipt = Receipt("", key, b"", self._now_ms)
-        await self._insist(lambda again: self._target.append(rows, receipt, again=again))
+        key = f"moved {self._run} {self._parcels}"
+        receipt = Receipt("", key, b"", self._now_ms, ReceiptKind.HANDOVER)
+        await self._insist(lambda again: self._target.append(rows, receipt, maybe_duplicate=again))
         self.result.copied += len(rows)
 
     async def _digests(self, day: int) -> Digests:

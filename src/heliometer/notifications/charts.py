@@ -3,7 +3,8 @@
 import numpy as np
 
 from heliometer.alarms.expression import Subexpression, parse
-from heliometer.metrics.model import Aggregation, MeasurementStore
+from heliometer.metrics.model import Aggregation
+from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.notifications.model import Delivery
 from heliometer.notifications.picture import Chart
@@ -18,7 +19,7 @@ MINUTE_MS = 60_000
 class Charts:
     """Reads the store for each picture."""
 
-    def __init__(self, store: MeasurementStore, series_index: SeriesIndex) -> None:
+    def __init__(self, store: MeasurementReader, series_index: SeriesIndex) -> None:
         self._store = store
         self._series_index = series_index
 

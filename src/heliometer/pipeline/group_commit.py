@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import Batch, MeasurementStore, Receipt, Series
-from heliometer.metrics.ports import Committed, Stored
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.ports import Committed, MeasurementWriter, Stored
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
 
 LARGEST_GROUP = 500_000
@@ -43,7 +44,7 @@ class Writer:
 
     def __init__(
         self,
-        store: MeasurementStore,
+        store: MeasurementWriter,
         series_index: SeriesIndex,
         *,
         limit: int,

@@ -26,8 +26,9 @@ from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.stall_detector import StallDetector
 from heliometer.core.errors import HeliometerError
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import Batch, Int64s, MeasurementStore, Receipt, Series
-from heliometer.metrics.ports import Committed, Stored
+from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.ports import Committed, MeasurementWriter, Stored
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.projects.model import ProjectShard
@@ -93,7 +94,7 @@ class StreamClock:
 class Tools:
     """What all parts of a process work with."""
 
-    store: MeasurementStore
+    store: MeasurementWriter
     series_index: SeriesIndex
     ids: SeriesIds
     series_catalog: SeriesCatalog
@@ -382,7 +383,7 @@ class Partition:
                     if not (
                         self._is_new(receipt, refused) and self._is_new(receipt, refused, here)
                     ):
-                        if receipt.key not in refused:
+                        if receipt.encoded_key not in refused:
                             known.append(self._local(unit.batch))
                         continue
                     here.remember(receipt)
@@ -472,7 +473,7 @@ class Partition:
             nonlocal tried
             # Who stood still may not be the owner any more, and does not know it yet.
             before, tried = tried or self._tools.pulse.is_doubtful, True
-            await self._tools.store.append(batch, series, receipts, again=before)
+            await self._tools.store.append(batch, series, receipts, maybe_duplicate=before)
 
         await _until_done(append, "measurements of part %d wait", self.share.number)
         if series:
@@ -531,7 +532,7 @@ class Partition:
         try:
             return not (self._receipts if among is None else among).known(receipt)
         except HeliometerError as error:
-            refused[receipt.key] = error.message
+            refused[receipt.encoded_key] = error.message
             return False
 
     def _decoded(self, message: Any) -> Handover | None:

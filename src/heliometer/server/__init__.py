@@ -37,7 +37,7 @@ from heliometer.http.server import Server
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import RECEIPT_LIFE_MS
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
 from heliometer.notifications.channels import Kind, Probed

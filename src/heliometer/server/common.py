@@ -11,8 +11,7 @@ from heliometer.alarms.service import Watching
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.instruments import Instruments
 from heliometer.feed.service import Streaming
-from heliometer.metrics.model import MeasurementStore
-from heliometer.metrics.ports import Writing
+from heliometer.metrics.ports import MeasurementStore, Writing
 from heliometer.metrics.series_ids import LocalStore, SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.notifications.channels import Kind, load_kinds

@@ -18,9 +18,9 @@ from typing import Any
 from heliometer.api.push.naming import name_of
 from heliometer.config import StatsdSettings, WrongSetting, parse_address
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import check_value
 from heliometer.metrics.series_index import Name
 from heliometer.metrics.service import Metrics
+from heliometer.metrics.validation import check_value
 
 log = logging.getLogger(__name__)
 

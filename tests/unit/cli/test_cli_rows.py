@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliometer.cli.rows import Fault, Filling, Reader, Row
-from heliometer.metrics.model import LARGEST, SMALLEST
+from heliometer.metrics.validation import LARGEST, SMALLEST
 
 NOW_MS = 1_800_000_000_000
 names = st.text("abcXYZ019._-", min_size=1, max_size=20)

@@ -12,7 +12,7 @@ from heliometer.cli.errors import CommandError
 from heliometer.cli.rows import Filling
 from heliometer.cli.sources import open_source
 from heliometer.cli.survey import MARGIN_MS, Survey, shift_to, step_of, survey
-from heliometer.metrics.model import PAST_MS
+from heliometer.metrics.validation import PAST_MS
 
 NOW_MS = 1_800_000_123_456
 NAB = Path(__file__).parents[4] / "shared" / "data" / "nab"

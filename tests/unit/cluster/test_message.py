@@ -17,13 +17,22 @@ from heliometer.cluster.message import (
     own_receipt,
     parts_of,
 )
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt, ReceiptKind
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ID = st.integers(0, 2**63 - 1)
 NUMBER = st.integers(-(2**63), 2**63 - 1)
 RECEIPT = st.one_of(
-    st.builds(Receipt, TEXT, TEXT, st.binary(max_size=16), NUMBER),
+    # A client's key without control characters: nothing else is taken from clients.
+    st.builds(
+        Receipt,
+        TEXT,
+        TEXT.filter(str.isprintable),
+        st.binary(max_size=16),
+        NUMBER,
+        st.sampled_from(ReceiptKind),
+    ),
     st.builds(own_receipt, TEXT, NUMBER),
 )
 SERIES = st.builds(Series, ID, TEXT, TEXT, st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple))

@@ -10,7 +10,7 @@ from heliometer.collectors.host.collector import HostCollector
 from heliometer.collectors.host.instance import instance_id
 from heliometer.collectors.host.reader import Reader, whole_disks, worth_reporting
 from heliometer.collectors.snapshot import Cpu, Interface, Snapshot
-from heliometer.metrics.model import check_dimension, check_namespace, check_value
+from heliometer.metrics.validation import check_dimension, check_namespace, check_value
 
 QUIET = Interface(0, 0, 0, 0, 0, 0, 0, 0)
 BUSY = Interface(1, 1, 0, 0, 1, 1, 0, 0)

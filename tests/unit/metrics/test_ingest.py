@@ -8,14 +8,8 @@ import pytest
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import (
-    RECEIPT_LIFE_MS,
-    Aggregation,
-    Batch,
-    Datapoints,
-    Receipt,
-    Series,
-)
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.pipeline.group_commit import Writer
 
@@ -41,7 +35,7 @@ class RecordingStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        again: bool = False,
+        maybe_duplicate: bool = False,
     ) -> None:
         await self.gate.wait()
         if self.error is not None:

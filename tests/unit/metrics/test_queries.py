@@ -12,7 +12,8 @@ from heliometer.config import LimitSettings
 from heliometer.core.errors import Malformed
 from heliometer.identity.model import ROLES, Caller
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import Aggregation, Batch, Datapoints, Receipt, Series
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.metrics.service import Metrics, Query
 from heliometer.pipeline.group_commit import Writer
@@ -34,7 +35,7 @@ class EmptyStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        again: bool = False,
+        maybe_duplicate: bool = False,
     ) -> None: ...
 
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:

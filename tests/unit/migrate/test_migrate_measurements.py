@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from heliometer.config import Settings, WrongSetting, load
 from heliometer.feed.model import Chunk, Position
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.migrate.journal import JournalFile, MovedDay
 from heliometer.migrate.run import plan, waiting_messages
 from heliometer.storage.duckdb.digests import Digests, digest, subtract

@@ -21,7 +21,8 @@ from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
 from heliometer.identity.accounts import Project
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.pipeline.shard import Partition, StreamClock, Tools

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from heliometer.metrics.model import Batch, Receipt
+from heliometer.metrics.model import Batch
+from heliometer.metrics.receipts import Receipt
 from heliometer.storage.clickhouse import blocks
 from heliometer.storage.clickhouse.http import Address
 from heliometer.storage.clickhouse.native import NotNative, decode, encode

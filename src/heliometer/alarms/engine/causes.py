@@ -9,7 +9,8 @@ import numpy as np
 from heliometer.alarms.expression import Expression, Subexpression, subexpressions
 from heliometer.alarms.model import Finding, Outcome, SeriesValue, Transition
 from heliometer.core.errors import HeliometerError
-from heliometer.metrics.model import Batch, Float64s, MeasurementStore, Series
+from heliometer.metrics.model import Batch, Float64s, Series
+from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ SERIES = 1000
 class Causes:
     """Adds to each finding the series that gave its newest value."""
 
-    def __init__(self, store: MeasurementStore, series_index: SeriesIndex) -> None:
+    def __init__(self, store: MeasurementReader, series_index: SeriesIndex) -> None:
         self._store = store
         self._series_index = series_index
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heliometer.metrics.model import FUTURE_MS, Float64s, Int64s
+from heliometer.metrics.model import Float64s, Int64s
+from heliometer.metrics.validation import FUTURE_MS
 
 MINUTE_MS = 60_000
 AHEAD = FUTURE_MS // MINUTE_MS + 1

@@ -41,7 +41,7 @@ from heliometer.alarms.expression.nodes import (
 )
 from heliometer.alarms.expression.reader import NUMBER, Reader
 from heliometer.core.errors import Invalid
-from heliometer.metrics.model import LARGEST, check_dimension, check_namespace
+from heliometer.metrics.validation import LARGEST, check_dimension, check_namespace
 
 LENGTH = 4096
 """Bytes of an expression in UTF-8."""

@@ -18,7 +18,7 @@ from heliometer.api.hp import wire
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import Call, Operation
 from heliometer.identity.model import Permission
-from heliometer.metrics.model import check_dimension
+from heliometer.metrics.validation import check_dimension
 
 NAMESPACES = {"compute": "hpcs.compute"}
 METRICS = {

@@ -15,21 +15,21 @@ import numpy as np
 
 from heliometer.core.errors import HeliometerError, Invalid
 from heliometer.http.json import strict_loads
-from heliometer.metrics.model import (
+from heliometer.metrics.model import Float64s
+from heliometer.metrics.series_index import Name, ProjectSeries
+from heliometer.metrics.service import Columns
+from heliometer.metrics.validation import (
     FUTURE_MS,
     LARGEST,
     PAST_MS,
     RESERVED_PREFIX,
     SMALLEST,
-    Float64s,
     check_dimension,
     check_namespace,
     check_not_reserved,
     check_timestamp,
     check_value,
 )
-from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns
 
 _ABSENT = msgspec.Raw(b"")
 _QUOTE = ord('"')

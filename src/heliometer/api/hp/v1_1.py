@@ -21,7 +21,7 @@ from heliometer.feed.service import Streams
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
 from heliometer.identity.model import Permission
-from heliometer.metrics.model import Receipt
+from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics, Query
 from heliometer.metrics.statistics import STATISTICS

@@ -8,7 +8,9 @@ import numpy as np
 
 from heliometer.api.push.naming import shown
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import (
+from heliometer.metrics.series_index import Name, ProjectSeries
+from heliometer.metrics.service import Columns, Metrics
+from heliometer.metrics.validation import (
     FUTURE_MS,
     LARGEST,
     PAST_MS,
@@ -16,8 +18,6 @@ from heliometer.metrics.model import (
     check_timestamp,
     check_value,
 )
-from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns, Metrics
 
 MOST_SAMPLES = 100_000
 """In one request: what is read beyond holds up everybody else."""

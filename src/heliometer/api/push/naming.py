@@ -7,13 +7,13 @@ from functools import lru_cache
 
 from heliometer.core.errors import Invalid
 from heliometer.meters.model import NAME as METRIC_NAME
-from heliometer.metrics.model import (
+from heliometer.metrics.series_index import Name
+from heliometer.metrics.validation import (
     KEY_LENGTH,
     NAMESPACE_LENGTH,
     VALUE_LENGTH,
     check_not_reserved,
 )
-from heliometer.metrics.series_index import Name
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
 _DIGEST = 8

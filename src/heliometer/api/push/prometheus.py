@@ -21,9 +21,9 @@ from heliometer.api.push.naming import MOST_LABELS, name_of, namespace_of
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import STATUS, Call, Dialect, Operation, Parameter
 from heliometer.identity.model import Permission
-from heliometer.metrics.model import FUTURE_MS, LARGEST, PAST_MS, SMALLEST
 from heliometer.metrics.series_index import Name
 from heliometer.metrics.service import Columns, Metrics
+from heliometer.metrics.validation import FUTURE_MS, LARGEST, PAST_MS, SMALLEST
 
 NAMESPACE = "prometheus"
 """Unless the URL names another."""

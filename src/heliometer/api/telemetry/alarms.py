@@ -31,7 +31,7 @@ from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import CUSTOM_NAMESPACE, INSTANCE, NAME, RESOURCE
 from heliometer.meters.service import Meters
-from heliometer.metrics.model import check_dimension
+from heliometer.metrics.validation import check_dimension
 from heliometer.notifications.model import WEBHOOK
 from heliometer.notifications.service import Notifications, Wanted
 

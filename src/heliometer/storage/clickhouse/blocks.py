@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from heliometer.metrics.model import Batch, Int64s, Receipt, Series
+from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.storage.clickhouse import native
 from heliometer.storage.clickhouse.sql import DAY_MS
 
@@ -23,7 +24,7 @@ def marker(receipt: Receipt, slots: int) -> int:
 
     Negated they are series that no measurement has. The same in every process and version.
     """
-    name = f"{receipt.project_id}\0{receipt.key}".encode()
+    name = f"{receipt.project_id}\0{receipt.encoded_key}".encode()
     digest = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
     number = digest & ((1 << _MARKER_BITS) - 1)
     return number - number % slots + slots
@@ -35,7 +36,7 @@ def token(day: int, receipts: Sequence[Receipt]) -> str:
         return ""
     digest = hashlib.blake2b(digest_size=16)
     for receipt in receipts:
-        digest.update(f"{receipt.project_id}\0{receipt.key}\0".encode())
+        digest.update(f"{receipt.project_id}\0{receipt.encoded_key}\0".encode())
     return f"{day}-{digest.hexdigest()}"
 
 
@@ -80,7 +81,7 @@ def of_receipts(receipts: Sequence[Receipt]) -> bytes:
     return native.encode(
         [
             ("project_id", [r.project_id for r in receipts]),
-            ("key", [r.key for r in receipts]),
+            ("key", [r.encoded_key for r in receipts]),
             ("fingerprint", [r.fingerprint for r in receipts]),
             ("at", np.array([r.at_ms for r in receipts], np.int64)),
         ]

@@ -1,10 +1,10 @@
 """Measurements in ClickHouse: the store that several processes share.
 
 An append is a few inserts: new series, then the measurements, a block for each day, then the
-receipts. A block becomes visible at once or not at all. Whoever hands a batch over without
-learning what became of it hands it over ``again``; so that nothing doubles then, each block of
-measurements has a *marker* for each receipt: a row with a negative series, which only the day's
-block of that receipt can have made. ``docs/decisions/0019-clickhouse.md`` says why like this.
+receipts. A block becomes visible as a whole. A caller that did not learn the result of an append
+repeats it as ``maybe_duplicate``. To recognise what is stored already, each block of measurements
+has a *marker* for each receipt: a row with a negative series, which only that receipt's block of
+that day can contain. ``docs/decisions/0019-clickhouse.md`` has the reasons.
 """
 
 import asyncio
@@ -20,15 +20,8 @@ import numpy as np
 
 from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import (
-    MESSAGE_PREFIX,
-    RECEIPT_LIFE_MS,
-    Aggregation,
-    Batch,
-    Datapoints,
-    Receipt,
-    Series,
-)
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt, ReceiptKind
 from heliometer.storage.clickhouse import blocks, native, sql
 from heliometer.storage.clickhouse.http import Address, Client, Trouble
 from heliometer.storage.clickhouse.schema import QUERY_S, Server, prepare
@@ -109,10 +102,10 @@ class ClickHouseStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        again: bool = False,
+        maybe_duplicate: bool = False,
     ) -> None:
         since = time.monotonic()
-        if again and receipts and len(batch):
+        if maybe_duplicate and receipts and len(batch):
             await self.wait_for_inserts()
             since = time.monotonic()
             batch = await self._without_stored(batch, receipts[0])
@@ -132,7 +125,7 @@ class ClickHouseStore:
                 since,
             )
             since = time.monotonic()
-        kept = [r for r in receipts if not r.key.startswith(MESSAGE_PREFIX)]
+        kept = [r for r in receipts if r.kind is not ReceiptKind.HANDOVER]
         if kept:
             await self._insert("receipts", blocks.of_receipts(kept))
 
@@ -176,7 +169,7 @@ class ClickHouseStore:
 
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
         rows = await self._json(sql.receipts_since(since_ms), tuple[str, str, str, int])
-        return [Receipt(p, k, bytes.fromhex(f), at) for p, k, f, at in rows]
+        return [Receipt.decode(p, k, bytes.fromhex(f), at) for p, k, f, at in rows]
 
     async def delete_before(self, timestamp_ms: int) -> None:
         await self._drop(sql.MEASUREMENTS, timestamp_ms // DAY_MS)

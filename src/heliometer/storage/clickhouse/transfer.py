@@ -12,7 +12,8 @@ import numpy as np
 
 from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import Batch, Receipt, Series
+from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.storage.clickhouse import native, sql
 from heliometer.storage.clickhouse.http import Address, Client, Trouble
 from heliometer.storage.clickhouse.schema import Server, learn
@@ -106,10 +107,10 @@ class ClickHouseTarget:
         ]
         return Batch.concatenate(parts)
 
-    async def append(self, batch: Batch, receipt: Receipt, *, again: bool) -> None:
-        """Store measurements. ``again``: the same were handed over before with this receipt, and
-        what became of them is not known."""
-        await self._store.append(batch, [], [receipt], again=again)
+    async def append(self, batch: Batch, receipt: Receipt, *, maybe_duplicate: bool) -> None:
+        """Store measurements. ``maybe_duplicate``: they were handed over before with this receipt,
+        with unknown result."""
+        await self._store.append(batch, [], [receipt], maybe_duplicate=maybe_duplicate)
 
     async def load_series(self) -> list[Series]:
         """Every series that is known."""

@@ -17,7 +17,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from heliometer.metrics.model import Receipt, Series
+from heliometer.metrics.model import Series
+from heliometer.metrics.receipts import Receipt
 
 FORMAT = 1
 """Version of the layout; a newer one refuses to open."""
@@ -206,7 +207,7 @@ def forget_idle_series(
 
 def insert_receipts(connection: duckdb.DuckDBPyConnection, receipts: Sequence[Receipt]) -> None:
     """Add receipts, within the caller's transaction."""
-    columns = [[r.project_id, r.key, r.fingerprint, r.at_ms] for r in receipts]
+    columns = [[r.project_id, r.encoded_key, r.fingerprint, r.at_ms] for r in receipts]
     # A statement for each would take ten times as long.
     connection.execute(
         "INSERT INTO receipts SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), "
@@ -220,4 +221,4 @@ def read_receipts(connection: duckdb.DuckDBPyConnection, since_ms: int) -> list[
     rows = connection.execute(
         "SELECT project_id, key, fingerprint, at_ms FROM receipts WHERE at_ms >= $1", [since_ms]
     ).fetchall()
-    return [Receipt(*row) for row in rows]
+    return [Receipt.decode(*row) for row in rows]

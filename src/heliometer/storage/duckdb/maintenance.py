@@ -18,13 +18,8 @@ from typing import Protocol, TypeVar
 import duckdb
 
 from heliometer.config import MetricSettings
-from heliometer.metrics.model import (
-    FUTURE_MS,
-    PAST_MS,
-    PUSH_LIFE_MS,
-    PUSH_PREFIX,
-    RECEIPT_LIFE_MS,
-)
+from heliometer.metrics.receipts import PUSH_LIFE_MS, RECEIPT_LIFE_MS, ReceiptKind
+from heliometer.metrics.validation import FUTURE_MS, PAST_MS
 from heliometer.storage.duckdb import sql
 from heliometer.storage.duckdb.catalog import DAY_MS, Partition, Sources, Table
 
@@ -107,11 +102,12 @@ class Maintenance:
             parts = days.count(day)
             if parts > MOST_PARTS or (parts > 1 and _closed(day, now_ms)):
                 self._replace(day, merge=True)
+        pushed = ReceiptKind.PUSH.value
         self._store.write(
             lambda connection: _execute(
                 connection,
-                f"DELETE FROM receipts WHERE at_ms < {now_ms - RECEIPT_LIFE_MS} "  # noqa: S608
-                f"OR (at_ms < {now_ms - PUSH_LIFE_MS} AND starts_with(key, '{PUSH_PREFIX}'))",
+                f"DELETE FROM receipts WHERE at_ms < {now_ms - RECEIPT_LIFE_MS} OR "  # noqa: S608
+                f"(at_ms < {now_ms - PUSH_LIFE_MS} AND starts_with(key, '{pushed}'))",
             ),
             lambda sources: sources,
         )

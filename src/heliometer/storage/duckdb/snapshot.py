@@ -19,7 +19,8 @@ from typing import NamedTuple
 import duckdb
 import numpy as np
 
-from heliometer.metrics.model import Batch, Int64s, Receipt, Series
+from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.catalog import Partition
 from heliometer.storage.duckdb.maintenance import Snapshot

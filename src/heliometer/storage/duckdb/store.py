@@ -20,7 +20,8 @@ import numpy as np
 
 from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import Aggregation, Batch, Datapoints, Receipt, Series
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.receipts import Receipt
 from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.catalog import DAY_MS, Sources, WrongFormat
 from heliometer.storage.duckdb.database import Database
@@ -111,7 +112,7 @@ class DuckDBStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        again: bool = False,  # an append that failed has stored nothing
+        maybe_duplicate: bool = False,  # an append that failed has stored nothing
     ) -> None:
         await self._in(self._writer, lambda: self._append(batch, series, receipts))
 

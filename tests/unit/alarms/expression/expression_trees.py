@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from heliometer.alarms.expression import Expression, Logical, Metric, Subexpression
-from heliometer.metrics.model import LARGEST
+from heliometer.metrics.validation import LARGEST
 
 _NAMES = "abMAX01.-_"
 _WORDS = ["and", "Or", "TIMES", "lt", "gte", "max", "avg", "60", "hpcs.compute", "not"]
