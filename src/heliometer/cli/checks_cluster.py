@@ -94,13 +94,14 @@ async def _queues(connection: Any, settings: Settings) -> list[Finding]:
 
 async def _members(connection: Any, settings: Settings) -> list[Finding]:
     """Listen for a while to what the processes tell each other."""
-    from heliometer.cluster.events import Changes, Membership
+    from heliometer.cluster.event_bus import EventBus
     from heliometer.cluster.health import ClusterHealth
+    from heliometer.cluster.membership import Membership
 
-    changes = Changes("doctor")
-    members = Membership(changes, me=_nobody)
+    bus = EventBus("doctor")
+    members = Membership(bus)
     roll = ClusterHealth(members, settings.bus.partitions)
-    listening = asyncio.create_task(changes.serve(connection))
+    listening = asyncio.create_task(bus.serve(connection))
     await asyncio.sleep(LISTEN_S)
     listening.cancel()
     with suppress(asyncio.CancelledError, Exception):
@@ -117,7 +118,3 @@ async def _members(connection: Any, settings: Settings) -> list[Finding]:
             found.append(Finding("process", WARN if late else OK, f"{what}{owns}{late}"))
     advice = "start one: heliometer serve --roles …"
     return found + [Finding("process", FAIL, what, advice) for what in roll.missing()]
-
-
-def _nobody() -> Any:
-    raise NotImplementedError  # the doctor is no member and tells nothing of itself

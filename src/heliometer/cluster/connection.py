@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiormq
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from heliometer.config import BusSettings
 from heliometer.core.errors import Code, HeliometerError
@@ -32,16 +34,16 @@ REDELIVERIES = 1 << 30
 """Newer brokers throw messages away that were redelivered 20 times; we never may."""
 
 
-class Part(Protocol):
+class Client(Protocol):
     """Something that works over the connection for as long as it stands."""
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Work until cancelled. An exception ends the connection, and everybody starts over."""
         ...
 
 
 class Broker:
-    """One connection for all parts of this process."""
+    """The one connection of this process."""
 
     def __init__(self, settings: BusSettings, name: str) -> None:
         self._settings = settings
@@ -50,13 +52,13 @@ class Broker:
         self.where = f"{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
         separator = "&" if parts.query else "?"
         self._url = f"{settings.url}{separator}heartbeat={HEARTBEAT_S}&name={name}"
-        self._parts: list[Part] = []
+        self._clients: list[Client] = []
         self.connected = asyncio.Event()
         self._told = False
 
-    def add(self, part: Part) -> None:
-        """Have a part served from the next connection on."""
-        self._parts.append(part)
+    def add(self, client: Client) -> None:
+        """Have a client served from the next connection on."""
+        self._clients.append(client)
 
     async def ping(self) -> None:
         """Raise UNAVAILABLE unless there is a connection."""
@@ -88,8 +90,8 @@ class Broker:
                 log.info("RabbitMQ at %s answers again", self.where)
             self._told = False
             async with asyncio.TaskGroup() as group:
-                for part in self._parts:
-                    group.create_task(part.serve(connection))
+                for client in self._clients:
+                    group.create_task(client.serve(connection))
                 group.create_task(until_closed(connection))
         except Exception as error:
             self._tell(error)
@@ -110,12 +112,12 @@ class Broker:
             log.error("the connection to RabbitMQ at %s failed: %s", self.where, reason)
         self._told = True
 
-    async def _declare(self, connection: Any) -> None:
+    async def _declare(self, connection: AbstractConnection) -> None:
         """Exchanges and queues, which are there already but for the first time."""
         channel = await connection.channel()
         for exchange, kind in ((WORK, "direct"), (FEED, "direct"), (CHANGES, "fanout")):
             await channel.exchange_declare(exchange=exchange, exchange_type=kind, durable=True)
-        arguments = {
+        arguments: FieldTable = {
             "x-queue-type": self._settings.queue_type,
             "x-single-active-consumer": True,
             "x-max-length-bytes": self._settings.queue_bytes,
@@ -136,7 +138,7 @@ def queue_name(exchange: str, part: int) -> str:
     return f"{exchange}.{part}"
 
 
-def persistent(now_ms: int, reply_to: str | None = None) -> Any:
+def persistent(now_ms: int, reply_to: str | None = None) -> commands.Basic.Properties:
     """Properties of a message that must not be lost."""
     sent = datetime.fromtimestamp(now_ms // 1000, UTC)
     return commands.Basic.Properties(delivery_mode=2, reply_to=reply_to, timestamp=sent)
@@ -146,11 +148,11 @@ class Inbox:
     """Messages of one consumer as they come, taken many at a time."""
 
     def __init__(self) -> None:
-        self._messages: list[Any] = []
+        self._messages: list[DeliveredMessage] = []
         self._there = asyncio.Event()
         self._ended = False
 
-    def end_with(self, channel: Any) -> None:
+    def end_with(self, channel: AbstractChannel) -> None:
         """Have ``take`` raise when the broker closes the channel, or takes the queue away: nothing
         would come any more, and nobody would know."""
         channel.closing.add_done_callback(self._end)
@@ -160,12 +162,12 @@ class Inbox:
         self._ended = True
         self._there.set()
 
-    def put(self, message: Any) -> None:
-        """One more; called in the order of the queue."""
+    async def put(self, message: DeliveredMessage) -> None:
+        """Take one more; called in the order of the queue."""
         self._messages.append(message)
         self._there.set()
 
-    async def take(self, largest: int) -> Sequence[Any]:
+    async def take(self, largest: int) -> Sequence[DeliveredMessage]:
         """Wait for messages; as many of those that are there as have ``largest`` bytes together,
         and one at least. Raises ConnectionError: see ``end_with``."""
         await self._there.wait()
@@ -183,7 +185,13 @@ class Inbox:
         return taken
 
 
-async def until_closed(opened: Any) -> None:
+async def acknowledge(channel: AbstractChannel, newest: DeliveredMessage) -> None:
+    """Acknowledge a message and all that were taken from the channel before it."""
+    assert newest.delivery_tag is not None
+    await channel.basic_ack(newest.delivery_tag, multiple=True, wait=False)
+
+
+async def until_closed(opened: AbstractConnection | AbstractChannel) -> None:
     """Raise ConnectionError when a connection or channel is closed, by whomever: RabbitMQ closes a
     channel alone for what it does not allow."""
     closing = opened.closing

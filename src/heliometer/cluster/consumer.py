@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from aiormq.abc import AbstractConnection
 from pamqp import commands
 
 from heliometer.alarms.model import AlarmStore
 from heliometer.cluster.connection import WORK
-from heliometer.cluster.events import Change, Changes, Member, Membership
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import AlarmChanged, Member
+from heliometer.cluster.membership import Membership
 from heliometer.cluster.message import TICK
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.pipeline.shard import Partition
@@ -19,8 +21,6 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 TICK_LIFE_S = 600
 BALANCE_S = 5.0
-ALARM = "alarm"
-"""Kind of the change that tells of an alarm that is defined otherwise, or gone."""
 
 
 class Owner:
@@ -29,7 +29,7 @@ class Owner:
     def __init__(
         self,
         partitions: Sequence[Partition],
-        changes: Changes,
+        bus: EventBus,
         members: Membership,
         alarms: AlarmStore,
         clock: Callable[[], float],
@@ -38,7 +38,7 @@ class Owner:
         self._members = members
         self._alarms = alarms
         self._clock = clock
-        changes.on(ALARM, self._alarm_changed)
+        bus.on(AlarmChanged, self._alarm_changed)
 
     @property
     def owned(self) -> list[int]:
@@ -59,7 +59,7 @@ class Owner:
         """Alarms that are watched here."""
         return sum(len(p.evaluator) for p in self._partitions if p.evaluator is not None)
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Own what the broker gives."""
         async with asyncio.TaskGroup() as group:
             for partition in self._partitions:
@@ -67,7 +67,7 @@ class Owner:
             group.create_task(self._tell_time(connection))
             group.create_task(self._balance())
 
-    async def _tell_time(self, connection: Any) -> None:
+    async def _tell_time(self, connection: AbstractConnection) -> None:
         """Into every part's queue, whoever owns it: the broker gives a queue to nobody's owner
         when there is something in it."""
         channel = await connection.channel(publisher_confirms=False)
@@ -97,8 +97,8 @@ class Owner:
                 if partition.share.number in given:
                     partition.release()
 
-    async def _alarm_changed(self, content: Change) -> None:
-        project_id, alarm_id = content["project"], content["alarm"]
+    async def _alarm_changed(self, event: AlarmChanged) -> None:
+        project_id, alarm_id = event.alarm.project, event.alarm.alarm
         for partition in self._partitions:
             if not partition.share.holds(project_id):
                 continue

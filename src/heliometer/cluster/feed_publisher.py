@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import aiormq
 import msgspec
 import numpy as np
+from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
 from heliometer.cluster.connection import FEED, persistent, until_closed
-from heliometer.cluster.events import Changes
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import SubscriptionsChanged
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed.messages import Renderer
 from heliometer.feed.model import FeedStore, Subscription
@@ -20,8 +21,6 @@ from heliometer.feed.subscription_index import Matching
 from heliometer.metrics.model import Batch
 from heliometer.metrics.series_index import SeriesIndex
 
-SUBSCRIPTIONS = "subscriptions"
-"""Kind of the change that tells of a project whose subscriptions are others."""
 CONFIRM_S = 10.0
 LOAD_S = 5.0
 """How long to wait for the subscriptions before it is said that they are missing."""
@@ -40,7 +39,7 @@ class FeedPublisher:
         self,
         feed_store: FeedStore,
         series_index: SeriesIndex,
-        changes: Changes,
+        bus: EventBus,
     ) -> None:
         self._feed_store = feed_store
         self._series_index = series_index
@@ -51,11 +50,11 @@ class FeedPublisher:
         self._known: dict[str, Subscription] = {}
         self._loaded = asyncio.Event()
         """Set when ``_known`` has what was subscribed to before the connection was made."""
-        self._channel: Any = None
+        self._channel: AbstractChannel | None = None
         self._learning = asyncio.Lock()
         """What was read last is learnt last."""
-        changes.on(SUBSCRIPTIONS, self._changed)
-        changes.on_connect(self.load)
+        bus.on(SubscriptionsChanged, self.subscriptions_changed)
+        bus.on_connect(self.load)
 
     async def load(self) -> None:
         """Learn the subscriptions of all projects."""
@@ -64,7 +63,8 @@ class FeedPublisher:
             self._learn(list(self._known.values()), now)
         self._loaded.set()
 
-    async def _changed(self, project_id: Any) -> None:
+    async def subscriptions_changed(self, event: SubscriptionsChanged) -> None:
+        project_id = event.project_id
         async with self._learning:
             now = await self._feed_store.list_subscriptions(project_id)
             self._learn([s for s in self._known.values() if s.project_id == project_id], now)
@@ -82,7 +82,7 @@ class FeedPublisher:
                 self._known[subscription.id] = subscription
                 self._matching.add(subscription)
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Publish over a connection."""
         # Changes were missed without one: ``load`` follows, and until then ``pass_on`` waits.
         self._loaded.clear()

@@ -2,7 +2,7 @@
 
 import time
 
-from heliometer.cluster.events import Membership
+from heliometer.cluster.membership import Membership
 from heliometer.core.errors import Code, HeliometerError
 
 NEEDED = ("api", "evaluator", "notifier", "feed")

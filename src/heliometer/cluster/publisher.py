@@ -8,16 +8,17 @@ what it wrote; where the owner takes long, the confirmation alone will do.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import aiormq
 import numpy as np
+from aiormq.abc import AbstractChannel, AbstractConnection
 
 from heliometer.cluster.connection import WORK, persistent, until_closed
-from heliometer.cluster.events import Changes
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import MessagesStored
 from heliometer.cluster.message import Handover, Unit, encode, key_in, new_token, own_receipt
 from heliometer.config import BusSettings
 from heliometer.core.errors import Code, HeliometerError
@@ -35,8 +36,6 @@ LARGEST_MESSAGE = 20_000
 FLIGHTS = 3
 """Messages to a part that wait for their confirmation at the same time."""
 CONFIRM_S = 10.0
-STORED = "stored"
-"""Kind of the reply of a part's owner: token, and what was refused of it."""
 SPREAD_S = 0.02
 """Until all processes know a new series."""
 
@@ -63,7 +62,7 @@ class Publisher:
         self,
         series_index: SeriesIndex,
         ids: SeriesIds,
-        changes: Changes,
+        bus: EventBus,
         settings: BusSettings,
         *,
         limit: int,
@@ -72,19 +71,19 @@ class Publisher:
     ) -> None:
         self._series_index = series_index
         self._ids = ids
-        self._changes = changes
+        self._bus = bus
         self._settle_s = settings.settle_ms / 1000
         self._limit = limit
         self._clock = clock
         self._committed = committed
         self._lines = [_Line() for _ in range(settings.partitions)]
         self._pending = 0
-        self._channel: Any = None
+        self._channel: AbstractChannel | None = None
         self.open = asyncio.Event()
         """Set while measurements can be handed on."""
-        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        self._awaited: dict[str, asyncio.Future[Mapping[str, str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        changes.on(STORED, self._was_stored)
+        bus.on(MessagesStored, self._was_stored)
 
     @property
     def pending(self) -> int:
@@ -130,7 +129,7 @@ class Publisher:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Publish over a connection."""
         self._channel = await connection.channel()
         self.open.set()
@@ -177,7 +176,7 @@ class Publisher:
         started = time.perf_counter()
         token = new_token()
         series = self._new_series(part)
-        stored: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
         error: Exception | None = None
         try:
             if posts:
@@ -188,7 +187,7 @@ class Publisher:
         finally:
             line.flights -= 1
             self._fly(part)
-        refused: dict[str, str] = {}
+        refused: Mapping[str, str] = {}
         if error is None and posts:
             self._series_index.saved(series)
             refused = await self._settle(stored, bool(series))
@@ -236,7 +235,7 @@ class Publisher:
                     body,
                     exchange=WORK,
                     routing_key=str(part),
-                    properties=persistent(now_ms, self._changes.queue),
+                    properties=persistent(now_ms, self._bus.queue),
                     mandatory=True,
                 ),
                 CONFIRM_S,
@@ -253,21 +252,23 @@ class Publisher:
         unsaved = self._series_index.unsaved()
         return [s for s in unsaved if self._ids.shard_of(s.project_id) == part] if unsaved else []
 
-    async def _settle(self, stored: asyncio.Future[Any], new: bool) -> dict[str, str]:
+    async def _settle(
+        self, stored: asyncio.Future[Mapping[str, str]], new: bool
+    ) -> Mapping[str, str]:
         """Wait until the owner says that it has stored the message, but not for ever; what it
         refused, by key."""
         if not self._settle_s:
             return {}
         try:
-            refused: dict[str, str] = await asyncio.wait_for(stored, self._settle_s)
+            refused: Mapping[str, str] = await asyncio.wait_for(stored, self._settle_s)
         except TimeoutError:
             return {}
         if new:
             await asyncio.sleep(SPREAD_S)
         return refused
 
-    def _was_stored(self, content: Any) -> None:
-        for token, refused in content:
+    def _was_stored(self, event: MessagesStored) -> None:
+        for token, refused in event.messages:
             waiting = self._awaited.get(token)
             if waiting is not None and not waiting.done():
                 waiting.set_result(refused)

@@ -8,8 +8,9 @@ from heliometer.alarms.engine.engine import Explanation, depth_of
 from heliometer.alarms.expression import Expression, parse, subexpressions
 from heliometer.alarms.model import Alarm, AlarmFilter, AlarmStore
 from heliometer.alarms.scheduler import Evaluator
-from heliometer.cluster.consumer import ALARM
-from heliometer.cluster.events import Changes, Membership
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import AlarmChanged, AlarmName
+from heliometer.cluster.membership import Membership
 
 
 class Watching:
@@ -20,11 +21,11 @@ class Watching:
     """
 
     def __init__(
-        self, alarms: AlarmStore, evaluator: Evaluator, changes: Changes, members: Membership
+        self, alarms: AlarmStore, evaluator: Evaluator, bus: EventBus, members: Membership
     ) -> None:
         self._alarms = alarms
         self._evaluator = evaluator
-        self._changes = changes
+        self._bus = bus
         self._members = members
         self._explaining = asyncio.Lock()
 
@@ -43,8 +44,8 @@ class Watching:
             await self._tell(project_id, alarm_id)
 
     async def _tell(self, project_id: str, alarm_id: str) -> None:
-        change = {"project": project_id, "alarm": alarm_id}
-        await self._changes.tell(ALARM, change, lambda: self._members.names("evaluator"))
+        event = AlarmChanged(AlarmName(project_id, alarm_id))
+        await self._bus.tell(event, lambda: self._members.names("evaluator"))
 
     async def explain(self, alarm: Alarm) -> Explanation:
         """Why the alarm is in its state, as of the last whole minute."""

@@ -3,13 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
+from aiormq.abc import AbstractConnection
 
-from heliometer.cluster.connection import FEED, Inbox, queue_name
-from heliometer.cluster.events import Changes, Membership
-from heliometer.cluster.feed_publisher import SUBSCRIPTIONS
+from heliometer.cluster.connection import FEED, Inbox, acknowledge, queue_name
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import (
+    EndpointChanged,
+    ProjectUsage,
+    SubscriptionsChanged,
+    UsageAnswered,
+    UsageAsked,
+    UsageQuestion,
+)
+from heliometer.cluster.membership import Membership
 from heliometer.config import AmqpSettings
 from heliometer.core.errors import HeliometerError
 from heliometer.feed import Feed
@@ -21,10 +29,6 @@ from heliometer.feed.rabbitmq_management import Management
 
 log = logging.getLogger(__name__)
 
-ENDPOINT = "endpoint"
-"""Kind of the change that tells of a project whose endpoint is another, or gone."""
-ASK, USAGE = "ask usage", "usage"
-"""Kind of the question what the queue of a project holds, and of the answer."""
 PREFETCH = 50
 LARGEST = 16 << 20
 ANSWER_S = 0.5
@@ -35,13 +39,13 @@ NOTHING = Usage(0, 0, 0, 0, 0)
 class RemoteStreaming:
     """Where endpoints are defined; another process, with the feed role, serves them."""
 
-    def __init__(self, settings: AmqpSettings, changes: Changes, members: Membership) -> None:
+    def __init__(self, settings: AmqpSettings, bus: EventBus, members: Membership) -> None:
         self._settings = settings
         self._management = Management(settings) if settings.backend == "rabbitmq" else None
-        self._changes = changes
+        self._bus = bus
         self._members = members
         self._asked: dict[str, list[asyncio.Future[Usage]]] = {}
-        changes.on(USAGE, self._heard)
+        bus.on(UsageAnswered, self._heard)
 
     async def stop(self) -> None:
         """Let go of connections."""
@@ -71,26 +75,26 @@ class RemoteStreaming:
 
     async def stored(self, project_id: str) -> None:
         """Have the endpoint served as it is in the database."""
-        await self._changes.tell(ENDPOINT, project_id, lambda: self._members.names("feed"))
+        event = EndpointChanged(project_id)
+        await self._bus.tell(event, lambda: self._members.names("feed"))
 
     async def subscribe(self, subscription: Subscription) -> None:
         """From now on its measurements flow."""
         await self._tell_owners(subscription.project_id)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """They do not any more."""
+        """From now on its measurements flow only where another subscription matches."""
         await self._tell_owners(subscription.project_id)
 
     async def _tell_owners(self, project_id: str) -> None:
-        await self._changes.tell(
-            SUBSCRIPTIONS, project_id, lambda: self._members.names("evaluator")
-        )
+        event = SubscriptionsChanged(project_id)
+        await self._bus.tell(event, lambda: self._members.names("evaluator"))
 
     async def usage(self, project_id: str) -> Usage:
         """What the project's queue holds; nothing when nobody answers."""
         future: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(project_id, []).append(future)
-        self._changes.send(ASK, [project_id, self._changes.queue])
+        self._bus.send(UsageAsked(UsageQuestion(project_id, self._bus.queue)))
         try:
             return await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
@@ -100,53 +104,52 @@ class RemoteStreaming:
                 self._asked[project_id] = waiting
             return NOTHING
 
-    def _heard(self, content: Any) -> None:
-        project_id, numbers = content
-        for future in self._asked.pop(project_id, ()):
+    def _heard(self, event: UsageAnswered) -> None:
+        for future in self._asked.pop(event.answer.project_id, ()):
             if not future.done():
-                future.set_result(Usage(*numbers))
+                future.set_result(event.answer.usage)
 
 
 class Intake:
     """The feed role: fills the queues of projects with what the owners of parts pass on."""
 
     def __init__(
-        self, feed: Feed, queues: FeedHub, feed_store: FeedStore, changes: Changes, parts: int
+        self, feed: Feed, queues: FeedHub, feed_store: FeedStore, bus: EventBus, shards: int
     ) -> None:
         self._feed = feed
         self._queues = queues
         self._feed_store = feed_store
-        self._changes = changes
-        self._parts = parts
+        self._bus = bus
+        self._shards = shards
         self._endpoints: dict[str, Endpoint] = {}
         self._looked = asyncio.Event()
         """Set when ``_endpoints`` has what was defined before the connection was made."""
         self._following = asyncio.Lock()
         """What was read last is followed last."""
-        changes.on(ASK, self._tell)
-        changes.on(ENDPOINT, self._changed)
-        changes.on_connect(self._look)
+        bus.on(UsageAsked, self._answer)
+        bus.on(EndpointChanged, self._endpoint_changed)
+        bus.on_connect(self._look)
 
     def knows(self, endpoints: Sequence[Endpoint]) -> None:
         """These are served already."""
         self._endpoints = {e.project_id: e for e in endpoints}
 
-    async def serve(self, connection: Any) -> None:
-        """Consume the parts that the broker gives."""
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Consume the shards' queues that the broker gives to this process."""
         # Changes were missed without a connection: messages may be for an endpoint that is not
         # known yet, or in the place of one that is gone.
         self._looked.clear()
         await self._looked.wait()
         async with asyncio.TaskGroup() as group:
-            for part in range(self._parts):
-                group.create_task(self._take(connection, part))
+            for shard in range(self._shards):
+                group.create_task(self._take(connection, shard))
 
-    async def _take(self, connection: Any, part: int) -> None:
+    async def _take(self, connection: AbstractConnection, shard: int) -> None:
         channel = await connection.channel(publisher_confirms=False)
         await channel.basic_qos(prefetch_count=PREFETCH)
         inbox = Inbox()
         inbox.end_with(channel)
-        await channel.basic_consume(queue_name(FEED, part), inbox.put)
+        await channel.basic_consume(queue_name(FEED, shard), inbox.put)
         decode = msgspec.msgpack.Decoder(list[tuple[str, list[bytes]]]).decode
         while True:
             messages = await inbox.take(LARGEST)
@@ -157,7 +160,7 @@ class Intake:
                 except msgspec.MsgspecError as error:
                     log.error("a message of the feed cannot be read: %s", error)
             await self._put(content)
-            await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
+            await acknowledge(channel, messages[-1])
 
     async def _put(self, content: Sequence[tuple[str, list[bytes]]]) -> None:
         told = False
@@ -165,7 +168,7 @@ class Intake:
             try:
                 # Who defined an endpoint did not wait for us for long: the change may be behind.
                 for project_id in {p for p, _ in content if p not in self._queues}:
-                    await self._changed(project_id)
+                    await self._read(project_id)
                 await self._queues.put(content)
                 return
             except HeliometerError as error:
@@ -181,7 +184,10 @@ class Intake:
                 await self._follow(project_id, endpoints.get(project_id))
         self._looked.set()
 
-    async def _changed(self, project_id: Any) -> None:
+    async def _endpoint_changed(self, event: EndpointChanged) -> None:
+        await self._read(event.project_id)
+
+    async def _read(self, project_id: str) -> None:
         async with self._following:
             found = await self._feed_store.list_endpoints(project_id)
             await self._follow(project_id, found[0] if found else None)
@@ -196,7 +202,8 @@ class Intake:
         else:
             self._endpoints[project_id] = now
 
-    def _tell(self, content: Any) -> None:
-        project_id, queue = content
+    def _answer(self, event: UsageAsked) -> None:
+        project_id, queue = event.question
         if project_id in self._endpoints and queue:
-            self._changes.reply(queue, USAGE, [project_id, self._queues.usage(project_id)])
+            answer = ProjectUsage(project_id, self._queues.usage(project_id))
+            self._bus.reply(queue, UsageAnswered(answer))

@@ -2,17 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from heliometer.cluster.events import Changes
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import SeriesStored
 from heliometer.metrics.model import Series
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import Name, SeriesIndex
 
-SERIES = "series"
-"""Kind of the change that tells of series that are stored now."""
 MARGIN_MS = 120_000
 """How far the clocks of two processes may be apart, and a commit may take."""
 TOLD_AT_ONCE = 5000
@@ -38,19 +37,19 @@ class SeriesCatalog:
         store: Store,
         series_index: SeriesIndex,
         ids: SeriesIds,
-        changes: Changes,
+        bus: EventBus,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._series_index = series_index
         self._ids = ids
-        self._changes = changes
+        self._bus = bus
         self._clock = clock
         self._stored: set[int] = set()
         self._read_ms = 0
         self._reading = asyncio.Lock()
-        changes.on(SERIES, self._heard)
-        changes.on_connect(self.refresh)
+        bus.on(SeriesStored, self._heard)
+        bus.on_connect(self.refresh)
 
     async def refresh(self) -> None:
         """Learn what was stored since the last time. Raises UNAVAILABLE."""
@@ -89,12 +88,8 @@ class SeriesCatalog:
         ]
         self._stored.update(s.id for s in shared)
         for first in range(0, len(shared), TOLD_AT_ONCE):
-            self._changes.send(SERIES, shared[first : first + TOLD_AT_ONCE])
+            self._bus.send(SeriesStored(shared[first : first + TOLD_AT_ONCE]))
 
-    def _heard(self, content: Any) -> None:
-        found = [
-            Series(shared_id, project_id, namespace, tuple((k, v) for k, v in dimensions))
-            for shared_id, project_id, namespace, dimensions in content
-        ]
-        self._series_index.adopt(found)
-        self._stored.update(s.id for s in found)
+    def _heard(self, event: SeriesStored) -> None:
+        self._series_index.adopt(event.series)
+        self._stored.update(s.id for s in event.series)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
+
+from aiormq.abc import AbstractConnection
 
 BEAT_S = 1.0
 FROZEN_S = 6.0
@@ -26,7 +27,7 @@ class StallDetector:
         self._look()
         return time.monotonic() - self._thawed_at < THAWING_S
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Look again and again."""
         self._beat_at = time.monotonic()
         while True:

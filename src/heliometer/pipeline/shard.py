@@ -10,17 +10,18 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiormq
 import numpy as np
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.exceptions import ChannelInvalidStateError
 
 from heliometer.alarms.scheduler import MINUTE_MS, PUNCTUAL_MS, Evaluator
-from heliometer.cluster.connection import WORK, Inbox, queue_name
-from heliometer.cluster.events import Changes
+from heliometer.cluster.connection import WORK, Inbox, acknowledge, queue_name
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import MessagesStored, MessageStored
 from heliometer.cluster.message import TICK, Handover, decode, is_own, parts_of
-from heliometer.cluster.publisher import STORED
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.stall_detector import StallDetector
@@ -99,7 +100,7 @@ class Tools:
     ids: SeriesIds
     series_catalog: SeriesCatalog
     receipts: SharedReceipts
-    changes: Changes
+    bus: EventBus
     passing: PassingOn
     pulse: StallDetector
     make_evaluator: Callable[[ProjectShard, "Partition", StreamClock], Evaluator]
@@ -160,13 +161,13 @@ class Partition:
 
     # -- life ---------------------------------------------------------------------------------
 
-    async def serve(self, connection: Any) -> None:
+    async def serve(self, connection: AbstractConnection) -> None:
         """Consume, and own the part whenever the broker lets us."""
         while True:
             channel = await connection.channel(publisher_confirms=False)
             await channel.basic_qos(prefetch_count=PREFETCH)
             inbox = Inbox()
-            tag = f"{self._tools.changes.name}.{self.share.number}"
+            tag = f"{self._tools.bus.name}.{self.share.number}"
             channel.on_consumer_cancel_callbacks.add(lambda _: self.release())
             await channel.basic_consume(
                 queue_name(WORK, self.share.number), inbox.put, consumer_tag=tag
@@ -181,11 +182,11 @@ class Partition:
                     await asyncio.wait_for(channel.close(), 2)
             await asyncio.sleep(FIRST_RETRY_S)
 
-    async def _until_left(self, channel: Any, inbox: Inbox) -> None:
+    async def _until_left(self, channel: AbstractChannel, inbox: Inbox) -> None:
         """Work until it is to be released, the evaluator ends, or the channel is lost."""
         leave = asyncio.create_task(self._leave.wait())
         lost = asyncio.ensure_future(asyncio.shield(channel.closing))
-        taking: asyncio.Task[Sequence[Any]] | None = None
+        taking: asyncio.Task[Sequence[DeliveredMessage]] | None = None
         work: asyncio.Task[None] | None = None
         try:
             while True:
@@ -253,7 +254,7 @@ class Partition:
 
     # -- work ---------------------------------------------------------------------------------
 
-    async def _work(self, channel: Any, messages: Sequence[Any]) -> None:
+    async def _work(self, channel: AbstractChannel, messages: Sequence[DeliveredMessage]) -> None:
         """Store and pass on what came, and acknowledge it."""
         if not self.owned:
             self.owned = True
@@ -271,7 +272,7 @@ class Partition:
                     await self._tick(message)
                 at += 1
                 continue
-            first, again = at, message.redelivered
+            first, again = at, bool(message.redelivered)
             if not again:
                 if self.evaluator is None:
                     await self._take_over(self._stamp_ms(message) or self._now_ms())
@@ -290,9 +291,9 @@ class Partition:
                 await self._store(messages[first:at])
         # Where the channel is lost, the next owner gets them again, and finds them stored.
         with suppress(aiormq.AMQPError, ChannelInvalidStateError):
-            await channel.basic_ack(messages[-1].delivery_tag, multiple=True, wait=False)
+            await acknowledge(channel, messages[-1])
 
-    async def _tick(self, message: Any) -> None:
+    async def _tick(self, message: DeliveredMessage) -> None:
         """Go on to the time that it tells."""
         try:
             to_ms = int(message.body)
@@ -325,18 +326,18 @@ class Partition:
             self._receipts.forget(to_ms)
         self._stream.set(to_ms)
 
-    def _reached(self, message: Any) -> int:
+    def _reached(self, message: DeliveredMessage) -> int:
         """The time that the part has got to with a message of measurements."""
         sent_ms = self._stamp_ms(message)
         is_gap = sent_ms - self._newest_ms > PUNCTUAL_MS
         return sent_ms if is_gap else sent_ms - UNTICKED_MS
 
-    def _is_due(self, message: Any) -> bool:
+    def _is_due(self, message: DeliveredMessage) -> bool:
         """Whether something is to be evaluated before the message is stored."""
         assert self.evaluator is not None
         return self._reached(message) >= self.evaluator.due_ms
 
-    def _stamp_ms(self, message: Any) -> int:
+    def _stamp_ms(self, message: DeliveredMessage) -> int:
         """When a message was sent; 0 where it does not say, or cannot be believed."""
         sent = message.header.properties.timestamp
         sent_ms = int(sent.timestamp() * 1000) if sent else 0
@@ -359,11 +360,11 @@ class Partition:
             )
         return False
 
-    async def _again(self, messages: Sequence[Any]) -> None:
+    async def _again(self, messages: Sequence[DeliveredMessage]) -> None:
         """Messages that another owner, or this one, had before."""
         # What is stored of them is in the windows already when the alarms are taken up after it.
         await self._lay_down()
-        answers: list[tuple[Any, tuple[Handover, dict[str, str]]]] = []
+        answers: list[tuple[DeliveredMessage, tuple[Handover, dict[str, str]]]] = []
         units: list[tuple[Batch, Receipt, list[Series]]] = []
         known: list[Batch] = []
         """What is stored for sure, by an owner that may not have passed it on."""
@@ -411,9 +412,9 @@ class Partition:
                 await self._append(NOTHING, left, [])
         self._answer([m for m, _ in answers], [answer for _, answer in answers])
 
-    async def _store(self, messages: Sequence[Any]) -> None:
+    async def _store(self, messages: Sequence[DeliveredMessage]) -> None:
         """Messages that nobody had before, in one go."""
-        decoded: list[tuple[Any, Handover]] = []
+        decoded: list[tuple[DeliveredMessage, Handover]] = []
         series: list[Series] = []
         for message in messages:
             handover = self._decoded(message)
@@ -535,7 +536,7 @@ class Partition:
             refused[receipt.encoded_key] = error.message
             return False
 
-    def _decoded(self, message: Any) -> Handover | None:
+    def _decoded(self, message: DeliveredMessage) -> Handover | None:
         try:
             return decode(message.body)
         except ValueError as error:
@@ -543,16 +544,18 @@ class Partition:
             return None
 
     def _answer(
-        self, messages: Sequence[Any], results: Sequence[tuple[Handover, dict[str, str]]]
+        self,
+        messages: Sequence[DeliveredMessage],
+        results: Sequence[tuple[Handover, dict[str, str]]],
     ) -> None:
         """Tell those who wait that their messages are stored."""
-        replies: dict[str, list[tuple[str, dict[str, str]]]] = {}
+        replies: dict[str, list[MessageStored]] = {}
         for message, (handover, refused) in zip(messages, results, strict=True):
             queue = message.header.properties.reply_to
             if queue:
-                replies.setdefault(queue, []).append((handover.token, refused))
-        for queue, content in replies.items():
-            self._tools.changes.reply(queue, STORED, content)
+                replies.setdefault(queue, []).append(MessageStored(handover.token, refused))
+        for queue, stored in replies.items():
+            self._tools.bus.reply(queue, MessagesStored(stored))
 
 
 def _first(error: BaseException) -> BaseException:
@@ -562,7 +565,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _is_tick(message: Any) -> bool:
+def _is_tick(message: DeliveredMessage) -> bool:
     return bool(message.header.properties.message_type == TICK)
 
 

@@ -12,9 +12,11 @@ from heliometer import __version__
 from heliometer.alarms.scheduler import Evaluator
 from heliometer.cluster.connection import Broker
 from heliometer.cluster.consumer import Owner
-from heliometer.cluster.events import Changes, Member, Membership
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import Member, MetersChanged, OutboxFilled
 from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.health import ClusterHealth
+from heliometer.cluster.membership import Membership
 from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.remote_evaluator import Watching
@@ -32,10 +34,6 @@ from heliometer.storage.clickhouse.store import ClickHouseStore
 
 log = logging.getLogger(__name__)
 
-METERS = "meters"
-"""Kind of the change that tells of a project whose custom meters are others."""
-OUTBOX = "outbox"
-"""Kind of the change that tells of something to send."""
 FIRST_CONNECTION_S = 10.0
 OWN_VIEW = ("bus", "members")
 """Probes that every process makes for itself: what one finds there says nothing of another."""
@@ -54,13 +52,13 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             "bus.url: not amqp://user:password@host:5672/vhost; write / # ? @ : within user and "
             "password as %2F %23 %3F %40 %3A"
         ) from None
-    changes = Changes(name)
-    series_catalog = SeriesCatalog(base.engine, base.series_index, base.ids, changes, base.clock)
+    bus = EventBus(name)
+    series_catalog = SeriesCatalog(base.engine, base.series_index, base.ids, bus, base.clock)
     await series_catalog.refresh()
     publisher = Publisher(
         base.series_index,
         base.ids,
-        changes,
+        bus,
         settings.bus,
         limit=settings.limits.pending_measurements,
         clock=base.clock,
@@ -68,11 +66,11 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     )
 
     def wake() -> None:
-        changes.send(OUTBOX, None)
+        bus.send(OutboxFilled())
 
-    changes.on(OUTBOX, lambda _: base.notifier.wake())
+    bus.on(OutboxFilled, lambda _: base.notifier.wake())
     pulse = StallDetector()
-    passing = FeedPublisher(base.feed, base.series_index, changes)
+    passing = FeedPublisher(base.feed, base.series_index, bus)
 
     def make_evaluator(share: ProjectShard, partition: Partition, stream: StreamClock) -> Evaluator:
         return Evaluator(
@@ -94,7 +92,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         base.ids,
         series_catalog,
         SharedReceipts(base.store, base.clock),
-        changes,
+        bus,
         passing,
         pulse,
         make_evaluator,
@@ -124,15 +122,15 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             parts,
         )
 
-    members = Membership(changes, me)
-    owner = Owner(partitions, changes, members, base.alarms, base.clock)
-    for part in (changes, members, publisher):
+    members = Membership(bus, me)
+    owner = Owner(partitions, bus, members, base.alarms, base.clock)
+    for part in (bus, members, publisher):
         broker.add(part)
     if "evaluator" in roles:
         broker.add(pulse)
         broker.add(passing)
         broker.add(owner)
-    streaming = RemoteStreaming(settings.amqp, changes, members)
+    streaming = RemoteStreaming(settings.amqp, bus, members)
     stack.push_async_callback(streaming.stop)
     # It watches nothing; explanations and dry runs need its way of reading windows.
     explaining = Evaluator(
@@ -149,7 +147,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         await queues.load([e.project_id for e in endpoints], [])
         feed = load_feed(settings.amqp, queues)
         stack.push_async_callback(feed.stop)
-        intake = Intake(feed, queues, base.feed, changes, parts)
+        intake = Intake(feed, queues, base.feed, bus, parts)
         intake.knows(endpoints)
         broker.add(intake)
         watch_feed(base.instruments, queues)
@@ -172,23 +170,23 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         async def leave() -> None:
             await publisher.drain()
             members.leave()
-            await changes.flush()
+            await bus.flush()
 
         stack.push_async_callback(leave)
         with suppress(TimeoutError):  # without, posts are refused until there is a connection
             async with asyncio.timeout(FIRST_CONNECTION_S):
                 await publisher.open.wait()
-                await changes.looked.wait()
+                await bus.caught_up.wait()
 
     async def announce_meters(project_id: str) -> None:
-        await changes.tell(METERS, project_id, lambda: members.names("api"))
+        await bus.tell(MetersChanged(project_id), lambda: members.names("api"))
 
     def hear_of_meters(heard: Callable[[str], None]) -> None:
         async def look() -> None:
             heard("")
 
-        changes.on(METERS, heard)
-        changes.on_connect(look)
+        bus.on(MetersChanged, lambda event: heard(event.project_id))
+        bus.on_connect(look)
 
     async def upkeep() -> None:
         if upkeep_feed is not None:
@@ -196,14 +194,14 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         publisher,
-        Watching(base.alarms, explaining, changes, members),
+        Watching(base.alarms, explaining, bus, members),
         streaming,
         probes,
         wake,
         roll.is_punctual,
         start,
         upkeep,
-        lambda: members.failed(but=name),
+        lambda: members.failed_elsewhere(),
         announce_meters,
         hear_of_meters,
         report,

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
+from aiormq.abc import AbstractConnection
 
 from heliometer.cluster import feed_publisher as module
-from heliometer.cluster.events import Changes
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import SubscriptionsChanged
 from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.remote_feed import Intake
 from heliometer.config import AmqpSettings, ServerSettings, Settings
@@ -60,7 +62,7 @@ class Channel:
 
     async def deliver(self, *content: tuple[str, list[bytes]]) -> None:
         await self.consuming.wait()
-        self._put(Message(msgspec.msgpack.encode(content), delivery_tag=1))
+        await self._put(Message(msgspec.msgpack.encode(content), delivery_tag=1))
 
 
 class Message(msgspec.Struct):
@@ -78,17 +80,11 @@ class Connection:
         return self.only
 
 
-async def look(changes: Changes) -> None:
-    """What happens with each connection, as soon as no change can be missed any more."""
-    for each in changes._connected:
-        await each()
-
-
 @asynccontextmanager
 async def connected(part: FeedPublisher | Intake) -> AsyncIterator[Channel]:
     """A connection that stands, over which nobody has looked yet."""
     connection = Connection()
-    serving = asyncio.create_task(part.serve(connection))
+    serving = asyncio.create_task(part.serve(cast(AbstractConnection, connection)))
     await asyncio.sleep(0)
     try:
         yield connection.only
@@ -116,9 +112,9 @@ class Owner:
     """What passes on in a process, without the parts that store."""
 
     def __init__(self, feed: SqlFeedStore) -> None:
-        self.changes = Changes("me")
+        self.bus = EventBus("me")
         self.series_index = SeriesIndex([], 1 << 30, SeriesIds())
-        self.passing = FeedPublisher(feed, self.series_index, self.changes)
+        self.passing = FeedPublisher(feed, self.series_index, self.bus)
         self._feed = feed
         self._subscriptions = 0
 
@@ -166,7 +162,7 @@ async def test_series_that_the_former_owner_stored_flow(owner: Owner) -> None:
     await owner.subscribe(host="after")
     owner.hear_of("before")
     async with connected(owner.passing) as channel:
-        await look(owner.changes)
+        await owner.bus.catch_up()
         owner.hear_of("after", "unwanted")
         await owner.pass_on("before", "after", "unwanted")
         assert hosts(channel) == ["before", "after"]
@@ -175,15 +171,15 @@ async def test_series_that_the_former_owner_stored_flow(owner: Owner) -> None:
 async def test_series_flow_to_whoever_subscribes_later(owner: Owner) -> None:
     owner.hear_of("a", "b", "c")
     async with connected(owner.passing) as channel:
-        await look(owner.changes)
+        await owner.bus.catch_up()
         await owner.pass_on("a")
         assert hosts(channel) == []
         await owner.subscribe(host="a")
-        await owner.passing._changed(SHOP)
+        await owner.passing.subscriptions_changed(SubscriptionsChanged(SHOP))
         owner.hear_of("d")
         await owner.subscribe(host="b")
         await owner.subscribe(host="d")
-        await owner.passing._changed(SHOP)
+        await owner.passing.subscriptions_changed(SubscriptionsChanged(SHOP))
         await owner.pass_on("a", "b", "c", "d")
         assert hosts(channel) == ["a", "b", "d"]
 
@@ -195,7 +191,7 @@ async def test_many_series_at_once_leave_everybody_else_a_turn(
     await owner.subscribe(host="95")
     await owner.subscribe(host="5")
     async with connected(owner.passing) as channel:
-        await look(owner.changes)
+        await owner.bus.catch_up()
         owner.hear_of(*map(str, range(100)))
         turns = 0
 
@@ -225,7 +221,7 @@ async def test_a_series_is_matched_once(owner: Owner, monkeypatch: pytest.Monkey
     await owner.subscribe(host="none of them")
     owner.hear_of(*map(str, range(100)))
     async with connected(owner.passing):
-        await look(owner.changes)
+        await owner.bus.catch_up()
         await owner.pass_on("1")
         owner.hear_of("new")
         for _ in range(3):
@@ -242,7 +238,7 @@ async def test_what_is_stored_before_the_subscriptions_are_known_waits_for_them(
         passed = asyncio.create_task(owner.pass_on("a"))
         await asyncio.sleep(0.05)
         assert not passed.done()
-        await look(owner.changes)
+        await owner.bus.catch_up()
         async with asyncio.timeout(SOON_S):
             await passed
         assert hosts(channel) == ["a"]
@@ -264,14 +260,14 @@ async def test_what_was_subscribed_to_without_a_connection_counts_with_the_next(
 ) -> None:
     owner.hear_of("a")
     async with connected(owner.passing):
-        await look(owner.changes)
+        await owner.bus.catch_up()
         await owner.pass_on("a")
     await owner.subscribe(host="a")  # nobody can tell us
     async with connected(owner.passing) as channel:
         passed = asyncio.create_task(owner.pass_on("a"))
         await asyncio.sleep(0.05)
         assert not passed.done()
-        await look(owner.changes)
+        await owner.bus.catch_up()
         async with asyncio.timeout(SOON_S):
             await passed
         assert hosts(channel) == ["a"]
@@ -281,7 +277,7 @@ class Receiver:
     """The feed role of a process."""
 
     def __init__(self, feed: SqlFeedStore, messages: SqliteMessageStore) -> None:
-        self.changes = Changes("me")
+        self.bus = EventBus("me")
         series_index = SeriesIndex([], 10)
         self.queues = FeedHub(
             messages,
@@ -292,7 +288,7 @@ class Receiver:
             keep_s=100,
         )
         builtin = BuiltinFeed(AmqpSettings(listen=""), self.queues)
-        self.intake = Intake(builtin, self.queues, feed, self.changes, 1)
+        self.intake = Intake(builtin, self.queues, feed, self.bus, 1)
 
     async def has(self, channel: Channel, number: int) -> None:
         """All is acknowledged, and the project's queue has messages."""
@@ -320,7 +316,7 @@ async def test_messages_wait_until_the_endpoints_are_known(
     async with connected(receiver.intake) as channel:
         await asyncio.sleep(0.05)
         assert not channel.consuming.is_set()
-        await look(receiver.changes)
+        await receiver.bus.catch_up()
         await channel.deliver((SHOP, [b"{}"]))
         await receiver.has(channel, 1)
 
@@ -330,13 +326,13 @@ async def test_messages_are_not_lost_with_an_endpoint_that_was_made_anew_without
 ) -> None:
     await feed.create_endpoint(ENDPOINT, "joe")
     async with connected(receiver.intake):
-        await look(receiver.changes)
+        await receiver.bus.catch_up()
     await feed.delete_endpoint(SHOP, ENDPOINT.id, "joe")
     await feed.create_endpoint(Endpoint("another", SHOP, "hash", 0), "joe")
     async with connected(receiver.intake) as channel:
         delivering = asyncio.create_task(channel.deliver((SHOP, [b"{}"])))
         await asyncio.sleep(0.05)
-        await look(receiver.changes)
+        await receiver.bus.catch_up()
         await delivering
         await receiver.has(channel, 1)
 
@@ -345,7 +341,7 @@ async def test_an_endpoint_is_looked_for_before_its_messages_are_dropped(
     receiver: Receiver, feed: SqlFeedStore
 ) -> None:
     async with connected(receiver.intake) as channel:
-        await look(receiver.changes)
+        await receiver.bus.catch_up()
         await feed.create_endpoint(ENDPOINT, "joe")  # and we are not told in time
         await channel.deliver((SHOP, [b"{}", b"{}"]), ("b" * 32, [b"of no endpoint"]))
         await receiver.has(channel, 2)

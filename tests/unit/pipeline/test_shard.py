@@ -121,8 +121,9 @@ class World:
     async def deliver(self, messages: Iterable[DeliveredMessage]) -> None:
         """As many at a time as may be waiting together."""
         waiting = list(messages)
+        channel: Any = Channel()
         for first in range(0, len(waiting), 7):
-            await self.part._work(Channel(), waiting[first : first + 7])
+            await self.part._work(channel, waiting[first : first + 7])
         for _ in range(500):
             await asyncio.sleep(0.002)
             if self.part.evaluator is None or not self.part.evaluator.uncommitted:

@@ -1,0 +1,73 @@
+"""Which processes there are, by what each says of itself every few seconds."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiormq.abc import AbstractConnection
+
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import Member, MemberHere, MemberLeft
+
+HERE_S = 2.0
+GONE_S = 15.0
+"""A process that was not heard of for so long is gone."""
+
+
+class Membership:
+    """The processes of the service, this one included."""
+
+    def __init__(self, bus: EventBus, describe: Callable[[], Member] | None = None) -> None:
+        """``describe`` says what this process is; without it, it only watches the others."""
+        self._bus = bus
+        self._describe = describe
+        self._seen: dict[str, tuple[float, Member]] = {}
+        bus.on(MemberHere, self.heard_of)
+        bus.on(MemberLeft, self.left)
+
+    @property
+    def name(self) -> str:
+        """The name of this process."""
+        return self._bus.name
+
+    def heard_of(self, event: MemberHere) -> None:
+        """Take note that a process is there."""
+        self._seen[event.member.name] = time.monotonic(), event.member
+
+    def left(self, event: MemberLeft) -> None:
+        """Take note that a process has ended."""
+        self._seen.pop(event.name, None)
+
+    def all(self) -> list[Member]:
+        """Those heard of lately, by name."""
+        now = time.monotonic()
+        self._seen = {n: (at, m) for n, (at, m) in self._seen.items() if now - at < GONE_S}
+        return [self._seen[name][1] for name in sorted(self._seen)]
+
+    def names(self, role: str) -> set[str]:
+        """The names of those with a role."""
+        return {member.name for member in self.with_role(role)}
+
+    def with_role(self, role: str) -> list[Member]:
+        """Those that have a role."""
+        return [member for member in self.all() if role in member.roles]
+
+    def failed_elsewhere(self) -> dict[str, str]:
+        """What does not work in other processes, and why."""
+        return {
+            what: f"{why} ({','.join(member.roles)} on {member.host}, process {member.pid})"
+            for member in self.all()
+            if member.name != self.name
+            for what, why in member.failed.items()
+        }
+
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Tell all that this process is there."""
+        assert self._describe is not None
+        while True:
+            self._bus.send(MemberHere(self._describe()))
+            await asyncio.sleep(HERE_S)
+
+    def leave(self) -> None:
+        """Tell all that this process ends."""
+        self._bus.send(MemberLeft(self.name))
