@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from heliometer.cli.errors import CommandError
 from heliometer.cli.options import load_settings, settings_options
+
+if TYPE_CHECKING:
+    from heliometer.config import Settings
 from heliometer.core.finding import size
 
 
@@ -81,23 +84,14 @@ def restore(file: Path, data_dir: Path, force: bool) -> None:
     )
 
 
-def _back_up(settings: Any, target: Path) -> Mapping[str, Any]:
+def _back_up(settings: "Settings", target: Path) -> Mapping[str, Any]:
     from heliometer.cli.running import is_running, order
 
     if is_running(settings.data_dir):
         return order(settings.data_dir, "backup", {"path": str(target)})
-    import asyncio
-    import logging
+    from heliometer.server.operator import back_up_stopped
 
-    from heliometer.server import backup as back_up
-    from heliometer.storage.duckdb.store import StoreUnusable
-
-    # What fails is told once, by the error that ends the command.
-    logging.getLogger("heliometer").addHandler(logging.NullHandler())
-    try:
-        return asyncio.run(back_up(settings, target))
-    except StoreUnusable as error:
-        raise CommandError(str(error)) from error
+    return back_up_stopped(settings, target)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """The line to show for ``error`` and the exit code; where the message points at a place in a
     text, that follows on lines of its own."""
     from heliometer.config import WrongSetting
-    from heliometer.core.errors import HeliometerError
+    from heliometer.core.errors import HeliometerError, UnusableData
 
     code = FAILED
     if isinstance(error, click.ClickException):
@@ -33,8 +33,13 @@ def explain(error: Exception) -> tuple[str, int]:
     elif isinstance(error, OSError) and error.strerror:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         message = f"{where}: {error.strerror}" if where else error.strerror
+    elif isinstance(error, UnusableData):
+        message = str(error)
     else:
-        message = _unforeseen(error)
+        message = (
+            f"unexpected {type(error).__name__}: {error}; "
+            "HELIOMETER_TRACEBACK=1 shows where it came from"
+        )
     pointed = _POINTED.search(message)
     if pointed:
         message = message.replace(pointed[0], " ", 1)
@@ -44,14 +49,3 @@ def explain(error: Exception) -> tuple[str, int]:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
-
-
-def _unforeseen(error: Exception) -> str:
-    from heliometer.storage.sql.migrate import UnusableDatabase
-
-    if isinstance(error, UnusableDatabase):
-        return str(error)
-    return (
-        f"unexpected {type(error).__name__}: {error}; "
-        "HELIOMETER_TRACEBACK=1 shows where it came from"
-    )

@@ -57,7 +57,7 @@ def serve(
     """
     settings = load_settings(config, data_dir, server_listen=listen)
     gc.disable()  # of what is imported nothing is garbage: looking for it is a tenth of the start
-    from heliometer.server import serve as run
+    from heliometer.server.process import serve as run
 
     gc.enable()
     return run(settings, roles)

@@ -25,6 +25,10 @@ class Code(Enum):
     """Nothing is wrong with the request; the same one may succeed later."""
 
 
+class UnusableData(Exception):
+    """A store cannot be opened. The message is one line for the operator: what, why, what to do."""
+
+
 class HeliometerError(Exception):
     """A refusal with a message that is safe and useful to show to the caller.
 

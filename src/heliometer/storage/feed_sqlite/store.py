@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError, UnusableData
 from heliometer.feed.model import Chunk, Position
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ FREED_PAGES = 1000
 """Pages that are given back to the file system at a time."""
 
 
-class MessagesUnusable(Exception):
+class MessagesUnusable(UnusableData):
     """The store cannot be opened. The message says why."""
 
 

@@ -22,6 +22,8 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from heliometer.core.errors import UnusableData
+
 WAIT_MS = 60_000
 """How long to wait for another process that is migrating the same database."""
 TABLE_MS = 5_000
@@ -31,7 +33,7 @@ LOCK = 0x68656C696F  # "helio": what PostgreSQL knows our migrations by
 _one_at_a_time = threading.Lock()  # Alembic's environment is global to the process.
 
 
-class UnusableDatabase(Exception):
+class UnusableDatabase(UnusableData):
     """The resource database cannot be used. The message is one line: what, where, what to do."""
 
 

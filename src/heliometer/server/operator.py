@@ -1,0 +1,74 @@
+"""What operator commands do on the data directory themselves, also while a server runs on it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from heliometer.config import Settings
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.server.backup import back_up
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.tokens import SqlTokenStore
+
+T = TypeVar("T")
+
+
+def manage_users(settings: Settings, work: Callable[[BuiltinIdentity], Awaitable[T]]) -> T:
+    """Do ``work`` on the users and projects of the data directory; return what it returns.
+
+    Raises CONFLICT when they are Keystone's, WrongSetting, UnusableData and whatever ``work``
+    raises.
+    """
+    if settings.identity.backend == "keystone":
+        raise HeliometerError(
+            Code.CONFLICT,
+            f"users and projects live in Keystone at {settings.identity.keystone_url}: manage them "
+            "there, with openstack user and openstack project",
+        )
+
+    async def run() -> T:
+        async with _identity(settings) as identity:
+            return await work(identity)
+
+    return asyncio.run(run())
+
+
+def back_up_stopped(settings: Settings, target: Path) -> Mapping[str, int]:
+    """Back up the embedded data of a server that does not run; how many measurements, series and
+    bytes. Raises UnusableData when it does, CONFLICT and UNAVAILABLE."""
+
+    async def run() -> Mapping[str, int]:
+        store = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
+        async with AsyncExitStack() as stack:
+            resources = await Database.open(settings)
+            stack.push_async_callback(resources.close)
+            await asyncio.to_thread(store.open)
+            stack.push_async_callback(store.close)
+            return (await back_up(store, resources, target)).to_dict()
+
+    _log_nothing()
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _identity(settings: Settings) -> AsyncIterator[BuiltinIdentity]:
+    _log_nothing()
+    async with AsyncExitStack() as stack:
+        if not settings.resources.url:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = await Database.open(settings)
+        stack.push_async_callback(database.close)
+        identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
+        stack.callback(identity.close)
+        yield identity
+
+
+def _log_nothing() -> None:
+    """A failure is reported once, by the error that ends the command."""
+    logging.getLogger("heliometer").addHandler(logging.NullHandler())

@@ -1,0 +1,81 @@
+"""One process that serves until it is told to stop: its listener and its control socket."""
+
+import asyncio
+import gc
+import logging
+import resource
+import socket
+import sys
+from contextlib import AsyncExitStack, suppress
+
+from heliometer.config import Settings, WrongSetting
+from heliometer.core.errors import UnusableData
+from heliometer.http.server import Server
+from heliometer.server import control
+from heliometer.server.logs import logging_to_stderr
+from heliometer.server.service import running
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, roles: frozenset[str]) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit status."""
+    with logging_to_stderr(settings.log):
+        try:
+            return asyncio.run(_serve(settings, roles))
+        except (WrongSetting, UnusableData) as error:
+            print(f"heliometer: {error}", file=sys.stderr)
+            return 2
+
+
+async def _serve(settings: Settings, roles: frozenset[str]) -> int:
+    _raise_file_limit()
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        service = await stack.enter_async_context(running(settings, roles))
+        # What was made to start with stays: looking through it again and again would hold up
+        # every request for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        # Only where others can take over is it of use to stay.
+        drain_s = settings.server.drain_seconds if settings.clustered and "api" in roles else 0
+        server = Server(service.http, settings, drain_s, service.leaving)
+        try:
+            if service.control is None:
+                return await server.run(listener)
+            unix = stack.enter_context(control.open_socket(settings.data_dir))
+        except control.UnreachableSocket as error:
+            log.warning("backup while serving is not possible: %s", error)
+        else:
+            orders = Server(service.control, None)
+            task = asyncio.create_task(orders.run(unix), name="control")
+            stack.callback((settings.data_dir / control.SOCKET).unlink, missing_ok=True)
+            stack.push_async_callback(orders.finish, task)
+        return await server.run(listener)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.address
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        # asyncio does this only for sockets that name their protocol. Without it a reply in two
+        # parts waits 40 ms for the client's delayed acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+    except OSError as error:
+        raise WrongSetting(
+            f"server.listen: cannot listen on {settings.server.listen}: "
+            f"{error.strerror or error}; is a server running there already? "
+            "choose another with --listen HOST:PORT"
+        ) from error
+
+
+def _raise_file_limit() -> None:
+    """Each connection takes a file descriptor: use as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 1 << 16), hard))

@@ -1,0 +1,215 @@
+"""The whole service without its listeners, from the stores up."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+
+from heliometer import console
+from heliometer.alarms.service import Alarms
+from heliometer.api import keystone as identity_dialect
+from heliometer.api import service as service_dialect
+from heliometer.api import telemetry as telemetry_v2
+from heliometer.api.hp import v1_0, v1_1
+from heliometer.api.push import influx, otlp, prometheus
+from heliometer.config import Settings
+from heliometer.core.background import background, repeat
+from heliometer.core.health import Health
+from heliometer.feed.service import Streams
+from heliometer.http.app import HttpApp
+from heliometer.http.limits import RateLimit
+from heliometer.http.operation import Dialect
+from heliometer.http.proxies import TrustedProxies
+from heliometer.meters.samples import Samples
+from heliometer.meters.service import Meters
+from heliometer.metrics.idempotency import Receipts
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS
+from heliometer.metrics.reports import Reports
+from heliometer.metrics.service import Metrics
+from heliometer.notifications.channels import Kind, Probed
+from heliometer.notifications.heartbeat import beat
+from heliometer.notifications.service import Notifications
+from heliometer.projects.metering import Metering
+from heliometer.server.clustered import clustered
+from heliometer.server.collectors import start_collectors, take_statsd
+from heliometer.server.common import Base, Core, open_base
+from heliometer.server.embedded import embedded
+from heliometer.server.orders import orders
+from heliometer.storage.sql.meters import SqlMeterStore
+
+DAY_MS = 86_400_000
+FORGOTTEN_AT_ONCE = 10_000
+REPORT_S = 5
+"""Seconds between two looks at what works here, of which other processes are told."""
+UPKEEP_S = 60
+"""Seconds between two looks at what is to be sealed, removed or forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a process or a test needs of the running service."""
+
+    settings: Settings
+    http: HttpApp
+    control: Starlette | None
+    """Carries out orders of the command line; ``None`` where other processes share the data."""
+    leaving: Callable[[], None]
+    """Makes health report that this process is about to stop."""
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, roles: frozenset[str], clock: Callable[[], float] = time.time
+) -> AsyncIterator[Service]:
+    """The whole service without its listeners, from the stores up.
+
+    Raises WrongSetting or UnusableData when it cannot start.
+    """
+    async with AsyncExitStack() as stack:
+        base = await open_base(stack, settings, roles, clock)
+        core = await (clustered if settings.clustered else embedded)(stack, base)
+        now_ms = int(clock() * 1000)
+        # Together with others, the owner of a part remembers what was stored.
+        taken = (
+            [] if settings.clustered else await base.store.load_receipts(now_ms - RECEIPT_LIFE_MS)
+        )
+        receipts = Receipts(taken)
+        metrics = Metrics(
+            base.store,
+            base.series_index,
+            core.writer,
+            receipts,
+            base.people.projects,
+            settings.limits,
+            settings.metrics.retention_days,
+            clock,
+        )
+        reports = Reports(metrics, base.people.projects)
+        health = Health(
+            {
+                "resources": base.resources.ping,
+                "metrics": base.store.ping,
+                **core.probes,
+                **base.people.probes,
+                **_relays(base.kinds if "notifier" in roles else {}),
+            },
+            time.monotonic,
+            core.elsewhere,
+        )
+        dialects: list[Dialect] = [
+            *(_interfaces(base, core, metrics, reports, health) if "api" in roles else ()),
+            service_dialect.dialect(base.instruments, lambda: http.dialects),
+        ]
+        if "api" not in roles:
+            dialects.append(telemetry_v2.health_dialect(health))
+        http = HttpApp(
+            dialects,
+            base.people.identity,
+            body_limit=settings.limits.body_bytes,
+            bodies_bytes=settings.limits.bodies_bytes,
+            rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
+            instruments=base.instruments,
+            proxies=TrustedProxies(settings.trusted_proxies),
+            public_url=settings.server.public_url,
+            access=settings.log.access,
+        )
+
+        async def upkeep() -> None:
+            now_ms = int(clock() * 1000)
+            receipts.forget(now_ms)
+            await core.upkeep()
+            if settings.clustered and "evaluator" not in roles:
+                return  # what the engines have is looked after by those who write there
+            await base.engine.maintain(now_ms)
+            await base.store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
+            kept_ms = settings.notify.keep_days * DAY_MS
+            await base.outbox.forget_deliveries(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+            await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+            await base.people.purge_expired()
+
+        background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
+        await core.start()
+        if core.report is not None:
+            report = core.report
+
+            async def look() -> None:
+                report(await health.failed_here())
+
+            background(stack, repeat(look, REPORT_S), "own health")
+        if "notifier" in roles:
+            if not settings.clustered:
+                # The embedded database has one process: what the last one claimed, it left behind.
+                await base.outbox.release_claims()
+            background(stack, base.notifier.run(), "notifier")
+            if settings.notify.heartbeat_to:
+                heart = beat(
+                    base.kinds, settings.notify, settings.base_url, clock, core.is_punctual
+                )
+                background(stack, heart, "heartbeat")
+        if "api" in roles and settings.statsd.listen:
+            await take_statsd(stack, settings, base.people, metrics, base.instruments, clock)
+        if "collector" in roles and settings.collector.enabled:
+            await start_collectors(stack, settings, base.people, reports, base.instruments, clock)
+        yield Service(settings, http, orders(base), health.leave)
+
+
+def _interfaces(
+    base: Base, core: Core, metrics: Metrics, reports: Reports, health: Health
+) -> list[Dialect]:
+    """Everything that clients and people use."""
+    settings, clock = base.settings, base.clock
+    metering = Metering(base.people.projects)
+    alarms = Alarms(
+        base.alarms, core.watching, settings.limits, settings.metrics.retention_days, clock
+    )
+    notifications = Notifications(base.outbox, settings, clock, core.wake)
+    meters = Meters(
+        SqlMeterStore(base.resources),
+        base.series_index,
+        core.writer,
+        base.people.projects,
+        settings.limits,
+        clock,
+        core.announce_meters,
+    )
+    if core.hear_of_meters is not None:
+        core.hear_of_meters(meters.forget)
+    streams = Streams(base.feed, core.streaming, settings.limits, clock)
+    samples = Samples(
+        base.store,
+        base.series_index,
+        meters,
+        settings.limits,
+        settings.metrics.retention_days,
+        clock,
+    )
+    return [
+        v1_1.dialect(metrics, reports, metering, alarms, notifications, base.validation, streams),
+        v1_0.dialect(alarms, notifications, streams),
+        telemetry_v2.dialect(health, meters, samples, alarms, notifications),
+        prometheus.dialect(metrics),
+        otlp.dialect(metrics),
+        influx.dialect(metrics),
+        *identity_dialect.dialects(base.people.identity, settings),
+        console.dialect(
+            base.people.identity,
+            console.UseCases(
+                metrics,
+                metering,
+                alarms,
+                notifications,
+                base.validation,
+                streams,
+                meters,
+                samples,
+                health,
+            ),
+        ),
+    ]
+
+
+def _relays(kinds: Mapping[str, Kind]) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What takes messages, as far as it can be asked."""
+    return {name.lower(): kind.ping for name, kind in kinds.items() if isinstance(kind, Probed)}
