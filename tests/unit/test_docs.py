@@ -1,4 +1,4 @@
-"""The documents keep up with the code."""
+"""The documentation agrees with the code."""
 
 import re
 import shlex
@@ -25,13 +25,13 @@ RENEW = "python tests/unit/test_docs.py"
 HEADING = """\
 # Settings
 
-Each has a default, a key in the TOML file of `--config`, and an environment variable
-`HELIOMETER_SECTION_KEY`, such as `HELIOMETER_SERVER_LISTEN`. A flag wins over the environment, the
-environment over the file. A wrong value stops the start with one line that says which, why, and
-what is allowed.
+Every setting has a default. Override it with a key in the TOML file given with `--config`, or with an
+environment variable `HELIOMETER_SECTION_KEY`, such as `HELIOMETER_SERVER_LISTEN`. Flags take
+precedence over the environment, and the environment over the file. An invalid setting stops the
+start with one line that names it and says what is wrong and what is allowed.
 
-`HELIOMETER_BOOTSTRAP_PASSWORD` is not a setting: the first start gives it to the user `demo`, or
-makes one up and prints it once."""
+`HELIOMETER_BOOTSTRAP_PASSWORD` is not a setting: the first start gives this password to the user
+`demo`, or generates one and prints it once."""
 
 
 def settings_page() -> str:
@@ -45,7 +45,7 @@ def settings_page() -> str:
                 "",
                 f"## [{section}]",
                 "",
-                "| key | default | allowed | |",
+                "| key | default | allowed | meaning |",
                 "|---|---|---|---|",
             ]
         lines.append(f"| `{key}` | {_shown(default)} | {allowed} | {description} |")
