@@ -25,8 +25,8 @@ RENEW = "python tests/unit/test_docs.py"
 HEADING = """\
 # Settings
 
-Every setting has a default. Override it with a key in the TOML file given with `--config`, or with an
-environment variable `HELIOMETER_SECTION_KEY`, such as `HELIOMETER_SERVER_LISTEN`. Flags take
+Every setting has a default. Override it with a key in the TOML file given with `--config`, or with
+an environment variable `HELIOMETER_SECTION_KEY`, such as `HELIOMETER_SERVER_LISTEN`. Flags take
 precedence over the environment, and the environment over the file. An invalid setting stops the
 start with one line that names it and says what is wrong and what is allowed.
 
