@@ -21,7 +21,7 @@ from benchmarks.mail import MailSink
 from benchmarks.server import Client, Server, request
 from heliometer.alarms.expression import Metric, Subexpression, normal_form
 from heliometer.alarms.model import Alarm
-from heliometer.storage.sql.alarms import _row
+from heliometer.storage.sql.alarm_rows import alarm_row
 
 BATCH = 1000
 CONNECTIONS = 4
@@ -156,7 +156,7 @@ def _insert_alarms(
     rows, actions = [], []
     for name, part in alarms:
         alarm = Alarm(str(uuid.uuid4()), project, name, str(part), normal_form(part), now, now)
-        rows.append(_row(alarm))
+        rows.append(alarm_row(alarm))
         if method:
             actions.append((alarm.id, "ALARM", 0, method))
     columns = list(rows[0])

@@ -18,9 +18,9 @@ from heliometer.alarms.model import (
     Finding,
     Outcome,
     State,
-    Superseded,
     Transition,
 )
+from heliometer.alarms.ports import Superseded
 from heliometer.config import ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
@@ -254,16 +254,18 @@ async def test_what_a_lookup_names_may_be_any_text(stores: Stores) -> None:
 async def test_who_takes_over_is_the_only_one_to_commit(stores: Stores) -> None:
     alarm = await stores.alarm(alarm_actions=(await stores.method(),))
     first = await stores.alarms.resume(0)
-    await stores.alarms.commit(Outcome([], b"first", 60_000), epoch=first.epoch)
+    await stores.alarms.commit(Outcome([], b"first", 60_000), fencing_token=first.fencing_token)
     second = await stores.alarms.resume(0)
-    assert second.epoch > first.epoch
+    assert second.fencing_token > first.fencing_token
     assert (second.checkpoint, second.evaluated_ms) == (b"first", 60_000)
     for outcome in (Outcome([change(alarm, U, ALARM)], b"late", 120_000), Outcome([])):
         with pytest.raises(Superseded):
-            await stores.alarms.commit(outcome, epoch=first.epoch)
+            await stores.alarms.commit(outcome, fencing_token=first.fencing_token)
     assert await stores.state(alarm) is U
     assert await stores.alarms.history(SHOP, None, None, 10) == []
-    await stores.alarms.commit(Outcome([change(alarm, U, OK)], b"second"), epoch=second.epoch)
+    await stores.alarms.commit(
+        Outcome([change(alarm, U, OK)], b"second"), fencing_token=second.fencing_token
+    )
     assert await stores.state(alarm) is OK
     assert (await stores.alarms.resume(0)).checkpoint == b"second"
 
@@ -280,8 +282,8 @@ async def test_a_share_has_its_own_alarms_and_checkpoint(stores: Stores) -> None
     owners = [await stores.alarms.resume(0, share) for share in (mine, theirs)]
     assert [[a.id for a in owner.alarms] for owner in owners] == [[shop.id], [stock.id]]
     assert [o.changes for o in owners] == [{shop.id: (1000,)}, {stock.id: (2000,)}]
-    await stores.alarms.commit(Outcome([], b"mine", 60_000), mine, owners[0].epoch)
-    await stores.alarms.commit(Outcome([], b"theirs", 120_000), theirs, owners[1].epoch)
+    await stores.alarms.commit(Outcome([], b"mine", 60_000), mine, owners[0].fencing_token)
+    await stores.alarms.commit(Outcome([], b"theirs", 120_000), theirs, owners[1].fencing_token)
     again = [await stores.alarms.resume(0, share) for share in (mine, theirs)]
     assert [(o.checkpoint, o.evaluated_ms) for o in again] == [
         (b"mine", 60_000),
@@ -295,7 +297,7 @@ async def test_a_share_has_its_own_alarms_and_checkpoint(stores: Stores) -> None
 
 async def test_a_commit_of_an_unknown_owner_is_refused(stores: Stores) -> None:
     with pytest.raises(Superseded):
-        await stores.alarms.commit(Outcome([]), ProjectShard(3, 8), epoch=1)
+        await stores.alarms.commit(Outcome([]), ProjectShard(3, 8), fencing_token=1)
 
 
 async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from engine_servers import OwnEngines, postgresql_database, psql
-from heliometer.alarms.model import Alarm, Outcome, State, Superseded, Transition
+from heliometer.alarms.model import Alarm, Outcome, State, Transition
+from heliometer.alarms.ports import Superseded
 from heliometer.cli import checks_stores
 from heliometer.cli.server_probe import Probe
 from heliometer.config import ResourceSettings, Settings, WrongSetting
@@ -389,7 +390,7 @@ async def test_the_old_owner_is_fenced_off(two: tuple[Database, Database]) -> No
     old, new = (SqlAlarmStore(database) for database in two)
     made = alarm()
     await old.create(made, "joe", 100)
-    epoch = (await old.resume(0)).epoch
+    token = (await old.resume(0)).fencing_token
     committed = 0
 
     async def work() -> None:
@@ -398,7 +399,8 @@ async def test_the_old_owner_is_fenced_off(two: tuple[Database, Database]) -> No
         while True:
             following = OK if state is ALARM else ALARM
             await old.commit(
-                Outcome([change(made, state, following)], b"%d" % (committed + 1)), epoch=epoch
+                Outcome([change(made, state, following)], b"%d" % (committed + 1)),
+                fencing_token=token,
             )
             committed += 1
             state = following
@@ -415,10 +417,12 @@ async def test_the_old_owner_is_fenced_off(two: tuple[Database, Database]) -> No
     assert len(await new.history(SHOP, None, None, 10_000)) == committed
 
 
-async def test_every_taking_over_has_an_epoch_of_its_own(two: tuple[Database, Database]) -> None:
+async def test_every_take_over_has_a_fencing_token_of_its_own(
+    two: tuple[Database, Database],
+) -> None:
     stores = [SqlAlarmStore(database) for database in two]
     resumed = await asyncio.gather(*(stores[i % 2].resume(0) for i in range(20)))
-    assert sorted(r.epoch for r in resumed) == list(range(1, 21))
+    assert sorted(r.fencing_token for r in resumed) == list(range(1, 21))
 
 
 async def test_what_is_queued_while_its_method_goes_is_withheld(
@@ -531,7 +535,11 @@ async def test_the_version_before_goes_on_while_the_tables_are_upgraded(url: str
         old = "UPDATE evaluation SET evaluated_at = 120000"
         await connection.execute(text(old))
     resumed = await SqlAlarmStore(newer).resume(0)
-    assert (resumed.checkpoint, resumed.evaluated_ms, resumed.epoch) == (b"kept", 120_000, 1)
+    assert (resumed.checkpoint, resumed.evaluated_ms, resumed.fencing_token) == (
+        b"kept",
+        120_000,
+        1,
+    )
     await database.close()
     await newer.close()
 

@@ -1,4 +1,4 @@
-"""Alarms, their transitions and history, and the port of their store.
+"""Alarms, their transitions and their history.
 
 Times are milliseconds since the epoch. An alarm's expression is kept as text, as its owner wrote
 it; ``heliometer.alarms.expression`` gives it meaning.
@@ -7,9 +7,6 @@ it; ``heliometer.alarms.expression`` gives it meaning.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
-
-from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 
 NAME_LENGTH = 250
 """Characters of an alarm's name (v1.1 §4.4.6.1)."""
@@ -21,28 +18,28 @@ ACTIONS = 100
 
 
 class State(Enum):
-    """Where an alarm is in its life (v1.1 §4.4.6, v1.0 §4.4.5)."""
+    """The state of an alarm (v1.1 §4.4.6, v1.0 §4.4.5)."""
 
     UNDETERMINED = "UNDETERMINED"
     OK = "OK"
     ALARM = "ALARM"
     FLAPPING = "FLAPPING"
-    """In alarm, but it changed too often of late: v1.1 shows it as ALARM."""
+    """In alarm, after too many changes in a short time; v1.1 shows it as ALARM."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowValue:
-    """What a function gave over one window, [start, end)."""
+    """The value of a function over one window, [start, end)."""
 
     start_ms: int
     end_ms: int
     value: float | None
-    """``None``: there was no measurement."""
+    """``None`` without a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesValue:
-    """What one series gave over the newest window of a subexpression."""
+    """The value of one series over the newest window of a subexpression."""
 
     dimensions: Mapping[str, str]
     value: float
@@ -50,21 +47,21 @@ class SeriesValue:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the evaluation of one subexpression found."""
+    """Result of the evaluation of one subexpression."""
 
     text: str
     """The subexpression, as it renders itself."""
     truth: bool | None
-    """``None``: unknown, for want of data."""
+    """``None`` if unknown, because there is no data."""
     function: str
     operator: str
     threshold: float
     windows: tuple[WindowValue, ...]
     """Oldest first; as many as the subexpression's ``times``."""
     matching: int
-    """Series that the metric matches."""
+    """How many series the metric matches."""
     series: tuple[SeriesValue, ...] = ()
-    """Those that caused the value, a few at most, the strongest first."""
+    """The few series that caused the value, most extreme first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +70,19 @@ class Transition:
 
     alarm_id: str
     at_ms: int
-    """When it was decided."""
+    """Time of the decision."""
     minute_ms: int
     """End of the evaluated windows: a whole minute."""
     old: State
     new: State
     at_once: bool
-    """Decided on the arrival of a measurement, before the minute was over."""
+    """Whether it was decided when a measurement arrived, before the minute was over."""
     findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """An alarm as its owner defined it, with the state that the engine gave it."""
+    """An alarm as its owner defined it, and the state that it is in."""
 
     id: str
     project_id: str
@@ -103,9 +100,9 @@ class Alarm:
     alarm_actions: tuple[str, ...] = ()
     ok_actions: tuple[str, ...] = ()
     undetermined_actions: tuple[str, ...] = ()
-    """Ids of notification methods, told when the alarm enters that state."""
+    """Ids of the notification methods to use when the alarm enters that state."""
     rule: str = ""
-    """The expression in the words of the dialect that it was defined in, if that has its own."""
+    """The rule as its dialect words it, where that has a language of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +120,10 @@ class AlarmFilter:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A transition as it was recorded, and what became of each notification that it queued."""
+    """A recorded transition, and what became of each notification that it caused."""
 
     id: int
-    """Rises with time."""
+    """Higher for later transitions."""
     transition: Transition
     deliveries: tuple["DeliveryFate", ...] = ()
 
@@ -142,134 +139,32 @@ class DeliveryFate:
     status: str
     """One of ``notifications.STATUSES``."""
     reason: str
-    """Why it was withheld or failed, or what the relay said when it took it."""
+    """Why it was withheld or failed, or what the relay answered when it took the message."""
     attempts: int
     at_ms: int
-    """When this status was reached."""
+    """When it reached this status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What the engine goes on from after a restart."""
+    """What the engine continues from after a restart."""
 
     alarms: Sequence[Alarm]
     changes: Mapping[str, tuple[int, ...]]
-    """For each alarm that changed of late, the times of its newest changes, oldest first."""
+    """Times of the latest changes of each alarm that changed lately, oldest first."""
     checkpoint: bytes
     evaluated_ms: int
-    """The last minute whose evaluation was committed; 0: none ever."""
-    epoch: int = 0
-    """Which taking over this is; ``commit`` takes outcomes of the newest only."""
+    """The last minute whose evaluation was committed; 0 if none was."""
+    fencing_token: int = 0
+    """Rises each time the shard is taken over; ``commit`` accepts the newest only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that one evaluation decided, to be committed as a whole."""
+    """Everything that one evaluation decided; it is committed as a whole."""
 
     transitions: Sequence[Transition]
     checkpoint: bytes | None = None
-    """What the engine must know after a restart; ``None``: as before."""
+    """What the engine must know after a restart; ``None`` leaves it as it was."""
     evaluated_ms: int | None = None
-    """The minute that was evaluated; ``None`` for transitions made at once."""
-
-
-class Superseded(Exception):
-    """Another process has taken over the evaluation of these alarms."""
-
-
-class AlarmStore(Protocol):
-    """Keeps alarms, their history, and the outbox rows that transitions queue."""
-
-    async def create(self, alarm: Alarm, by: str, limit: int) -> None:
-        """Store a new alarm.
-
-        Raises CONFLICT when the project has one of that name and normal form, MALFORMED for an
-        action that is no notification method of the project, and RATE_LIMITED when the project
-        has ``limit`` alarms already.
-        """
-        ...
-
-    async def get(self, project_id: str, alarm_id: str) -> Alarm:
-        """The alarm; raise NOT_FOUND when the project has no such."""
-        ...
-
-    async def find(
-        self, project_id: str, wanted: AlarmFilter, after: str | None, limit: int
-    ) -> list[Alarm]:
-        """Alarms in order of creation, those behind the id ``after``; NOT_FOUND for a wrong one."""
-        ...
-
-    async def update(self, alarm: Alarm, by: str) -> None:
-        """Replace what the owner defines, never the state. Raises as ``create``, and NOT_FOUND."""
-        ...
-
-    async def delete(self, project_id: str, alarm_id: str, by: str) -> None:
-        """Remove the alarm with its history; what it queued and is not sent is dropped."""
-        ...
-
-    async def history(
-        self, project_id: str, alarm_id: str | None, before_id: int | None, limit: int
-    ) -> list[HistoryEntry]:
-        """Transitions of an alarm, or of the whole project, newest first."""
-        ...
-
-    async def commit(
-        self, outcome: Outcome, share: ProjectShard = ALL_PROJECTS, epoch: int | None = None
-    ) -> list[str]:
-        """Record transitions, new states, the notifications they queue and the checkpoint: all in
-        one transaction, or nothing.
-
-        A transition whose alarm was deleted, disabled or is not in its old state any more is left
-        out; return the ids of those alarms. One that was recorded before, by a commit whose
-        answer was lost, is not left out, nor is it recorded again. Raises Superseded, and records
-        nothing, when the share was resumed again since that ``epoch``; ``None``: it is not looked
-        at.
-        """
-        ...
-
-    async def force(self, transition: Transition, by: str) -> None:
-        """Record a state that somebody set; nobody is notified. Raises CONFLICT when the alarm is
-        not in the old state any more."""
-        ...
-
-    async def resume(
-        self, changed_since_ms: int, share: ProjectShard = ALL_PROJECTS, *, from_ms: int = 0
-    ) -> Resumed:
-        """Take over the enabled alarms of a share of the projects: those alarms, what the engine
-        knew when it was last committed, and a new epoch.
-
-        A share that nobody had before counts as evaluated up to ``from_ms``: should its first
-        owner end before it evaluates anything, the next one goes on from there.
-        """
-        ...
-
-
-def told(alarm: Alarm, state: State) -> tuple[str, ...]:
-    """The notification methods that are told when the alarm enters a state."""
-    return {
-        State.ALARM: alarm.alarm_actions,
-        State.OK: alarm.ok_actions,
-        State.UNDETERMINED: alarm.undetermined_actions,
-        State.FLAPPING: (),
-    }[state]
-
-
-def reason_document(transition: Transition) -> dict[str, Any]:
-    """A transition's reason as plain data, for rendering and for keeping."""
-    return {
-        "minute_ms": transition.minute_ms,
-        "at_once": transition.at_once,
-        "findings": [
-            {
-                "text": f.text,
-                "truth": f.truth,
-                "function": f.function,
-                "operator": f.operator,
-                "threshold": f.threshold,
-                "windows": [[w.start_ms, w.end_ms, w.value] for w in f.windows],
-                "matching": f.matching,
-                "series": [[dict(s.dimensions), s.value] for s in f.series],
-            }
-            for f in transition.findings
-        ],
-    }
+    """The minute that was evaluated; ``None`` for transitions decided at once."""

@@ -20,7 +20,8 @@ from heliometer.alarms.dry_run import Replay, replay
 from heliometer.alarms.engine.causes import Causes
 from heliometer.alarms.engine.engine import CAUGHT_UP, Engine, Explanation, Need, Rules, Watched
 from heliometer.alarms.expression import Expression, parse, subexpressions
-from heliometer.alarms.model import Alarm, AlarmStore, Outcome, State, Superseded
+from heliometer.alarms.model import Alarm, Outcome, State
+from heliometer.alarms.ports import EvaluationStore, Superseded
 from heliometer.config import AlarmSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.metrics.model import Batch, Series
@@ -78,7 +79,7 @@ class Evaluator:
         store: MeasurementReader,
         series_index: SeriesIndex,
         writer: Source,
-        alarms: AlarmStore,
+        alarms: EvaluationStore,
         settings: AlarmSettings,
         clock: Clock,
         *,
@@ -92,7 +93,7 @@ class Evaluator:
         self._writer = writer
         self._alarms = alarms
         self._share = share
-        self._epoch = 0
+        self._fencing_token = 0
         self._grace_ms = settings.grace * 1000
         self._rules = Rules(
             at_once=settings.at_once,
@@ -187,7 +188,7 @@ class Evaluator:
         """
         while self._outcomes:
             try:
-                await self._alarms.commit(self._outcomes[0], self._share, self._epoch)
+                await self._alarms.commit(self._outcomes[0], self._share, self._fencing_token)
             except Superseded:
                 break
             except Exception as error:
@@ -289,7 +290,7 @@ class Evaluator:
         since = now - self._rules.flapping_span_s * 1000
         due = (now - self._grace_ms) // MINUTE_MS * MINUTE_MS
         resumed = await self._alarms.resume(since, self._share, from_ms=due)
-        self._epoch = resumed.epoch
+        self._fencing_token = resumed.fencing_token
         self._engine = Engine(self._rules)
         self._drift_ms = float("inf")  # should anything fail now, it is to be done over
         drift_ms = now - self._steady() * 1000
@@ -475,7 +476,7 @@ class Evaluator:
         told = False
         while True:
             try:
-                left_out = await self._alarms.commit(outcome, self._share, self._epoch)
+                left_out = await self._alarms.commit(outcome, self._share, self._fencing_token)
                 break
             except HeliometerError as error:
                 if not told:

@@ -16,11 +16,11 @@ from heliometer.alarms.model import (
     SEVERITIES,
     Alarm,
     AlarmFilter,
-    AlarmStore,
     HistoryEntry,
     State,
     Transition,
 )
+from heliometer.alarms.ports import AlarmStore
 from heliometer.config import LimitSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.identity.model import Caller

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from aiormq.abc import AbstractConnection
 from pamqp import commands
 
-from heliometer.alarms.model import AlarmStore
+from heliometer.alarms.ports import AlarmStore
 from heliometer.cluster.connection import WORK
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import AlarmChanged, Member

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from heliometer.alarms.dry_run import Replay
 from heliometer.alarms.engine.engine import Explanation, depth_of
 from heliometer.alarms.expression import Expression, parse, subexpressions
-from heliometer.alarms.model import Alarm, AlarmFilter, AlarmStore
+from heliometer.alarms.model import Alarm, AlarmFilter
+from heliometer.alarms.ports import AlarmStore
 from heliometer.alarms.scheduler import Evaluator
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import AlarmChanged, AlarmName

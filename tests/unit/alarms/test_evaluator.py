@@ -48,12 +48,12 @@ class FailingStore(SqlAlarmStore):
         self.telling.set()
 
     async def commit(
-        self, outcome: Outcome, share: ProjectShard = ALL_PROJECTS, epoch: int | None = None
+        self, outcome: Outcome, shard: ProjectShard = ALL_PROJECTS, fencing_token: int | None = None
     ) -> list[str]:
         await self.answering.wait()
         if self.away:
             raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
-        left_out = await super().commit(outcome, share, epoch)
+        left_out = await super().commit(outcome, shard, fencing_token)
         if self.loses_answer and outcome.transitions:
             self.loses_answer, self.away = False, True
             raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
@@ -401,10 +401,10 @@ async def test_a_hand_over_commits_nothing_after_what_it_cannot_commit(
     await world.wait(60)
     first = True
 
-    async def commit(outcome: Outcome, share: ProjectShard, epoch: int | None) -> list[str]:
+    async def commit(outcome: Outcome, shard: ProjectShard, fencing_token: int | None) -> list[str]:
         nonlocal first
         world.alarms.away, first = first, False
-        return await FailingStore.commit(world.alarms, outcome, share, epoch)
+        return await FailingStore.commit(world.alarms, outcome, shard, fencing_token)
 
     monkeypatch.setattr(world.alarms, "commit", commit)
     await world.hand_over()

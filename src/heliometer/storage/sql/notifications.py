@@ -1,6 +1,5 @@
 """Notification methods, addresses, validation codes, and the outbox, in the resource database."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +37,7 @@ from heliometer.notifications.model import (
     ValidationCode,
 )
 from heliometer.storage.sql.database import Database, chunks, milliseconds, record
+from heliometer.storage.sql.deliveries import delivery_of, delivery_row
 from heliometer.storage.sql.races import lock_project, locked, rerun
 from heliometer.storage.sql.tables import AddressRow, CodeRow, DeliveryRow, MethodRow
 
@@ -286,9 +286,7 @@ class SqlNotificationStore:
     async def enqueue(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
             async with self._database.write() as connection:
-                await connection.execute(
-                    insert(DeliveryRow), [_from_delivery(d) for d in deliveries]
-                )
+                await connection.execute(insert(DeliveryRow), [delivery_row(d) for d in deliveries])
 
     @rerun
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> list[Delivery]:
@@ -435,7 +433,7 @@ class SqlNotificationStore:
                 query = query.where(order < (last.created_ms, last.id))
             query = query.order_by(DeliveryRow.created_at.desc(), DeliveryRow.id.desc())
             rows = (await connection.execute(query.limit(limit))).all()
-        return [_to_delivery(row) for row in rows]
+        return [delivery_of(row) for row in rows]
 
     async def get_delivery(self, project_id: str, delivery_id: str) -> Delivery:
         async with self._database.read() as connection:
@@ -486,7 +484,7 @@ async def _lease(connection: AsyncConnection, wanted: Select[str], until_ms: int
             .values(leased_until=until_ms)
             .returning(*DeliveryRow.__table__.columns)
         )
-        taken.update((row.id, _to_delivery(row)) for row in await connection.execute(change))
+        taken.update((row.id, delivery_of(row)) for row in await connection.execute(change))
     return [taken[delivery_id] for delivery_id in ids]
 
 
@@ -564,7 +562,7 @@ async def _delivery(connection: AsyncConnection, project_id: str, delivery_id: s
     row = (await connection.execute(wanted)).first()
     if row is None:
         raise _missing("notification", delivery_id)
-    return _to_delivery(row)
+    return delivery_of(row)
 
 
 def _missing(what: str, given: str) -> HeliometerError:
@@ -588,24 +586,3 @@ def _to_code(row: Row[Any]) -> ValidationCode:
     return ValidationCode(
         row.address_id, row.short_hash, row.long_digest, row.expires_at, row.failures
     )
-
-
-def _to_delivery(row: Row[Any]) -> Delivery:
-    return Delivery(
-        id=row.id, kind=row.kind, project_id=row.project_id, type=row.type, address=row.address,
-        method_id=row.method_id, alarm_id=row.alarm_id, transition_id=row.transition_id,
-        status=row.status, reason=row.reason, attempts=row.attempts, created_ms=row.created_at,
-        next_attempt_ms=row.next_attempt_at, changed_ms=row.changed_at, started_ms=row.started_at,
-        payload=json.loads(row.payload),
-    )  # fmt: skip
-
-
-def _from_delivery(d: Delivery) -> dict[str, Any]:
-    return {
-        "id": d.id, "kind": d.kind, "project_id": d.project_id, "type": d.type,
-        "address": d.address, "method_id": d.method_id, "alarm_id": d.alarm_id,
-        "transition_id": d.transition_id, "status": d.status, "reason": d.reason,
-        "attempts": d.attempts, "created_at": d.created_ms, "next_attempt_at": d.next_attempt_ms,
-        "leased_until": 0, "changed_at": d.changed_ms, "started_at": d.started_ms,
-        "payload": json.dumps(d.payload, ensure_ascii=False),
-    }  # fmt: skip

@@ -1,0 +1,110 @@
+"""What alarms need of their store, and what using them needs of whoever evaluates them."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from heliometer.alarms.model import (
+    Alarm,
+    AlarmFilter,
+    HistoryEntry,
+    Outcome,
+    Resumed,
+    Transition,
+)
+from heliometer.projects.model import ALL_PROJECTS, ProjectShard
+
+
+class AlarmStore(Protocol):
+    """Keeps the alarms that owners define, and their history."""
+
+    async def create(self, alarm: Alarm, by: str, limit: int) -> None:
+        """Store a new alarm.
+
+        Raises CONFLICT when the project has one of that name and normal form, MALFORMED for an
+        action that is no notification method of the project, and RATE_LIMITED when the project
+        has ``limit`` alarms already.
+        """
+        ...
+
+    async def get(self, project_id: str, alarm_id: str) -> Alarm:
+        """The alarm; raise NOT_FOUND when the project has no such alarm."""
+        ...
+
+    async def find(
+        self, project_id: str, wanted: AlarmFilter, after: str | None, limit: int
+    ) -> list[Alarm]:
+        """Alarms in order of creation, from the one after id ``after``; NOT_FOUND for a wrong
+        id."""
+        ...
+
+    async def update(self, alarm: Alarm, by: str) -> None:
+        """Replace what the owner defines, never the state. Raises as ``create``, and NOT_FOUND."""
+        ...
+
+    async def delete(self, project_id: str, alarm_id: str, by: str) -> None:
+        """Remove the alarm with its history and its deliveries that were not sent yet."""
+        ...
+
+    async def force(self, transition: Transition, by: str) -> None:
+        """Record a state that somebody set; nobody is notified. Raises CONFLICT when the alarm is
+        no longer in the old state."""
+        ...
+
+    async def history(
+        self, project_id: str, alarm_id: str | None, before_id: int | None, limit: int
+    ) -> list[HistoryEntry]:
+        """Transitions of an alarm, or of the whole project, newest first."""
+        ...
+
+
+class Superseded(Exception):
+    """Another process has taken over the evaluation of these alarms."""
+
+
+class EvaluationStore(Protocol):
+    """Keeps what evaluation decides, and what it resumes from."""
+
+    async def resume(
+        self, changed_since_ms: int, shard: ProjectShard = ALL_PROJECTS, *, from_ms: int = 0
+    ) -> Resumed:
+        """Take over the enabled alarms of a shard: read them, and what the engine knew at the last
+        commit, and issue a new fencing token.
+
+        A shard that nobody had before counts as evaluated up to ``from_ms``: should its first
+        owner end before it evaluates anything, the next one continues from there.
+        """
+        ...
+
+    async def commit(
+        self, outcome: Outcome, shard: ProjectShard = ALL_PROJECTS, fencing_token: int | None = None
+    ) -> list[str]:
+        """Record transitions, new states, the notifications that they cause and the checkpoint: all
+        in one transaction, or nothing.
+
+        A transition whose alarm was deleted, disabled or is no longer in its old state is left
+        out; return the ids of those alarms. One that an earlier commit recorded, whose answer was
+        lost, is neither left out nor recorded again. Raises Superseded, and records nothing, when
+        the shard was taken over since that token was issued; ``None`` skips that check.
+        """
+        ...
+
+    async def get(self, project_id: str, alarm_id: str) -> Alarm:
+        """The alarm as it is stored; raise NOT_FOUND when the project has no such alarm."""
+        ...
+
+
+class Watcher(Protocol):
+    """Tells whoever evaluates an alarm that it has changed: this process, or the shard's owner."""
+
+    async def minutes_kept(self, project_id: str) -> int:
+        """Minutes of windows that the project's alarms keep in memory."""
+        ...
+
+    async def watch(self, alarm: Alarm) -> None:
+        """Evaluate the alarm from now on, as it is stored. Raises UNAVAILABLE when that cannot be
+        done yet; it is retried."""
+        ...
+
+    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
+        """Stop evaluating these alarms of a project."""
+        ...
