@@ -16,7 +16,8 @@ from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import SubscriptionsChanged
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed.messages import Renderer
-from heliometer.feed.model import FeedStore, Subscription
+from heliometer.feed.model import Subscription
+from heliometer.feed.ports import FeedStore
 from heliometer.feed.subscription_index import Matching
 from heliometer.metrics.model import Batch
 from heliometer.metrics.series_index import SeriesIndex

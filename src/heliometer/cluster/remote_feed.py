@@ -23,7 +23,8 @@ from heliometer.core.errors import HeliometerError
 from heliometer.feed import Feed
 from heliometer.feed.builtin import uri as builtin_uri
 from heliometer.feed.hub import FeedHub
-from heliometer.feed.model import Endpoint, FeedStore, Subscription, Usage
+from heliometer.feed.model import Endpoint, Subscription, Usage
+from heliometer.feed.ports import FeedStore
 from heliometer.feed.rabbitmq import uri as rabbitmq_uri
 from heliometer.feed.rabbitmq_management import Management
 

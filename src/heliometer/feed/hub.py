@@ -9,7 +9,8 @@ import numpy as np
 
 from heliometer.core.errors import HeliometerError
 from heliometer.feed.messages import Renderer
-from heliometer.feed.model import Chunk, MessageStore, Position, Subscription, Usage
+from heliometer.feed.model import Chunk, Position, Subscription, Usage
+from heliometer.feed.ports import MessageStore
 from heliometer.feed.queue import Queue
 from heliometer.feed.subscription_index import Matching, Select
 from heliometer.metrics.model import Batch, Series

@@ -1,18 +1,18 @@
-"""The feed: a project's endpoint and subscriptions, its queue, and the ports of who keeps them.
+"""The feed: a project's endpoint and subscriptions, and its queue of messages.
 
 Times are milliseconds since the epoch.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from heliometer.core.errors import Malformed
 from heliometer.metrics.model import Dimensions, Series
 from heliometer.metrics.validation import RESERVED_PREFIX
 
 EXCHANGE = "metrics"
-"""What v1.0's consumers bind their queue to (v1.0 §4.4.2.1)."""
+"""The exchange that consumers of v1.0 bind their queue to (v1.0 §4.4.2.1)."""
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "hpcs.compute": ("instance_id",),
     "hpcs.volume": ("instance_id", "disk"),
@@ -48,7 +48,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What flows to an endpoint (v1.1 §4.4.3)."""
+    """Which measurements are delivered to an endpoint (v1.1 §4.4.3)."""
 
     id: str
     endpoint_id: str
@@ -58,8 +58,8 @@ class Subscription:
     created_ms: int
 
     def matches(self, series: Series) -> bool:
-        """Whether the series' measurements flow: in reserved namespaces the dimensions are those
-        that a series must have at least, in others all that it has (v1.1 §2.3.1)."""
+        """Whether the series is subscribed to. In reserved namespaces a series may have further
+        dimensions; elsewhere it must have exactly these (v1.1 §2.3.1)."""
         if (series.project_id, series.namespace) != (self.project_id, self.namespace):
             return False
         if self.namespace.startswith(RESERVED_PREFIX):
@@ -68,134 +68,43 @@ class Subscription:
 
 
 class Usage(NamedTuple):
-    """What a project's queue holds and what became of the rest: ``published`` is the sum of
-    ``queued``, ``delivered`` and ``dropped``."""
+    """Counts of a project's messages: ``published`` is the sum of ``queued``, ``delivered`` and
+    ``dropped``."""
 
     published: int
     queued: int
-    """Not acknowledged yet, those with a consumer included."""
+    """Not acknowledged yet, including those that a consumer has."""
     delivered: int
     """Acknowledged."""
     dropped: int
-    """Lost to the queue's bounds in count and age, the oldest first."""
+    """Removed, the oldest first, because the queue reached its limit in count or age."""
     consumers: int
 
 
 class Position(NamedTuple):
-    """Where a queue stands. Messages are numbered from 0; ``first`` is the oldest kept."""
+    """The state of a queue. Messages are numbered from 0; ``first`` is the oldest one kept."""
 
     first: int
     next: int
     delivered: int
     dropped: int
     seen: int = 0
-    """Those before it may have been with a consumer already."""
+    """Messages with smaller numbers may have been delivered before."""
 
 
 class Chunk(NamedTuple):
-    """Messages of one queue that were published together."""
+    """Messages that were published to one queue together."""
 
     project_id: str
     first: int
-    """Number of the first of them."""
+    """Number of the first message."""
     at_ms: int
     bodies: Sequence[bytes]
     """JSON, one measurement each (v1.1 §2.4, scalar form)."""
 
 
-class MessageStore(Protocol):
-    """Keeps the messages of every queue until they are acknowledged or dropped."""
-
-    async def load(self) -> dict[str, Position]:
-        """Where each queue stands, by project."""
-        ...
-
-    async def append(self, chunks: Sequence[Chunk]) -> None:
-        """Store all or nothing; on stable storage when it returns. Raises UNAVAILABLE."""
-        ...
-
-    async def revoke(self, chunks: Sequence[Chunk]) -> None:
-        """Remove what ``append`` stored: it was not to be."""
-        ...
-
-    async def read(self, project_id: str, number: int) -> Chunk | None:
-        """The chunk with that message, or the one after where there is no such; ``None``: none."""
-        ...
-
-    async def advance(self, positions: Mapping[str, Position]) -> None:
-        """Remember where queues stand, and remove chunks that lie before."""
-        ...
-
-    async def oldest(self, before_ms: int) -> dict[str, int]:
-        """For each queue with chunks older than that, the number after the newest such message."""
-        ...
-
-    async def forget(self, project_id: str) -> None:
-        """Remove a queue with everything in it."""
-        ...
-
-
-class FeedStore(Protocol):
-    """Keeps endpoints and subscriptions. Everything of another project is NOT_FOUND."""
-
-    async def create_endpoint(self, endpoint: Endpoint, by: str) -> None:
-        """Store it. Raises CONFLICT when the project has one already."""
-        ...
-
-    async def list_endpoints(self, project_id: str) -> list[Endpoint]:
-        """The project's endpoint, if any."""
-        ...
-
-    async def get_endpoint(self, project_id: str, endpoint_id: str) -> Endpoint:
-        """The endpoint. Raises NOT_FOUND."""
-        ...
-
-    async def set_password(
-        self, project_id: str, endpoint_id: str, password_hash: str, by: str
-    ) -> Endpoint:
-        """Give the endpoint another password; return it. Raises NOT_FOUND."""
-        ...
-
-    async def delete_endpoint(self, project_id: str, endpoint_id: str, by: str) -> None:
-        """Remove the endpoint with its subscriptions. Raises NOT_FOUND."""
-        ...
-
-    async def create_subscription(self, subscription: Subscription, by: str, limit: int) -> None:
-        """Store it.
-
-        Raises MALFORMED when the project has no such endpoint, CONFLICT when the endpoint has one
-        for the same namespace and dimensions, and RATE_LIMITED when the project has ``limit``.
-        """
-        ...
-
-    async def list_subscriptions(
-        self, project_id: str, after: str | None = None, limit: int | None = None
-    ) -> list[Subscription]:
-        """The project's subscriptions in order of creation, those behind the id ``after``.
-
-        Raises NOT_FOUND when there is no such id.
-        """
-        ...
-
-    async def get_subscription(self, project_id: str, subscription_id: str) -> Subscription:
-        """The subscription. Raises NOT_FOUND."""
-        ...
-
-    async def delete_subscription(self, project_id: str, subscription_id: str, by: str) -> None:
-        """Remove it. Raises NOT_FOUND."""
-        ...
-
-    async def load_endpoints(self) -> list[Endpoint]:
-        """The endpoints of all projects."""
-        ...
-
-    async def load_subscriptions(self) -> list[Subscription]:
-        """The subscriptions of all projects."""
-        ...
-
-
 def check_required(namespace: str, dimensions: Mapping[str, str]) -> None:
-    """Raise MALFORMED unless the dimensions that the namespace requires are there."""
+    """Raise MALFORMED if a dimension is missing that the namespace requires."""
     missing = [key for key in REQUIRED.get(namespace, ()) if key not in dimensions]
     if missing:
         raise Malformed(

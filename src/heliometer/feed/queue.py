@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from heliometer.core.errors import HeliometerError
-from heliometer.feed.model import Chunk, MessageStore, Position, Usage
+from heliometer.feed.model import Chunk, Position, Usage
+from heliometer.feed.ports import MessageStore
 
 log = logging.getLogger(__name__)
 

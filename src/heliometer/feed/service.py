@@ -1,53 +1,17 @@
-"""Streams: a project's endpoint, and what it subscribes to."""
+"""Streams: the endpoint and the subscriptions of a project."""
 
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from heliometer.config import LimitSettings
 from heliometer.core.errors import HeliometerError
 from heliometer.core.keyed_lock import KeyedLock
 from heliometer.feed.credentials import hash_password, new_password
-from heliometer.feed.model import Endpoint, FeedStore, Subscription, Usage, check_required
+from heliometer.feed.model import Endpoint, Subscription, Usage, check_required
+from heliometer.feed.ports import FeedServer, FeedStore
 from heliometer.identity.model import Caller
 from heliometer.metrics.validation import check_dimension, check_namespace
-
-
-class Streaming(Protocol):
-    """What serves the feed (``feed.builtin.BuiltinFeed``, ``feed.rabbitmq.RabbitFeed``)."""
-
-    def uri(self, endpoint: Endpoint, host: str) -> str:
-        """Where clients connect to; ``host`` is what the request for it was sent to."""
-        ...
-
-    async def open(self, endpoint: Endpoint) -> None:
-        """Let the endpoint's user in. Raises UNAVAILABLE."""
-        ...
-
-    async def reset(self, endpoint: Endpoint) -> None:
-        """Let it in with this other password only; sessions that used the old one end."""
-        ...
-
-    async def close(self, endpoint: Endpoint) -> None:
-        """Cut its connections, and remove its queue."""
-        ...
-
-    async def stored(self, project_id: str) -> None:
-        """What the database has of the project's endpoint has changed."""
-        ...
-
-    async def subscribe(self, subscription: Subscription) -> None:
-        """From now on its measurements flow."""
-        ...
-
-    async def unsubscribe(self, subscription: Subscription) -> None:
-        """They do not any more."""
-        ...
-
-    async def usage(self, project_id: str) -> Usage:
-        """What the project's queue holds."""
-        ...
 
 
 class Streams:
@@ -59,27 +23,27 @@ class Streams:
     def __init__(
         self,
         store: FeedStore,
-        streaming: Streaming,
+        server: FeedServer,
         limits: LimitSettings,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._streaming = streaming
+        self._server = server
         self._limits = limits
         self._clock = clock
-        # What is stored and what is served change together.
-        self._turns = KeyedLock()
+        # The store and the server must change together.
+        self._locks = KeyedLock()
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
-        """Where clients connect to."""
-        return self._streaming.uri(endpoint, host)
+        """The URI that clients connect to; ``host`` is the one of the request for it."""
+        return self._server.uri(endpoint, host)
 
     async def usage(self, endpoint: Endpoint) -> Usage:
-        """What the endpoint's queue holds, and what became of the rest."""
-        return await self._streaming.usage(endpoint.project_id)
+        """Counts of the endpoint's messages."""
+        return await self._server.usage(endpoint.project_id)
 
     async def create_endpoint(self, caller: Caller) -> tuple[Endpoint, str]:
-        """Make the project's endpoint; return it with its password, which nobody can see again.
+        """Create the project's endpoint; return it with its password, which is not shown again.
 
         Raises CONFLICT when there is one, and UNAVAILABLE.
         """
@@ -87,14 +51,14 @@ class Streams:
         endpoint = Endpoint(
             str(uuid.uuid4()), caller.project_id, hash_password(password), self._now_ms()
         )
-        async with self._turns.of(caller.project_id):
+        async with self._locks.of(caller.project_id):
             await self._store.create_endpoint(endpoint, caller.user_name)
             try:
-                await self._streaming.open(endpoint)
+                await self._server.open(endpoint)
             except HeliometerError:
                 await self._store.delete_endpoint(caller.project_id, endpoint.id, caller.user_name)
                 raise
-            await self._streaming.stored(caller.project_id)
+            await self._server.stored(caller.project_id)
         return endpoint, password
 
     async def list_endpoints(self, caller: Caller) -> list[Endpoint]:
@@ -102,37 +66,37 @@ class Streams:
         return await self._store.list_endpoints(caller.project_id)
 
     async def get_endpoint(self, caller: Caller, endpoint_id: str) -> Endpoint:
-        """One endpoint."""
+        """The endpoint. Raises NOT_FOUND."""
         return await self._store.get_endpoint(caller.project_id, endpoint_id)
 
     async def reset_password(self, caller: Caller, endpoint_id: str) -> str:
-        """Give the endpoint a new password, and return it; the old one's sessions end."""
+        """Set and return a new password; sessions that used the old one end."""
         password = new_password()
-        async with self._turns.of(caller.project_id):
+        async with self._locks.of(caller.project_id):
             old = await self._store.get_endpoint(caller.project_id, endpoint_id)
             endpoint = replace(old, password_hash=hash_password(password))
-            await self._streaming.reset(endpoint)
+            await self._server.reset(endpoint)
             await self._store.set_password(
                 caller.project_id, endpoint_id, endpoint.password_hash, caller.user_name
             )
-            await self._streaming.stored(caller.project_id)
+            await self._server.stored(caller.project_id)
         return password
 
     async def delete_endpoint(self, caller: Caller, endpoint_id: str) -> None:
-        """Remove the endpoint with its subscriptions and queue, and cut its connections."""
-        async with self._turns.of(caller.project_id):
+        """Remove the endpoint, its subscriptions and its queue; close its connections."""
+        async with self._locks.of(caller.project_id):
             endpoint = await self._store.get_endpoint(caller.project_id, endpoint_id)
             subscriptions = await self._store.list_subscriptions(caller.project_id)
-            await self._streaming.close(endpoint)
+            await self._server.close(endpoint)
             await self._store.delete_endpoint(caller.project_id, endpoint_id, caller.user_name)
-            await self._streaming.stored(caller.project_id)
+            await self._server.stored(caller.project_id)
             for subscription in subscriptions:
-                await self._streaming.unsubscribe(subscription)
+                await self._server.unsubscribe(subscription)
 
     async def subscribe(
         self, caller: Caller, endpoint_id: str, namespace: str, dimensions: Mapping[str, str]
     ) -> Subscription:
-        """Let measurements flow to the endpoint.
+        """Deliver measurements to the endpoint from now on.
 
         Raises INVALID for a wrong name, MALFORMED for an endpoint that is not the project's or a
         dimension that the namespace requires and is missing, CONFLICT for a duplicate, and
@@ -150,31 +114,31 @@ class Streams:
             tuple(sorted(dimensions.items())),
             self._now_ms(),
         )
-        async with self._turns.of(caller.project_id):
+        async with self._locks.of(caller.project_id):
             await self._store.create_subscription(
                 subscription, caller.user_name, self._limits.subscriptions_per_project
             )
-            await self._streaming.subscribe(subscription)
+            await self._server.subscribe(subscription)
         return subscription
 
     async def list_subscriptions(
         self, caller: Caller, after: str | None = None, limit: int | None = None
     ) -> list[Subscription]:
-        """The project's subscriptions in order of creation, those behind the id ``after``."""
+        """The project's subscriptions in order of creation, starting behind the id ``after``."""
         return await self._store.list_subscriptions(caller.project_id, after, limit)
 
     async def get_subscription(self, caller: Caller, subscription_id: str) -> Subscription:
-        """One subscription."""
+        """The subscription. Raises NOT_FOUND."""
         return await self._store.get_subscription(caller.project_id, subscription_id)
 
     async def unsubscribe(self, caller: Caller, subscription_id: str) -> None:
-        """End a subscription; what is in the queue already stays."""
-        async with self._turns.of(caller.project_id):
+        """End a subscription; messages that are queued already stay."""
+        async with self._locks.of(caller.project_id):
             subscription = await self._store.get_subscription(caller.project_id, subscription_id)
             await self._store.delete_subscription(
                 caller.project_id, subscription_id, caller.user_name
             )
-            await self._streaming.unsubscribe(subscription)
+            await self._server.unsubscribe(subscription)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

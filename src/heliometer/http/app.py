@@ -19,7 +19,8 @@ from heliometer.http.credentials import Password, read_credentials
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
 from heliometer.http.proxies import TrustedProxies
-from heliometer.identity.model import Authenticator, Caller
+from heliometer.identity.model import Caller
+from heliometer.identity.ports import Authenticator
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("heliometer.access")

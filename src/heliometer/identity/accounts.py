@@ -1,9 +1,8 @@
-"""Users, projects and tokens as the built-in identity keeps them, and the ports to their store."""
+"""Users, projects, memberships and tokens, and the rules for their names and passwords."""
 
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from heliometer.core.errors import Invalid
 from heliometer.identity.model import ROLES
@@ -15,7 +14,7 @@ ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Whose metrics and alarms they are (the documents' tenant)."""
+    """Owns metrics and alarms (the documents' tenant)."""
 
     id: str
     name: str
@@ -24,7 +23,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who can sign in."""
+    """A person or program that can sign in."""
 
     id: str
     name: str
@@ -34,7 +33,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A project that a user belongs to, and as what."""
+    """A project that a user belongs to, with the role there."""
 
     project: Project
     role: str
@@ -42,131 +41,29 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is stored: its digest instead of itself. Times are milliseconds since 1970."""
+    """A stored token, without its text. Times are milliseconds since the epoch."""
 
     digest: bytes
     """SHA-256 of the token."""
     user_id: str
     project_id: str | None
-    """``None``: unscoped; good for asking for another token and little else."""
+    """``None`` for an unscoped token, which serves to get another one and for little else."""
     methods: tuple[str, ...]
     """How the user signed in, such as ``("password", "token")``."""
     issued_at: int
     expires_at: int
     audit_ids: tuple[str, ...]
-    """The token's own public name, then that of the first token of its chain, if another."""
+    """The token's public id, followed by that of the first token of its chain if it differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOwner:
-    """A stored token with the user and the membership that it stands for now."""
+    """A stored token with its user and the membership that it stands for now."""
 
     token: Token
     user: User
     membership: Membership | None
     """``None`` for an unscoped token."""
-
-
-class AccountStore(Protocol):
-    """Keeps projects, users and memberships. References are ids or names; ``at`` is in ms.
-
-    Every method raises UNAVAILABLE when the store cannot answer. What changes something also
-    records who did so, in the same transaction.
-    """
-
-    async def add_first(self, project: Project, user: User, role: str, at: int) -> bool:
-        """Add both and the membership if there is neither a project nor a user yet."""
-        ...
-
-    async def add_project(self, project: Project, at: int, by: str) -> None:
-        """Add a project; raise CONFLICT when the name is taken."""
-        ...
-
-    async def find_project(self, reference: str) -> Project | None:
-        """The project with this id or name."""
-        ...
-
-    async def list_projects(self) -> list[Project]:
-        """Every project, by name."""
-        ...
-
-    async def add_user(self, user: User, project: Project, role: str, at: int, by: str) -> None:
-        """Add a user as a member of a project; raise CONFLICT when the name is taken."""
-        ...
-
-    async def find_user(self, reference: str) -> User | None:
-        """The user with this id or name."""
-        ...
-
-    async def list_users(self) -> list[User]:
-        """Every user, by name."""
-        ...
-
-    async def set_role(self, user: User, project: Project, role: str, at: int, by: str) -> None:
-        """Make the user a member of the project, or change as what."""
-        ...
-
-    async def list_memberships(self, user_id: str) -> list[Membership]:
-        """The enabled projects that the user belongs to, by name."""
-        ...
-
-    async def set_password_hash(self, user: User, password_hash: str, at: int, by: str) -> None:
-        """Change the password and revoke the user's tokens."""
-        ...
-
-    async def set_user_enabled(self, user: User, enabled: bool, at: int, by: str) -> None:
-        """Enable or disable a user; disabling revokes the user's tokens."""
-        ...
-
-
-class ProjectMirror(Protocol):
-    """Keeps projects that live elsewhere, so that alarms and the like can refer to them.
-
-    Every method raises UNAVAILABLE when the store cannot answer.
-    """
-
-    async def named(self, name: str) -> Project | None:
-        """The project that was last known by this name."""
-        ...
-
-    async def keep(self, project: Project) -> None:
-        """Add the project unless it is disabled, or change what is known of it.
-
-        Another one of that name had it before: it gets a name made of its id.
-        """
-        ...
-
-    async def disable(self, project_id: str) -> None:
-        """The project is gone where it lives; what it has here stays."""
-        ...
-
-
-class TokenStore(Protocol):
-    """Keeps tokens. Every method raises UNAVAILABLE when the store cannot answer."""
-
-    async def add(self, token: Token, *, password_hash: str | None, parent: bytes | None) -> bool:
-        """Store a token unless what it was earned with is void by now.
-
-        That is the user's password (its hash) or another token (its digest). Asked in the same
-        transaction, so that a revocation cannot slip in between.
-        """
-        ...
-
-    async def find(self, digest: bytes) -> TokenOwner | None:
-        """The token, if its user, project and membership still allow it. Expiry is not judged."""
-        ...
-
-    async def remove(self, digest: bytes) -> None:
-        """Forget a token. It is no error if there is none."""
-        ...
-
-    async def remove_all(self, user_id: str) -> None:
-        """Forget all tokens of a user."""
-        ...
-
-    async def remove_expired(self, before: int, limit: int) -> int:
-        """Forget up to ``limit`` tokens that expired at or before then; say how many."""
-        ...
 
 
 def is_id(reference: str) -> bool:
@@ -175,12 +72,12 @@ def is_id(reference: str) -> bool:
 
 
 def normalized(name: str) -> str:
-    """The name in Unicode's composed form: what looks the same is the same."""
+    """The name in Unicode's composed form, so that equal-looking names are equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def checked_name(name: str, what: str) -> str:
-    """The name as it is kept; raise INVALID unless it is legal."""
+    """The name as it is stored. Raises INVALID unless it is legal."""
     name = normalized(name)
     if not 1 <= len(name) <= NAME_LENGTH:
         raise Invalid(f"{what}: a name must have 1 to {NAME_LENGTH} characters, not {len(name)}.")
@@ -194,7 +91,7 @@ def checked_name(name: str, what: str) -> str:
 
 
 def check_password(password: str) -> None:
-    """Raise INVALID for a password that cannot be one."""
+    """Raise INVALID for a password that is empty or too long."""
     size = len(password.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= PASSWORD_BYTES:
         raise Invalid(f"password: it must have 1 to {PASSWORD_BYTES} bytes, not {size}.")

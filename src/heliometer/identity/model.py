@@ -1,14 +1,13 @@
-"""Who calls, for which project, and what they may do there."""
+"""Callers, their project, and what their role allows there."""
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from heliometer.core.errors import Code, HeliometerError
 
 
 class Permission(Enum):
-    """One thing that a role may allow."""
+    """Something that a role may allow."""
 
     READ = "read what belongs to the project"
     POST_METRICS = "post measurements"
@@ -23,7 +22,7 @@ ROLES: dict[str, frozenset[Permission]] = {
     "agent": frozenset({Permission.READ, Permission.POST_METRICS, Permission.POST_RESERVED}),
     "admin": frozenset(Permission),
 }
-"""What each role allows. A user holds one role in each project that it belongs to."""
+"""What each role allows. A user has one role in each of its projects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,3 @@ class Caller:
 def roles_with(permission: Permission) -> list[str]:
     """The names of the roles that allow ``permission``."""
     return [name for name, permissions in ROLES.items() if permission in permissions]
-
-
-class Authenticator(Protocol):
-    """Tells who a token belongs to."""
-
-    async def authenticate(self, token: str) -> Caller:
-        """Return the caller; raise UNAUTHENTICATED for a token that is unknown, expired or
-        revoked, and UNAVAILABLE when that cannot be found out (never let anyone in then)."""
-        ...
-
-    async def authenticate_basic(
-        self, user: str, password: str, address: str | None, project: str | None
-    ) -> Caller:
-        """The same for a sender that gives its password with each request; without a project in
-        the only one that the user belongs to. Raises RATE_LIMITED after many wrong passwords."""
-        ...

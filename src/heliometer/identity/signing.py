@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Membership, TokenOwner
-from heliometer.identity.model import Authenticator
+from heliometer.identity.ports import Authenticator
 
 
 class Issued(NamedTuple):

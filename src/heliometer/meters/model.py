@@ -1,13 +1,13 @@
-"""Meters: what Telemetry v2 calls series, and what is known of them besides their measurements.
+"""Meters: series as Telemetry v2 sees them, with what it knows of them besides measurements.
 
 Times are milliseconds since the epoch.
 """
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from heliometer.metrics.model import Dimensions, Series
 
@@ -15,18 +15,18 @@ CUMULATIVE, DELTA, GAUGE = "cumulative", "delta", "gauge"
 TYPES = (CUMULATIVE, DELTA, GAUGE)
 DEFAULT_TYPE = GAUGE
 CUSTOM_NAMESPACE = "custom"
-"""Of custom meters whose namespace nobody said."""
+"""The namespace of custom meters that were created without one."""
 NAME, RESOURCE, INSTANCE, RESOURCE_NAME = (
     "metric_name",
     "resource_id",
     "instance_id",
     "resource_name",
 )
-"""Dimensions that have a place of their own in a meter."""
+"""Dimensions that are fields of a meter."""
 
 
 class Kind(NamedTuple):
-    """What a meter's numbers are."""
+    """Type and unit of a meter's values."""
 
     type: str
     unit: str
@@ -75,7 +75,7 @@ KNOWN: Mapping[tuple[str, str], Kind] = _known()
 
 @dataclass(frozen=True, slots=True)
 class CustomMeter:
-    """A meter that a tenant made."""
+    """A meter that a tenant created."""
 
     id: str
     project_id: str
@@ -89,12 +89,12 @@ class CustomMeter:
 
     @property
     def dimensions(self) -> Dimensions:
-        """Of its series."""
+        """The dimensions of the meter's series."""
         return ((NAME, self.name), (RESOURCE, self.resource_id))
 
 
 class Put(NamedTuple):
-    """So many samples of one custom meter."""
+    """A number of samples to be stored for one custom meter."""
 
     meter_id: str
     samples: int
@@ -102,41 +102,14 @@ class Put(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a project may do with custom meters."""
+    """A project's limits for custom meters."""
 
     meters: int
-    """That it may have."""
+    """Custom meters in all."""
     active: int
-    """That may get samples within 24 hours."""
+    """Custom meters that take samples within 24 hours."""
     samples: int
-    """That one of them may get in a UTC day."""
-
-
-class MeterStore(Protocol):
-    """Keeps custom meters, and counts what is put into them."""
-
-    async def list_meters(self, project_id: str) -> list[CustomMeter]:
-        """The project's custom meters in order of creation."""
-        ...
-
-    async def take(
-        self,
-        project_id: str,
-        new: Sequence[CustomMeter],
-        puts: Sequence[Put],
-        quota: Quota,
-        now_ms: int,
-        by: str,
-    ) -> None:
-        """Store new meters and count samples: all or nothing.
-
-        Raises MALFORMED, with the documented messages (002, Response Code), beyond the quota.
-        """
-        ...
-
-    async def give_back(self, new: Sequence[CustomMeter], puts: Sequence[Put]) -> None:
-        """Undo ``take``: the samples could not be stored."""
-        ...
+    """Samples of one custom meter in a UTC day."""
 
 
 def name_of(series: Series) -> str:
@@ -145,7 +118,7 @@ def name_of(series: Series) -> str:
 
 
 def resource_of(series: Series) -> str:
-    """A meter's resource: the dimension ``resource_id``, or else ``instance_id``; or none."""
+    """A meter's resource: the dimension ``resource_id``, or else ``instance_id``, or else empty."""
     dimensions = dict(series.dimensions)
     return dimensions.get(RESOURCE) or dimensions.get(INSTANCE, "")
 
@@ -156,7 +129,7 @@ def meter_id(resource_id: str, name: str) -> str:
 
 
 def read_meter_id(text: str) -> tuple[str, str] | None:
-    """Resource and name out of an id, with or without its line end; ``None``: it is none."""
+    """Resource and name of an id, with or without its line end; ``None`` if it is no id."""
     try:
         resource, sign, name = (
             base64.b64decode(text.strip(), validate=True).decode().rpartition("+")

@@ -23,7 +23,6 @@ from heliometer.meters.model import (
     TYPES,
     CustomMeter,
     Kind,
-    MeterStore,
     Put,
     Quota,
     meter_id,
@@ -31,6 +30,7 @@ from heliometer.meters.model import (
     read_meter_id,
     resource_of,
 )
+from heliometer.meters.ports import MeterStore
 from heliometer.metrics.model import Batch, Dimensions, Series
 from heliometer.metrics.ports import Writing
 from heliometer.metrics.series_index import Name, SeriesIndex

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from heliometer.alarms.service import Watching
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.instruments import Instruments
-from heliometer.feed.service import Streaming
+from heliometer.feed.ports import FeedServer
 from heliometer.metrics.ports import MeasurementStore, Writing
 from heliometer.metrics.series_ids import LocalStore, SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
@@ -62,7 +62,7 @@ class Core:
 
     writer: Writing
     watching: Watching
-    streaming: Streaming
+    streaming: FeedServer
     probes: Mapping[str, Probe]
     wake: Callable[[], None]
     """Something was put into the outbox."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import (
     NAME_LENGTH,
-    AccountStore,
     Membership,
     Project,
     User,
@@ -16,6 +15,7 @@ from heliometer.identity.accounts import (
     normalized,
 )
 from heliometer.identity.builtin.passwords import Passwords
+from heliometer.identity.ports import AccountStore
 
 DEMO = "demo"
 """Name of the user and project that the first start makes."""

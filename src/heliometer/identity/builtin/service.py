@@ -13,11 +13,9 @@ from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
     NAME_LENGTH,
-    AccountStore,
     Membership,
     Token,
     TokenOwner,
-    TokenStore,
     User,
     check_password,
     normalized,
@@ -27,6 +25,7 @@ from heliometer.identity.builtin.directory import Directory
 from heliometer.identity.builtin.passwords import Passwords
 from heliometer.identity.cache import Known, TokenCache
 from heliometer.identity.model import ROLES, Caller
+from heliometer.identity.ports import AccountStore, TokenStore
 from heliometer.identity.sign_in_limiter import SignInLimiter
 from heliometer.identity.signing import Issued, unauthenticated
 

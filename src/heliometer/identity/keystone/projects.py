@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
-from heliometer.identity.accounts import Project, ProjectMirror, is_id, normalized
+from heliometer.identity.accounts import Project, is_id, normalized
 from heliometer.identity.keystone.client import SYSTEM, Answer, Keystone, unavailable
 from heliometer.identity.keystone.documents import (
     PROJECT_ID,
@@ -19,6 +19,7 @@ from heliometer.identity.keystone.documents import (
     ProjectsReply,
     local_project,
 )
+from heliometer.identity.ports import ProjectMirror
 from heliometer.projects.model import Found
 from heliometer.projects.ports import ProjectStore
 

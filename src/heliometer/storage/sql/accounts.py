@@ -20,7 +20,7 @@ FIRST_START = 0x68656C6902
 
 
 class SqlAccountStore:
-    """Implements ``model.accounts.AccountStore``."""
+    """Implements ``identity.ports.AccountStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -13,7 +13,7 @@ ACTOR = "keystone"
 
 
 class SqlProjectMirror:
-    """Implements ``model.accounts.ProjectMirror``."""
+    """Implements ``identity.ports.ProjectMirror``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

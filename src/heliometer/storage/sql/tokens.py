@@ -11,7 +11,7 @@ from heliometer.storage.sql.tables import GrantRow, ProjectRow, TokenRow, UserRo
 
 
 class SqlTokenStore:
-    """Implements ``model.accounts.TokenStore``."""
+    """Implements ``identity.ports.TokenStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,0 +1,136 @@
+"""What identity needs of its stores, and what everybody else needs of identity."""
+
+from typing import Protocol
+
+from heliometer.identity.accounts import Membership, Project, Token, TokenOwner, User
+from heliometer.identity.model import Caller
+
+
+class Authenticator(Protocol):
+    """Finds the caller behind a token or a password."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller; raise UNAUTHENTICATED for a token that is unknown, expired or
+        revoked, and UNAVAILABLE when that cannot be checked."""
+        ...
+
+    async def authenticate_basic(
+        self, user: str, password: str, address: str | None, project: str | None
+    ) -> Caller:
+        """The same for a sender that gives its password with each request. Without a project, the
+        user must belong to exactly one. Raises RATE_LIMITED after many wrong passwords."""
+        ...
+
+
+class ProjectDirectory(Protocol):
+    """Stores projects. A reference is an id or a name; ``at`` is in milliseconds.
+
+    Like its siblings below, every method raises UNAVAILABLE when the store does not answer, and
+    every change is recorded together with who made it, in one transaction.
+    """
+
+    async def add_project(self, project: Project, at: int, by: str) -> None:
+        """Add a project; raise CONFLICT when the name is taken."""
+        ...
+
+    async def find_project(self, reference: str) -> Project | None:
+        """The project with this id or name."""
+        ...
+
+    async def list_projects(self) -> list[Project]:
+        """Every project, by name."""
+        ...
+
+
+class UserDirectory(Protocol):
+    """Stores users."""
+
+    async def add_user(self, user: User, project: Project, role: str, at: int, by: str) -> None:
+        """Add a user as a member of a project; raise CONFLICT when the name is taken."""
+        ...
+
+    async def find_user(self, reference: str) -> User | None:
+        """The user with this id or name."""
+        ...
+
+    async def list_users(self) -> list[User]:
+        """Every user, by name."""
+        ...
+
+    async def set_password_hash(self, user: User, password_hash: str, at: int, by: str) -> None:
+        """Change the password and revoke the user's tokens."""
+        ...
+
+    async def set_user_enabled(self, user: User, enabled: bool, at: int, by: str) -> None:
+        """Enable or disable a user; disabling revokes the user's tokens."""
+        ...
+
+
+class MembershipDirectory(Protocol):
+    """Stores which user has which role in which project."""
+
+    async def add_first(self, project: Project, user: User, role: str, at: int) -> bool:
+        """Add project, user and membership, unless there is any project or user already."""
+        ...
+
+    async def set_role(self, user: User, project: Project, role: str, at: int, by: str) -> None:
+        """Make the user a member of the project, or change its role there."""
+        ...
+
+    async def list_memberships(self, user_id: str) -> list[Membership]:
+        """The enabled projects that the user belongs to, by name."""
+        ...
+
+
+class AccountStore(ProjectDirectory, UserDirectory, MembershipDirectory, Protocol):
+    """Users, projects and memberships together, as the built-in identity stores them."""
+
+
+class ProjectMirror(Protocol):
+    """Copies of projects that Keystone owns, for alarms and the like to refer to.
+
+    Every method raises UNAVAILABLE when the store does not answer.
+    """
+
+    async def named(self, name: str) -> Project | None:
+        """The project that last had this name."""
+        ...
+
+    async def keep(self, project: Project) -> None:
+        """Update the project, or add it unless it is disabled.
+
+        Another project that still has the name here gets a name made of its id.
+        """
+        ...
+
+    async def disable(self, project_id: str) -> None:
+        """Disable a project that Keystone no longer has; its data stays."""
+        ...
+
+
+class TokenStore(Protocol):
+    """Stores tokens. Every method raises UNAVAILABLE when the store does not answer."""
+
+    async def add(self, token: Token, *, password_hash: str | None, parent: bytes | None) -> bool:
+        """Store a token, unless the credential it was issued for has been revoked.
+
+        That is the user's password (its hash) or another token (its digest), checked in the same
+        transaction.
+        """
+        ...
+
+    async def find(self, digest: bytes) -> TokenOwner | None:
+        """The token if its user, project and membership still allow it, expired or not."""
+        ...
+
+    async def remove(self, digest: bytes) -> None:
+        """Remove a token if it exists."""
+        ...
+
+    async def remove_all(self, user_id: str) -> None:
+        """Remove all tokens of a user."""
+        ...
+
+    async def remove_expired(self, before: int, limit: int) -> int:
+        """Remove up to ``limit`` tokens that expired by then; return how many."""
+        ...
