@@ -29,7 +29,8 @@ from heliometer.metrics.statistics import AGGREGATES
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb import sql
 from heliometer.storage.duckdb.catalog import Partition, Sources, Table
-from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable
+from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.errors import StoreUnusable
 
 DAY = 86_400_000
 NOW = 1_795_000_000_000

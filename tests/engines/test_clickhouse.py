@@ -20,7 +20,7 @@ from heliometer.metrics.model import Aggregation, Batch, Series
 from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.storage.clickhouse import store as module
 from heliometer.storage.clickhouse.store import ClickHouseStore
-from heliometer.storage.duckdb.unusable import StoreUnusable
+from heliometer.storage.errors import StoreUnusable
 
 pytestmark = pytest.mark.engines
 

@@ -32,8 +32,8 @@ def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
     the tables of this version; ``known`` are its revisions, newest first."""
     from asyncpg import PostgresError
 
-    from heliometer.storage.sql.address import parse
     from heliometer.storage.sql.migrate import advice, reason
+    from heliometer.storage.sql.postgresql_url import parse
 
     try:
         address = parse(settings.resources.url)

@@ -73,7 +73,8 @@ def measurements(settings: Settings, server: Probe) -> Iterator[Finding]:
     if not (folder / "recent.duckdb").exists():
         yield Finding(name, OK, "none yet; the first start makes the store")
         return
-    from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable
+    from heliometer.storage.duckdb.store import DuckDBStore
+    from heliometer.storage.errors import StoreUnusable
 
     async def verify() -> tuple[list[str], int]:
         store = DuckDBStore(folder, settings.metrics)

@@ -65,7 +65,7 @@ def migrate(to: Path, data_dir: str | None, config: Path | None, verify: bool, f
 
     from heliometer.config import load
     from heliometer.migrate import run as moving
-    from heliometer.storage.duckdb.unusable import StoreUnusable
+    from heliometer.storage.errors import StoreUnusable
 
     source = load_settings(config, data_dir)
     target = load(to, environment={})
@@ -137,7 +137,7 @@ def _take(source: "Settings", plan: "Plan", snapshot: Path) -> bool:
 
     from heliometer.cli.running import is_running, order
     from heliometer.migrate import run as moving
-    from heliometer.storage.sql.address import is_postgresql
+    from heliometer.storage.sql.postgresql_url import is_postgresql
 
     snapshot.mkdir(mode=0o700)
     served = is_running(source.data_dir)

@@ -43,7 +43,7 @@ class SubscriptionStore(Protocol):
         """Store a subscription.
 
         Raises MALFORMED when the project has no such endpoint, CONFLICT when the endpoint has one
-        for the same namespace and dimensions, and RATE_LIMITED when the project has ``limit`` already.
+        for the same namespace and dimensions, RATE_LIMITED when the project has ``limit`` already.
         """
         ...
 

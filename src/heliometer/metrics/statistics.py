@@ -4,10 +4,7 @@ from typing import NamedTuple
 
 
 class Statistic(NamedTuple):
-    """How the measurements of one period become one number.
-
-    The name is also the SQL aggregate that every measurement store computes it with.
-    """
+    """How the measurements of one period become one number."""
 
     name: str
     integer: bool = False
@@ -24,10 +21,6 @@ STATISTICS: dict[str, Statistic] = {
     )
 }
 
-AGGREGATES: dict[str, str] = {name: f"{name}(m.value)" for name in STATISTICS} | {
-    "stddev": "stddev_pop(m.value)",
-    "first_ms": "min(m.ts)",
-    "last_ms": "max(m.ts)",
-}
-"""What a store can compute of the measurements of one series and period, and how it is said in
-SQL: the statistics, and what Telemetry v2 wants besides."""
+AGGREGATES: tuple[str, ...] = (*STATISTICS, "stddev", "first_ms", "last_ms")
+"""What a store computes of the measurements of one series and period: the statistics, and for
+Telemetry v2 the population's standard deviation and the times of the first and the last."""

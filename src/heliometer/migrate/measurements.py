@@ -26,8 +26,8 @@ from heliometer.metrics.model import Batch, Int64s, Series
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt, ReceiptKind
 from heliometer.metrics.series_ids import shared_id
 from heliometer.migrate.journal import JournalFile, MovedDay
-from heliometer.storage.duckdb.digests import Digests, digest, subtract
 from heliometer.storage.duckdb.snapshot import Day, Piece, SnapshotReader, pieces
+from heliometer.storage.measurement_digests import Digests, digest, subtract
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.migrate.journal import JournalFile
-from heliometer.storage.sql import transfer as moving
+from heliometer.storage.sql import table_copy as moving
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.transfer import Content, Contents
+from heliometer.storage.sql.table_copy import Content, Contents
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from heliometer.config import ResourceSettings, Settings, WrongSetting
 from heliometer.migrate.journal import JournalFile
 from heliometer.migrate.measurements import Compared, MeasurementMove
 from heliometer.migrate.resources import ComparedTable, compare_resources, move_resources
-from heliometer.storage.clickhouse.transfer import ClickHouseTarget
+from heliometer.storage.clickhouse.migration_target import ClickHouseTarget
 from heliometer.storage.duckdb.snapshot import SnapshotReader, take
 from heliometer.storage.duckdb.store import DuckDBStore
-from heliometer.storage.sql import address
+from heliometer.storage.sql import postgresql_url
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tables import ProjectRow
 
@@ -66,10 +66,10 @@ def plan(source: Settings, target: Settings) -> Plan:
     """What moves from one to the other. Raises WrongSetting when nothing does."""
     notes = []
     resources = ""
-    if address.is_postgresql(source.resources.url):
+    if postgresql_url.is_postgresql(source.resources.url):
         notes.append("The resources are in a PostgreSQL already; they stay there.")
-    elif address.is_postgresql(target.resources.url):
-        resources = address.parse(target.resources.url).shown
+    elif postgresql_url.is_postgresql(target.resources.url):
+        resources = postgresql_url.parse(target.resources.url).shown
     else:
         notes.append("The resources stay: resources.url names no PostgreSQL.")
     metrics = bool(target.metrics.url) and not source.metrics.url

@@ -16,7 +16,7 @@ from heliometer.identity.keystone.service import KeystoneIdentity
 from heliometer.projects.ports import ProjectStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.mirror import SqlProjectMirror
+from heliometer.storage.sql.keystone_projects import SqlProjectMirror
 from heliometer.storage.sql.projects import SqlProjectStore
 from heliometer.storage.sql.tokens import SqlTokenStore
 

@@ -21,7 +21,7 @@ from heliometer.identity.keystone.projects import KNOWN_S, MISSING_S, KeystonePr
 from heliometer.identity.keystone.service import KeystoneIdentity
 from heliometer.identity.model import ROLES, Permission
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.mirror import SqlProjectMirror
+from heliometer.storage.sql.keystone_projects import SqlProjectMirror
 from heliometer.storage.sql.projects import SqlProjectStore
 from heliometer.storage.sql.tables import ProjectRow
 from identity.conftest import Clock

@@ -14,11 +14,11 @@ from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
 from heliometer.migrate.journal import JournalFile, MovedDay
 from heliometer.migrate.run import plan, waiting_messages
-from heliometer.storage.duckdb.digests import Digests, digest, subtract
 from heliometer.storage.duckdb.snapshot import SnapshotReader, pieces, take
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
-from heliometer.storage.sql.transfer import spread
+from heliometer.storage.measurement_digests import Digests, digest, subtract
+from heliometer.storage.sql.table_copy import spread
 
 DAY_MS = 86_400_000
 ROWS = st.lists(

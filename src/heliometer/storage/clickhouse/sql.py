@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from heliometer.metrics.model import Aggregation
-from heliometer.metrics.statistics import AGGREGATES
-from heliometer.storage.duckdb.selection import matching
+from heliometer.storage.measurement_sql import AGGREGATES, matching
 
 DAY_MS = 86_400_000
 MONTH_MS = 30 * DAY_MS

@@ -26,7 +26,7 @@ from heliometer.storage.clickhouse import blocks, native, sql
 from heliometer.storage.clickhouse.http import Address, Client, Trouble
 from heliometer.storage.clickhouse.schema import QUERY_S, Server, prepare
 from heliometer.storage.clickhouse.sql import DAY_MS
-from heliometer.storage.duckdb.unusable import StoreUnusable
+from heliometer.storage.errors import StoreUnusable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.catalog import Partition
 from heliometer.storage.duckdb.maintenance import Snapshot
 from heliometer.storage.duckdb.store import DuckDBStore
-from heliometer.storage.duckdb.unusable import StoreUnusable
+from heliometer.storage.errors import StoreUnusable
 
 DATABASE = "recent.duckdb"
 PARTITIONS = "partitions"

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.metrics.model import Aggregation
-from heliometer.metrics.statistics import AGGREGATES
 from heliometer.storage.duckdb.catalog import Sources
-from heliometer.storage.duckdb.selection import matching
+from heliometer.storage.measurement_sql import AGGREGATES, matching
 
 # Names, ids and numbers below come from this program alone, never from a request.
 # ruff: noqa: S608

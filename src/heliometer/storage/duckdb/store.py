@@ -26,7 +26,7 @@ from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.catalog import DAY_MS, Sources, WrongFormat
 from heliometer.storage.duckdb.database import Database
 from heliometer.storage.duckdb.maintenance import Maintenance, Snapshot
-from heliometer.storage.duckdb.unusable import StoreUnusable as StoreUnusable
+from heliometer.storage.errors import StoreUnusable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

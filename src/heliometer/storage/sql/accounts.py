@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Membership, Project, User, is_id
 from heliometer.storage.sql.database import Database, record
-from heliometer.storage.sql.races import lock_service, rerun, upsert
 from heliometer.storage.sql.tables import GrantRow, ProjectRow, TokenRow, UserRow
+from heliometer.storage.sql.transactions import lock_service, rerun, upsert
 
 PROJECT = (ProjectRow.id, ProjectRow.name, ProjectRow.enabled)
 USER = (UserRow.id, UserRow.name, UserRow.password_hash, UserRow.enabled)

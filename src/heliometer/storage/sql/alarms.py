@@ -22,8 +22,8 @@ from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 from heliometer.storage.sql.alarm_rows import alarm_row, digest, transition_of, with_actions
 from heliometer.storage.sql.database import Database, chunks, milliseconds, record
 from heliometer.storage.sql.evaluation import commit, resume
-from heliometer.storage.sql.races import lock_project, locked, rerun
 from heliometer.storage.sql.tables import ActionRow, AlarmRow, DeliveryRow, MethodRow, TransitionRow
+from heliometer.storage.sql.transactions import lock_project, locked, rerun
 
 
 class SqlAlarmStore:

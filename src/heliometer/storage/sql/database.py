@@ -16,10 +16,10 @@ from sqlalchemy.sql import ColumnElement
 
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError, Invalid
-from heliometer.storage.sql.address import is_postgresql
-from heliometer.storage.sql.races import RACES, LostRace, rerun, upsert
+from heliometer.storage.sql.postgresql_url import is_postgresql
 from heliometer.storage.sql.sqlite import Sqlite
 from heliometer.storage.sql.tables import AuditRow, ProbeRow
+from heliometer.storage.sql.transactions import RACES, LostRace, rerun, upsert
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Engine(Protocol):
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. On SQLite it is alone; elsewhere it locks what it reads
-        in order to change (``races``)."""
+        in order to change (``transactions``)."""
         ...
 
     def fold(self, column: InstrumentedAttribute[str]) -> ColumnElement[str]:

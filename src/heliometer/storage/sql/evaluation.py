@@ -25,7 +25,6 @@ from heliometer.projects.model import ProjectShard
 from heliometer.storage.sql.alarm_rows import alarm_of, with_actions
 from heliometer.storage.sql.database import chunks
 from heliometer.storage.sql.deliveries import delivery_row
-from heliometer.storage.sql.races import locked, upsert
 from heliometer.storage.sql.tables import (
     AddressRow,
     AlarmRow,
@@ -35,6 +34,7 @@ from heliometer.storage.sql.tables import (
     ProjectRow,
     TransitionRow,
 )
+from heliometer.storage.sql.transactions import locked, upsert
 
 CHANGES = 101
 """Latest changes of an alarm that are looked at for flapping."""

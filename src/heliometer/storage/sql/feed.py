@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.feed.model import Endpoint, Subscription
 from heliometer.storage.sql.database import Database, milliseconds, record
-from heliometer.storage.sql.races import lock_project, rerun
 from heliometer.storage.sql.tables import EndpointRow, SubscriptionRow
+from heliometer.storage.sql.transactions import lock_project, rerun
 
 
 class SqlFeedStore:

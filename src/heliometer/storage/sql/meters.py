@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from heliometer.core.errors import Malformed
 from heliometer.meters.model import CustomMeter, Put, Quota
 from heliometer.storage.sql.database import Database, chunks, record
-from heliometer.storage.sql.races import lock_project, rerun
 from heliometer.storage.sql.tables import MeterRow
+from heliometer.storage.sql.transactions import lock_project, rerun
 
 DAY_MS = 86_400_000
 

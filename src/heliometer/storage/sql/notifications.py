@@ -38,8 +38,8 @@ from heliometer.notifications.model import (
 )
 from heliometer.storage.sql.database import Database, chunks, milliseconds, record
 from heliometer.storage.sql.deliveries import delivery_of, delivery_row
-from heliometer.storage.sql.races import lock_project, locked, rerun
 from heliometer.storage.sql.tables import AddressRow, CodeRow, DeliveryRow, MethodRow
+from heliometer.storage.sql.transactions import lock_project, locked, rerun
 
 
 class SqlNotificationStore:

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ColumnElement
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.storage.sql.address import Address, parse
 from heliometer.storage.sql.migrate import UnusableDatabase, migrate_postgresql
+from heliometer.storage.sql.postgresql_url import Address, parse
 
 log = logging.getLogger(__name__)
 

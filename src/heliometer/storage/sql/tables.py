@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from heliometer.storage.sql.types import Serial, string
+from heliometer.storage.sql.column_types import Serial, string
 
 
 class Base(DeclarativeBase):

@@ -6,8 +6,8 @@ from sqlalchemy.sql import ColumnElement, and_, or_
 from heliometer.identity.accounts import Membership, Project, Token, TokenOwner, User
 from heliometer.storage.sql.accounts import PROJECT, USER
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.races import locked, rerun
 from heliometer.storage.sql.tables import GrantRow, ProjectRow, TokenRow, UserRow
+from heliometer.storage.sql.transactions import locked, rerun
 
 
 class SqlTokenStore:

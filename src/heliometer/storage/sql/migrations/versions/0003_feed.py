@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from heliometer.storage.sql.types import string
+from heliometer.storage.sql.column_types import string
 
 revision = "0003"
 down_revision = "0002"

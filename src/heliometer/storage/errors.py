@@ -1,4 +1,4 @@
-"""What every store of measurements raises when it cannot be opened."""
+"""Errors of all stores of measurements."""
 
 from heliometer.core.errors import UnusableData
 

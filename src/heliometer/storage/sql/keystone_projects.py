@@ -5,8 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.identity.accounts import NAME_LENGTH, Project
 from heliometer.storage.sql.database import Database, milliseconds, record
-from heliometer.storage.sql.races import rerun
 from heliometer.storage.sql.tables import ProjectRow
+from heliometer.storage.sql.transactions import rerun
 
 COLUMNS = (ProjectRow.id, ProjectRow.name, ProjectRow.enabled)
 ACTOR = "keystone"

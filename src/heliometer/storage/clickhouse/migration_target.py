@@ -19,7 +19,7 @@ from heliometer.storage.clickhouse.http import Address, Client, Trouble
 from heliometer.storage.clickhouse.schema import Server, learn
 from heliometer.storage.clickhouse.sql import DAY_MS
 from heliometer.storage.clickhouse.store import ClickHouseStore
-from heliometer.storage.duckdb.digests import HASH, Digests
+from heliometer.storage.measurement_digests import HASH, Digests
 
 DIGEST_S = 1800
 """The longest that reading all measurements of a day may take."""
