@@ -28,7 +28,7 @@ from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.statistics import AGGREGATES
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb import sql
-from heliometer.storage.duckdb.catalog import Partition, Sources, Table
+from heliometer.storage.duckdb.sources import Partition, Sources, Table
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.errors import StoreUnusable
 
@@ -460,13 +460,10 @@ async def test_a_backup_is_one_moment_while_others_append(tmp_path: Path) -> Non
     await store.close()
 
 
-async def test_an_almost_full_disk_refuses_writes_and_goes_on_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = DuckDBStore(tmp_path, MetricSettings(min_free_bytes=100))
-    store.open()
+async def test_an_almost_full_disk_refuses_writes_and_goes_on_reading(tmp_path: Path) -> None:
     free = 1000
-    monkeypatch.setattr(store, "free_bytes", lambda: free)
+    store = DuckDBStore(tmp_path, MetricSettings(min_free_bytes=100), lambda _: free)
+    store.open()
     await store.append(batch((1, NOW, 1.0)), [], [])
     free = 99
     await asyncio.sleep(0.25)  # a look at the free space is good for 0.2 s
@@ -480,9 +477,9 @@ async def test_an_almost_full_disk_refuses_writes_and_goes_on_reading(
 async def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     store = open_duckdb(tmp_path)
     await store.append(batch((1, NOW, 1.0)), [], [])
-    with store.reading() as cursor:
-        cursor.execute("UPDATE format SET version = 99")
     await store.close()
+    with duckdb.connect(tmp_path / "recent.duckdb") as database:
+        database.execute("UPDATE format SET version = 99")
     with pytest.raises(StoreUnusable, match="newer version"):
         open_duckdb(tmp_path)
     (tmp_path / "recent.duckdb").write_bytes(b"garbage" * 1000)
@@ -587,7 +584,8 @@ async def test_a_second_process_is_refused_with_the_reason(tmp_path: Path) -> No
     second = (
         "import sys, pathlib\n"
         "from heliometer.config import MetricSettings\n"
-        "from heliometer.storage.duckdb.store import DuckDBStore, StoreUnusable\n"
+        "from heliometer.storage.duckdb.store import DuckDBStore\n"
+        "from heliometer.storage.errors import StoreUnusable\n"
         "try: DuckDBStore(pathlib.Path(sys.argv[1]), MetricSettings()).open()\n"
         "except StoreUnusable as error: print(error)"
     )
@@ -619,16 +617,20 @@ async def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
     await store.close()
 
 
-async def test_after_a_fatal_error_the_store_opens_itself_again(tmp_path: Path) -> None:
+async def test_after_a_fatal_error_the_store_opens_itself_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_duckdb(tmp_path)
     await store.append(batch((1, NOW, 1.0)), series(1), [])
     await store.maintain(NOW, seal_all=True)
 
-    def fail(_: duckdb.DuckDBPyConnection) -> None:
+    def fail(*_: object) -> None:
         raise duckdb.FatalException("as after a sync that failed")
 
-    with pytest.raises(HeliometerError) as refused:
-        await asyncio.to_thread(store.write, fail, lambda sources: sources)
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "insert", fail)
+        with pytest.raises(HeliometerError) as refused:
+            await store.append(batch((1, NOW, 1.0)), [], [])
     assert refused.value.code is Code.UNAVAILABLE
     await store.append(batch((1, NOW, 1.0)), [], [])
     assert await counts(store, 1) == {1: 2}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heliometer import __version__
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.storage.duckdb.maintenance import Snapshot
+from heliometer.storage.duckdb.database_copy import DatabaseCopy
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.database import Database
 
@@ -51,7 +51,7 @@ async def back_up(store: DuckDBStore, resources: Database, target: Path) -> Back
         ) from error
 
 
-def _write(target: Path, resources: Path, snapshot: Snapshot) -> BackedUp:
+def _write(target: Path, resources: Path, snapshot: DatabaseCopy) -> BackedUp:
     members = {
         "resources.sqlite": resources,
         "metrics/recent.duckdb": snapshot.database,

@@ -1,7 +1,7 @@
 """A snapshot of the embedded store: a folder with a copy of its database and its partitions.
 
-It costs little: partitions never change, so that another name for each (a hard link) is a copy.
-The store goes on meanwhile, in this process or another; whoever has the folder reads it alone.
+It is cheap: partitions never change, so that a hard link is as good as a copy. The store may go on
+meanwhile, in this process or another; the snapshot's reader is the only user of its folder.
 """
 
 # Names in the SQL below come from this program alone, never from a request.
@@ -22,8 +22,8 @@ import numpy as np
 from heliometer.metrics.model import Batch, Int64s, Series
 from heliometer.metrics.receipts import Receipt
 from heliometer.storage.duckdb import catalog, sql
-from heliometer.storage.duckdb.catalog import Partition
-from heliometer.storage.duckdb.maintenance import Snapshot
+from heliometer.storage.duckdb.database_copy import DatabaseCopy
+from heliometer.storage.duckdb.sources import Partition
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.errors import StoreUnusable
 
@@ -32,17 +32,17 @@ PARTITIONS = "partitions"
 
 
 class Day(NamedTuple):
-    """What there is of one UTC day."""
+    """The measurements of one UTC day."""
 
     day: int
     rows: int
     content: str
-    """Differs when measurements have come since; may differ when they have only been sealed."""
+    """A digest that differs once measurements were added, and may differ once they were sealed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Series of a day whose measurements are read together, by their ids."""
+    """A range of series ids whose measurements of a day are read together."""
 
     day: int
     first: int
@@ -52,10 +52,10 @@ class Piece:
 async def take(store: DuckDBStore, folder: Path) -> None:
     """Make ``folder`` a snapshot. Raises OSError, or ``duckdb.Error`` when the disk is full."""
 
-    def keep(snapshot: Snapshot) -> None:
+    def keep(copy: DatabaseCopy) -> None:
         (folder / PARTITIONS).mkdir(parents=True, mode=0o700)
-        shutil.move(snapshot.database, folder / DATABASE)
-        for path in snapshot.partitions:
+        shutil.move(copy.database, folder / DATABASE)
+        for path in copy.partitions:
             if path.exists():  # else it is damaged, and set aside
                 _link(path, folder / PARTITIONS / path.name)
 
@@ -63,7 +63,7 @@ async def take(store: DuckDBStore, folder: Path) -> None:
 
 
 class SnapshotReader:
-    """Reads a snapshot. One thread at a time may."""
+    """Reads a snapshot. One thread at a time may use it."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         """Raises StoreUnusable."""
@@ -74,7 +74,7 @@ class SnapshotReader:
         except (duckdb.Error, catalog.WrongFormat) as error:
             raise StoreUnusable(f"the snapshot cannot be read: {error}") from error
         self.damaged: list[str] = []
-        """What is wrong with partitions that are left out, a sentence each."""
+        """The problems of partitions that are left out, in a sentence each."""
         self._tables = {
             table: int(self._one(f"SELECT count(*) FROM {table.name}")) for table in sources.tables
         }
@@ -82,7 +82,7 @@ class SnapshotReader:
         self._checked: set[int] = set()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the database."""
         self._connection.close()
 
     def days(self) -> list[Day]:
@@ -111,7 +111,7 @@ class SnapshotReader:
     def counts(self, day: int) -> tuple[Int64s, Int64s]:
         """The series that have measurements on a day, by number, and how many each.
 
-        The first that reads a day finds out which of its partitions are damaged.
+        The first call for a day checks its partitions for damage.
         """
         self._check(day)
         text = f"SELECT series, count(*) AS n FROM ({self._rows(day)}) GROUP BY 1 ORDER BY 1"
@@ -166,7 +166,7 @@ class SnapshotReader:
 
 
 def pieces(day: int, series: Int64s, counts: Int64s, rows: int) -> Iterator[Piece]:
-    """A day's series in pieces of at most so many rows; a series that has more is one alone."""
+    """Divide a day's series into pieces of at most ``rows``; a larger series is a piece alone."""
     first = total = 0
     for i, count in enumerate(counts.tolist()):
         if total and total + count > rows:

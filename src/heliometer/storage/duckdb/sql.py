@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.metrics.model import Aggregation
-from heliometer.storage.duckdb.catalog import Sources
+from heliometer.storage.duckdb.sources import Sources
 from heliometer.storage.measurement_sql import AGGREGATES, matching
 
 # Names, ids and numbers below come from this program alone, never from a request.
@@ -17,17 +17,17 @@ PathOf = Callable[[str], str]
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """A table of recent measurements."""
+    """Create a table of recent measurements."""
     connection.execute(f"CREATE TABLE {name} (series BIGINT, ts BIGINT, value DOUBLE)")
 
 
 def insert(
     connection: duckdb.DuckDBPyConnection, table: str, arrays: Mapping[str, NDArray[np.generic]]
 ) -> None:
-    """Append rows, handed over as arrays."""
+    """Append rows that are given as arrays."""
     rows = dict(arrays)
     connection.execute(f"INSERT INTO {table} SELECT series, ts, value FROM rows")
-    del rows  # DuckDB finds it by its name above; linters do not know that
+    del rows  # used above: DuckDB finds it by its name
 
 
 def aggregate(aggregation: Aggregation, sources: Sources, path_of: PathOf) -> str:

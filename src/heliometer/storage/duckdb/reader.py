@@ -1,0 +1,125 @@
+"""Reading the embedded store while tables are being replaced by partitions."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import duckdb
+
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.receipts import Receipt
+from heliometer.storage.duckdb import catalog, sql
+from heliometer.storage.duckdb.sources import Partition, Sources
+from heliometer.storage.duckdb.writer import Writer
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_RETRIES = 10
+_SWAP_S = 0.02
+"""How long a reader waits for a replacement that it met half-way, before it tries again."""
+_NOT_OF_FILES = (
+    duckdb.CatalogException,
+    duckdb.ConnectionException,
+    duckdb.FatalException,
+    duckdb.InterruptException,
+    duckdb.OutOfMemoryException,
+)
+"""Errors that a damaged partition does not cause."""
+
+
+class Reader:
+    """Queries, in any thread.
+
+    ``leave_out_damaged`` is given the partitions that a failed query has read, and tells whether
+    any of them is left out now.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        path_of: Callable[[str], str],
+        leave_out_damaged: Callable[[Sequence[Partition]], bool],
+    ) -> None:
+        self._writer = writer
+        self._path_of = path_of
+        self._leave_out_damaged = leave_out_damaged
+
+    def aggregate(self, a: Aggregation) -> Datapoints:
+        """Statistics by series and period."""
+
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Datapoints:
+            columns = cursor.execute(sql.aggregate(a, sources, self._path_of)).fetchnumpy()
+            return Datapoints(
+                columns.pop("series"), columns.pop("ts"), {s: columns[s] for s in a.statistics}
+            )
+
+        return self._read(query, a.start_ms, a.end_ms)
+
+    def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
+        """Measurements by series and time."""
+
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
+            return _batch(cursor, sql.read(series, start_ms, end_ms, sources, self._path_of))
+
+        return self._read(query, start_ms, end_ms)
+
+    def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
+        """The newest measurements."""
+
+        def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
+            text = sql.latest(series, start_ms, end_ms, limit, sources, self._path_of)
+            return _batch(cursor, text)
+
+        return self._read(query, start_ms, end_ms)
+
+    def series(self) -> list[Series]:
+        """All series, by id."""
+        return self._read(lambda cursor, _: catalog.read_series(cursor))
+
+    def receipts(self, since_ms: int) -> list[Receipt]:
+        """The receipts taken since then."""
+        return self._read(lambda cursor, _: catalog.read_receipts(cursor, since_ms))
+
+    def _read(
+        self,
+        query: Callable[[duckdb.DuckDBPyConnection, Sources], T],
+        start_ms: int = 0,
+        end_ms: int = 0,
+    ) -> T:
+        """Run ``query`` on the sources that may hold measurements of [start, end)."""
+        # A table or file may be replaced between choosing and opening the sources. That shows as
+        # an error; the new sources are known as soon as the replacement has returned.
+        for attempt in range(_RETRIES):
+            now = self._writer.sources
+            sources = now.within(start_ms, end_ms)
+            try:
+                with self._writer.reading() as cursor:
+                    return query(cursor, sources)
+            except duckdb.Error as error:
+                replaced = isinstance(error, duckdb.CatalogException | duckdb.IOException)
+                if replaced and attempt < _RETRIES - 1:
+                    if now is self._writer.sources:
+                        time.sleep(_SWAP_S)
+                    continue
+                if (
+                    sources.partitions
+                    and not isinstance(error, _NOT_OF_FILES)
+                    and self._leave_out_damaged(sources.partitions)
+                ):
+                    return self._read(query, start_ms, end_ms)
+                log.error("measurements could not be read: %s", error)
+                raise HeliometerError(
+                    Code.UNAVAILABLE,
+                    "The measurements could not be read.",
+                    details="Send the request again; if it goes on, tell the operator.",
+                    retry_after=5,
+                ) from error
+        raise AssertionError("unreachable")
+
+
+def _batch(cursor: duckdb.DuckDBPyConnection, text: str) -> Batch:
+    columns = cursor.execute(text).fetchnumpy()
+    return Batch(columns["series"], columns["ts"], columns["value"])
