@@ -247,7 +247,7 @@ def test_doctor_beside_the_server_and_without(server: RunningServer, tmp_path: P
     assert f"ok    server: runs and answers at {server.url}" in told
     other = heliometer("doctor", "--data-dir", str(tmp_path / "var"), **listen)
     assert other.returncode == 1
-    assert "works on another data directory" in other.stdout
+    assert "has another data directory" in other.stdout
 
 
 def test_openstack_variables_and_flags(command: Command, server: RunningServer) -> None:

@@ -16,10 +16,9 @@ from sqlalchemy import text
 from engine_servers import OwnEngines, postgresql_database, psql
 from heliometer.alarms.model import Alarm, Outcome, State, Transition
 from heliometer.alarms.ports import Superseded
-from heliometer.cli import checks_stores
-from heliometer.cli.server_probe import Probe
 from heliometer.config import ResourceSettings, Settings, WrongSetting
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.server_status import ServerStatus
 from heliometer.feed.model import Endpoint, Subscription
 from heliometer.identity.accounts import Project, Token, User
 from heliometer.meters.model import CustomMeter, Put, Quota
@@ -33,6 +32,7 @@ from heliometer.notifications.model import (
     NotificationMethod,
     ValidationCode,
 )
+from heliometer.storage.sql import postgresql_doctor
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
@@ -45,7 +45,7 @@ from heliometer.storage.sql.tokens import SqlTokenStore
 pytestmark = pytest.mark.engines
 SHOP = "a" * 32
 U, OK, ALARM = State.UNDETERMINED, State.OK, State.ALARM
-NOBODY = Probe("http://127.0.0.1:1", controls=False)
+NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
 JOE = User("b" * 32, "joe", "hash 1")
 
 
@@ -566,7 +566,7 @@ async def test_backup_is_the_operators(two: tuple[Database, Database], tmp_path:
 
 def test_the_doctor_knows_the_database(url: str) -> None:
     def told(settings: Settings) -> str:
-        return "\n".join(f.line() for f in checks_stores.resources(settings, NOBODY))
+        return "\n".join(f.line() for f in postgresql_doctor.postgresql(settings, NOBODY))
 
     password = url.rpartition("@")[0].rpartition(":")[2]
     assert "no tables yet" in told(settings_at(url))

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from engine_servers import MIB, OwnEngines, clickhouse, clickhouse_database
-from heliometer.cli.checks_stores import measurements
-from heliometer.cli.server_probe import Probe
 from heliometer.config import MetricSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.finding import FAIL
+from heliometer.core.server_status import ServerStatus
 from heliometer.metrics.model import Aggregation, Batch, Series
 from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.storage.clickhouse import store as module
+from heliometer.storage.clickhouse.doctor import measurements
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.errors import StoreUnusable
 
@@ -416,12 +416,14 @@ async def test_an_unknown_cluster_and_an_absent_server_are_refused(
 async def test_the_doctor_tells_how_it_is(url: str) -> None:
     def told(url: str) -> dict[str, str]:
         metrics = MetricSettings(url=url)
-        found = measurements(Settings(metrics=metrics), Probe("http://127.0.0.1:9", False))
+        found = measurements(
+            Settings(metrics=metrics), ServerStatus("http://127.0.0.1:9", has_data_dir=False)
+        )
         return {finding.message: finding.level for finding in found}
 
     before = await asyncio.to_thread(told, url)
     assert any("answers" in message for message in before)
-    assert any("the next start makes it" in message for message in before)
+    assert any("the next start creates it" in message for message in before)
     async with opened(url):
         after = await asyncio.to_thread(told, url)
     assert any("has its tables" in message for message in after)

@@ -328,7 +328,7 @@ def test_a_service_user_that_is_refused_and_let_in_again(own_cloud: Cloud) -> No
     token = own_cloud.token("a-reader")
     assert own_cloud.get(token).status_code == 503
     doctor = own_cloud.server.command("doctor")  # with the wrong settings altogether
-    assert "users and projects live here" in doctor.stdout
+    assert "users and projects are in the resource database" in doctor.stdout
     keystone.call("PATCH", f"/users/{user}", {"user": {"password": PROJECT_PASSWORD}})
     eventually(lambda: own_cloud.get(token).status_code == 200, 20)
 

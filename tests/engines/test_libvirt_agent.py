@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from conftest import RunningServer
-from heliometer.cli.checks_collect import hypervisor
-from heliometer.cli.server_probe import Probe
+from heliometer.collectors.libvirt.doctor import hypervisor
 from heliometer.config import CollectorSettings, Settings
+from heliometer.core.server_status import ServerStatus
 from heliometer.meters.model import KNOWN
 from qemu_guest import Hypervisor, missing
 
@@ -145,7 +145,7 @@ def test_the_doctor_looks_at_the_hypervisor(
     owners = tmp_path / "owners.toml"
     owners.write_text(f'[projects]\n"{owned}" = "demo"\n')
     collector = CollectorSettings(libvirt_uri=uri, owners=str(owners))
-    [finding] = hypervisor(Settings(collector=collector), Probe("", controls=False))
+    [finding] = hypervisor(Settings(collector=collector), ServerStatus("", has_data_dir=False))
     assert (finding.level, text in finding.message) == (level, True)
 
 

@@ -18,10 +18,10 @@ import pika.exceptions
 import pytest
 from benchmarks.rabbitmq import PROGRAM, RabbitMQ
 
-from heliometer.cli.checks_feed import feed as feed_check
-from heliometer.cli.server_probe import Probe
 from heliometer.config import AmqpSettings, Settings
 from heliometer.core.finding import FAIL, OK, Finding
+from heliometer.core.server_status import ServerStatus
+from heliometer.feed.rabbitmq_doctor import feed as feed_check
 from hp_streams import Shop
 
 pytestmark = [
@@ -300,7 +300,9 @@ def test_without_rabbitmq_an_endpoint_is_not_made(tmp_path: Path) -> None:
 def test_the_doctor_looks_at_rabbitmq(rabbitmq: RabbitMQ) -> None:
     def found(url: str) -> list[Finding]:
         amqp = AmqpSettings(backend="rabbitmq", url=url, management_url=rabbitmq.management_url)
-        return list(feed_check(Settings(amqp=amqp), Probe("http://127.0.0.1:1", controls=False)))
+        return list(
+            feed_check(Settings(amqp=amqp), ServerStatus("http://127.0.0.1:1", has_data_dir=False))
+        )
 
     assert {f.level for f in found(rabbitmq.url)} == {OK}
     wrong = found(rabbitmq.url.replace("operator-secret", "wrong"))

@@ -85,7 +85,7 @@ def restore(file: Path, data_dir: Path, force: bool) -> None:
 
 
 def _back_up(settings: "Settings", target: Path) -> Mapping[str, Any]:
-    from heliometer.cli.running import is_running, order
+    from heliometer.server.control_client import is_running, order
 
     if is_running(settings.data_dir):
         return order(settings.data_dir, "backup", {"path": str(target)})

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
 
 TIMEOUT_S = 5.0
 
 
-def relays(settings: Settings, server: Probe) -> Iterator[Finding]:
+def relays(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """Whether messages could be handed over."""
     from heliometer.notifications.channels import KINDS, Probed
     from heliometer.notifications.model import EMAIL, SMS

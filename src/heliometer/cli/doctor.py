@@ -24,9 +24,9 @@ def doctor(data_dir: str | None, config: Path | None, as_json: bool) -> int:
     """
     import logging
 
-    from heliometer.cli.checks import run_all
     from heliometer.config import WrongSetting
     from heliometer.core.finding import FAIL, OK, Finding
+    from heliometer.server.doctor import run_all
 
     # What a check finds is told by its line alone.
     logging.getLogger("heliometer").addHandler(logging.NullHandler())

@@ -135,8 +135,8 @@ def _take(source: "Settings", plan: "Plan", snapshot: Path) -> bool:
     """Make the snapshot; whether a server runs on the data directory."""
     import asyncio
 
-    from heliometer.cli.running import is_running, order
     from heliometer.migrate import run as moving
+    from heliometer.server.control_client import is_running, order
     from heliometer.storage.sql.postgresql_url import is_postgresql
 
     snapshot.mkdir(mode=0o700)

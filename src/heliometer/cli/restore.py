@@ -14,8 +14,8 @@ import msgspec
 
 from heliometer.cli.errors import CommandError
 from heliometer.cli.push import progress_bar
-from heliometer.cli.running import is_locked, is_running
 from heliometer.cli.sources import Progress
+from heliometer.server.control_client import is_in_use
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def _check_target(target: Path, *, force: bool) -> bool:
         return False
     if not target.is_dir():
         raise CommandError(f"{target} is not a folder")
-    if is_running(target) or is_locked(target / "metrics" / "recent.duckdb"):
+    if is_in_use(target):
         raise CommandError(f"a server runs on {target}; stop it first")
     try:
         occupied = any(target.iterdir())

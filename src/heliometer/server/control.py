@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliometer.core.errors import HeliometerError
+from heliometer.server.control_client import SOCKET
 
-SOCKET = "control.sock"
 log = logging.getLogger(__name__)
 
 Order = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

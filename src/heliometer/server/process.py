@@ -12,6 +12,7 @@ from heliometer.config import Settings, WrongSetting
 from heliometer.core.errors import UnusableData
 from heliometer.http.server import Server
 from heliometer.server import control
+from heliometer.server.control_client import SOCKET
 from heliometer.server.logs import logging_to_stderr
 from heliometer.server.service import running
 
@@ -50,7 +51,7 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
         else:
             orders = Server(service.control, None)
             task = asyncio.create_task(orders.run(unix), name="control")
-            stack.callback((settings.data_dir / control.SOCKET).unlink, missing_ok=True)
+            stack.callback((settings.data_dir / SOCKET).unlink, missing_ok=True)
             stack.push_async_callback(orders.finish, task)
         return await server.run(listener)
 

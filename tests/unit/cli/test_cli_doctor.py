@@ -10,13 +10,14 @@ import pytest
 
 from certificates import make
 from heliometer.cli import run
-from heliometer.cli.checks_data import directory, disk
-from heliometer.cli.checks_host import clock, port, tls
-from heliometer.cli.server_probe import Probe, probe
 from heliometer.config import MetricSettings, ServerSettings, Settings
 from heliometer.core.finding import FAIL, OK, WARN
+from heliometer.core.server_status import ServerStatus
+from heliometer.server.data_directory_checks import directory, disk
+from heliometer.server.host_checks import clock, port, tls
+from heliometer.server.server_probe import probe
 
-NOBODY = Probe("http://127.0.0.1:1", controls=False)
+NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
 
 
 def settings(folder: Path, **changes: Any) -> Settings:

@@ -2,15 +2,18 @@
 
 import socket
 
-from heliometer.cli.checks_collect import hypervisor, statsd
-from heliometer.cli.server_probe import Probe
+from heliometer.collectors.libvirt.doctor import hypervisor
 from heliometer.config import Settings, StatsdSettings
 from heliometer.core.finding import FAIL, OK, WARN
+from heliometer.core.server_status import ServerStatus
+from heliometer.statsd.doctor import statsd
+
+NOBODY = ServerStatus("", has_data_dir=False)
 
 
 def levels(listen: str) -> list[str]:
     settings = Settings(statsd=StatsdSettings(listen=listen))
-    return [finding.level for finding in statsd(settings, Probe("", controls=False))]
+    return [finding.level for finding in statsd(settings, NOBODY)]
 
 
 def test_statsds_address() -> None:
@@ -23,4 +26,4 @@ def test_statsds_address() -> None:
 
 
 def test_no_hypervisor_is_nothing_to_say() -> None:
-    assert list(hypervisor(Settings(), Probe("", controls=False))) == []
+    assert list(hypervisor(Settings(), NOBODY)) == []

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from amqp_feed import AmqpFeed
-from heliometer.cli.checks_feed import feed
-from heliometer.cli.server_probe import Probe
 from heliometer.config import AmqpSettings, Settings
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
+from heliometer.feed import rabbitmq_doctor
+from heliometer.feed.amqp_server.doctor import feed
 
-NOBODY = Probe("http://127.0.0.1:1", controls=False)
-RUNNING = Probe("http://127.0.0.1:1", controls=True, ours=True)
+NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
+RUNNING = ServerStatus("http://127.0.0.1:1", has_data_dir=True, ours=True)
 
 
-def found(probe: Probe = NOBODY, **amqp: str) -> Finding:
-    *_, last = feed(Settings(amqp=AmqpSettings(**amqp)), probe)  # type: ignore[arg-type]
+def found(server: ServerStatus = NOBODY, **amqp: str) -> Finding:
+    *_, last = feed(Settings(amqp=AmqpSettings(**amqp)), server)  # type: ignore[arg-type]
     return last
 
 
@@ -80,7 +81,7 @@ def test_no_tls_on_a_public_address() -> None:
 def test_rabbitmq_that_does_not_answer() -> None:
     port = free_port()
     findings = list(
-        feed(
+        rabbitmq_doctor.feed(
             Settings(
                 amqp=AmqpSettings(
                     backend="rabbitmq",
@@ -99,13 +100,14 @@ def test_rabbitmq_that_does_not_answer() -> None:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heliometer.cli.checks_feed.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("heliometer.feed.amqp_greeting.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("heliometer.feed.rabbitmq_doctor.TIMEOUT_S", 0.5)
 
 
 @pytest.mark.parametrize("reply", [b"", b"\x01\x00\x00\x00\x00\x00\x04abcd\xce"])
 def test_rabbitmq_that_is_something_else(reply: bytes) -> None:
     with answering(reply) as port:
-        first, *_ = feed(
+        first, *_ = rabbitmq_doctor.feed(
             Settings(
                 amqp=AmqpSettings(
                     backend="rabbitmq",

@@ -3,12 +3,12 @@
 import socket
 
 from heliometer.cli.checks_notify import relays
-from heliometer.cli.server_probe import Probe
 from heliometer.config import EmailSettings, Settings, SmsSettings
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
 from mail_server import MailServer
 
-NOBODY = Probe("http://127.0.0.1:1", controls=False)
+NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
 
 
 def found(**settings: object) -> dict[str, Finding]:

@@ -76,7 +76,7 @@ def test_refuses_while_a_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("control.sock")
         listener.listen()
-        monkeypatch.setattr("heliometer.cli.running.SOCKET", "control.sock")
+        monkeypatch.setattr("heliometer.server.control_client.SOCKET", "control.sock")
         try:
             listening = socket.socket(socket.AF_UNIX)
             listening.connect(str(target / "control.sock"))

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
@@ -23,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from heliometer.core.errors import UnusableData
+from heliometer.storage.sql.revisions import alembic_config, known_revisions
 
 WAIT_MS = 60_000
 """How long to wait for another process that is migrating the same database."""
@@ -144,11 +143,9 @@ async def _look(connection: AsyncConnection, shown: str) -> Facts:
 
 
 def _upgrade(connection: Connection, where: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", "heliometer.storage.sql:migrations")
-    config.set_main_option("path_separator", "os")
+    config = alembic_config()
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    known = set(known_revisions())
     for revision in MigrationContext.configure(connection).get_current_heads():
         if revision not in known:
             raise UnusableDatabase(

@@ -1,30 +1,32 @@
-"""The check of measurements in ClickHouse. It reads, and makes nothing."""
+"""The check of measurements in ClickHouse. It only reads."""
 
 # The names in the SQL below are those of the settings, checked before.
 # ruff: noqa: S608
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from heliometer.config import MetricSettings, Settings
 from heliometer.core.finding import FAIL, OK, WARN, Finding, size
-
-if TYPE_CHECKING:
-    from heliometer.storage.clickhouse.http import Client
-    from heliometer.storage.clickhouse.schema import Server
+from heliometer.core.server_status import ServerStatus
+from heliometer.storage.clickhouse.http import Address, Client, Trouble
+from heliometer.storage.clickhouse.schema import (
+    UNAUTHENTICATED,
+    Server,
+    learn,
+    missing_tables,
+)
 
 NAME = "measurements"
 DEADLINE_S = 10.0
 LATE_S = 300
-"""How far a replica may be behind before that is worth a warning."""
+"""Seconds that a replica may lag behind before that is worth a warning."""
 
 
-def measurements(settings: Settings) -> Iterator[Finding]:
+def measurements(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
     """Whether ClickHouse answers, what its version lacks, its tables, space and replicas."""
-    from heliometer.storage.clickhouse.http import Address, Client, Trouble
-    from heliometer.storage.clickhouse.schema import UNAUTHENTICATED
-
+    if not settings.metrics.url:
+        return
     try:
         address = Address.parse(settings.metrics.url)
     except ValueError as error:
@@ -49,9 +51,7 @@ def measurements(settings: Settings) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-async def _look(client: "Client", settings: MetricSettings) -> list[Finding]:
-    from heliometer.storage.clickhouse.schema import learn, missing_tables
-
+async def _look(client: Client, settings: MetricSettings) -> list[Finding]:
     server = await learn(client, settings)
     where = f"ClickHouse {server.version} at {client.address.url}"
     found = [Finding(NAME, OK, f"{where} answers")]
@@ -64,7 +64,7 @@ async def _look(client: "Client", settings: MetricSettings) -> list[Finding]:
     if missing:
         level = OK if len(missing) > 1 else WARN
         names = ", ".join(missing)
-        told = f"database {database} has no table {names} yet; the next start makes it"
+        told = f"database {database} has no table {names} yet; the next start creates it"
         found.append(Finding(NAME, level, told))
     else:
         found.append(Finding(NAME, OK, f"database {database} has its tables"))
@@ -75,7 +75,7 @@ async def _look(client: "Client", settings: MetricSettings) -> list[Finding]:
     return found
 
 
-async def _space(client: "Client", least: int) -> list[Finding]:
+async def _space(client: Client, least: int) -> list[Finding]:
     rows = await _rows(client, "SELECT name, toString(free_space) FROM system.disks")
     found = []
     for name, free in rows:
@@ -86,7 +86,7 @@ async def _space(client: "Client", least: int) -> list[Finding]:
     return found
 
 
-async def _cluster(client: "Client", settings: MetricSettings, server: "Server") -> list[Finding]:
+async def _cluster(client: Client, settings: MetricSettings, server: Server) -> list[Finding]:
     rows = await _rows(
         client,
         "SELECT toString(shard_num), toString(count()) FROM system.clusters "
@@ -106,7 +106,7 @@ async def _cluster(client: "Client", settings: MetricSettings, server: "Server")
     elif fewest > 1 and quorum < 2:
         found.append(
             Finding(
-                NAME, WARN, "what one replica has counts as stored, and is lost with it",
+                NAME, WARN, "measurements count as stored with one replica, and are lost with it",
                 "set metrics.insert_quorum to 2",
             )
         )  # fmt: skip
@@ -117,17 +117,17 @@ async def _cluster(client: "Client", settings: MetricSettings, server: "Server")
     )
     for table, read_only, delay in replicas:
         if read_only != "0":
-            what = f"table {table} only takes reads: this server has lost its Keeper or ZooKeeper"
-            found.append(Finding(NAME, FAIL, what, "start it, and look into ClickHouse's log"))
+            what = f"table {table} is read-only: this server has lost its Keeper or ZooKeeper"
+            found.append(Finding(NAME, FAIL, what, "start it, and see ClickHouse's log"))
         elif int(delay) > LATE_S:
             what = f"table {table} of this replica is {delay} s behind"
-            found.append(Finding(NAME, WARN, what, "look into ClickHouse's log"))
+            found.append(Finding(NAME, WARN, what, "see ClickHouse's log"))
     if quorum > 1 and "insert_quorum_parallel" not in server.settings:
         found.append(
             Finding(
                 NAME, WARN, "this version stores one batch at a time with a quorum (20.10), and "
-                "refuses those that come meanwhile", "upgrade ClickHouse, or set bus.partitions to "
-                "the number of its shards",
+                "refuses others meanwhile",
+                "upgrade ClickHouse, or set bus.partitions to the number of its shards",
             )
         )  # fmt: skip
     if not server.sees_all_replicas:
@@ -140,6 +140,6 @@ async def _cluster(client: "Client", settings: MetricSettings, server: "Server")
     return found
 
 
-async def _rows(client: "Client", text: str) -> list[list[str]]:
+async def _rows(client: Client, text: str) -> list[list[str]]:
     body = await client.ask(f"{text} FORMAT TabSeparated", deadline_s=DEADLINE_S, database=False)
     return [line.split("\t") for line in body.decode().splitlines()]

@@ -1,15 +1,22 @@
-"""The check of resources in PostgreSQL. It reads only, and never shows the password."""
+"""The check of resources in PostgreSQL. It only reads, and never shows the password."""
 
 import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from asyncpg import PostgresError
+
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
+from heliometer.storage.sql.migrate import advice, reason
+from heliometer.storage.sql.postgresql import connect
+from heliometer.storage.sql.postgresql_url import is_postgresql, parse
+from heliometer.storage.sql.revisions import known_revisions
 
 NAME = "resources"
 OLDEST = 130000
-"""The oldest version that its makers still mend."""
+"""The oldest version that is still maintained."""
 _FACTS = """
 SELECT current_setting('server_version_num')::int AS number,
        current_setting('server_version') AS version,
@@ -27,14 +34,11 @@ SELECT current_setting('server_version_num')::int AS number,
 """
 
 
-def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
+def postgresql(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
     """Whether the database answers, keeps what it acknowledges, has room for our connections and
-    the tables of this version; ``known`` are its revisions, newest first."""
-    from asyncpg import PostgresError
-
-    from heliometer.storage.sql.migrate import advice, reason
-    from heliometer.storage.sql.postgresql_url import parse
-
+    the tables of this version."""
+    if not is_postgresql(settings.resources.url):
+        return
     try:
         address = parse(settings.resources.url)
     except WrongSetting as error:
@@ -48,7 +52,7 @@ def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
     found = [
         *_server(facts),
         *_connections(facts, settings.resources.connections),
-        *_tables(facts, revisions, known),
+        *_tables(facts, revisions, known_revisions()),
     ]
     for level, message, what in found:
         yield Finding(NAME, level, f"{address.shown}: {message}", what)
@@ -61,8 +65,6 @@ def resources(settings: Settings, known: list[str]) -> Iterator[Finding]:
 
 
 async def _look(address: Any) -> tuple[Any, set[str]]:
-    from heliometer.storage.sql.postgresql import connect
-
     connection = await connect(address)
     try:
         facts = await connection.fetchrow(_FACTS)
@@ -85,11 +87,15 @@ def _server(facts: Any) -> Iterator[tuple[str, str, str]]:
         if not facts[name]:
             yield WARN, f"{name} is off: a power cut damages it", f"set {name} = on"
     if facts["commits"] == "off":
-        yield OK, "synchronous_commit is off there; what heliometer commits is durable still", ""
+        yield (
+            OK,
+            "synchronous_commit is off there; ours is durable all the same",
+            "",
+        )
     if not facts["folding"]:
         yield (
-            WARN, "it has no ICU collations: names are searched by the database's idea of case",
-            "use a PostgreSQL that is built with ICU",
+            WARN, "it has no ICU collations: searches ignore case by the database's locale",
+            "use a PostgreSQL built with ICU",
         )  # fmt: skip
 
 
@@ -104,7 +110,7 @@ def _connections(facts: Any, wanted: int) -> Iterator[tuple[str, str, str]]:
         )  # fmt: skip
     elif wanted * 4 > most:
         yield (
-            WARN, f"it allows {most} connections, enough for {most // wanted} processes that keep "
+            WARN, f"it allows {most} connections, enough for {most // wanted} processes with "
             f"{wanted} each (resources.connections)",
             "with more processes, raise max_connections or lower resources.connections",
         )  # fmt: skip
@@ -112,14 +118,14 @@ def _connections(facts: Any, wanted: int) -> Iterator[tuple[str, str, str]]:
 
 def _tables(facts: Any, revisions: set[str], known: list[str]) -> Iterator[tuple[str, str, str]]:
     if not revisions:
-        yield OK, "it has no tables yet; the first start makes them", ""
+        yield OK, "it has no tables yet; the first start creates them", ""
     elif revisions - set(known):
         names = ", ".join(sorted(revisions))
         yield FAIL, f"it was written by a newer version ({names})", "upgrade heliometer"
     elif revisions != {known[0]}:
         yield (
             WARN, "it has the tables of an older version",
-            "the next start of the server upgrades it; processes of that version go on meanwhile",
+            "the next start of the server upgrades it; processes of that version keep running",
         )  # fmt: skip
     else:
         yield OK, f"its tables are up to date (revision {known[0]})", ""

@@ -1,4 +1,4 @@
-"""Checks of where users and projects live."""
+"""The check of Keystone."""
 
 import asyncio
 import time
@@ -6,36 +6,33 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from heliometer.cli.server_probe import Probe
-from heliometer.config import Settings
+from heliometer.config import Settings, parse_roles
 from heliometer.core.errors import HeliometerError
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.loopback import LOOPBACK
+from heliometer.core.server_status import ServerStatus
+from heliometer.identity.keystone.client import SYSTEM, Keystone
+from heliometer.identity.keystone.documents import RolesReply
 
 TIMEOUT_S = 5.0
-LOCAL = ("127.0.0.1", "::1", "localhost")
 APART_S = 60.0
-"""Seconds between two clocks from which on tokens end noticeably early or late."""
+"""Seconds between two clocks above which tokens end noticeably early or late."""
 
 
-def identity(settings: Settings, _: Probe) -> Iterator[Finding]:
+def identity(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
     """Whether tokens can be checked, and projects looked up."""
-    if settings.identity.backend == "builtin":
-        yield Finding("identity", OK, "users and projects live here")
+    if settings.identity.backend != "keystone":
         return
     where = urlsplit(settings.identity.keystone_url)
-    if where.scheme == "http" and where.hostname not in LOCAL:
+    if where.scheme == "http" and where.hostname not in LOOPBACK:
         yield Finding(
             "identity", WARN, f"no TLS to Keystone at {where.netloc}",
-            "let identity.keystone_url begin with https://: tokens go over the network",
+            "use https:// in identity.keystone_url: tokens cross the network",
         )  # fmt: skip
     yield from asyncio.run(_keystone(settings))
 
 
 async def _keystone(settings: Settings) -> list[Finding]:
-    from heliometer.config import parse_roles
-    from heliometer.identity.keystone.client import SYSTEM, Keystone
-    from heliometer.identity.keystone.documents import RolesReply
-
     chosen = settings.identity
     keystone = Keystone(chosen, time.time, time.monotonic, total_s=TIMEOUT_S)
     found: list[Finding] = []
@@ -54,18 +51,18 @@ async def _keystone(settings: Settings) -> list[Finding]:
             return found
         apart = _apart_s(version.headers.get("date"))
         if apart > APART_S:
-            add(WARN, f"Keystone's clock and this machine's are {apart:.0f} s apart",
-                "set both by NTP: tokens end when this machine says so")  # fmt: skip
+            add(WARN, f"Keystone's clock and this machine's differ by {apart:.0f} s",
+                "synchronize both with NTP: tokens end by the clock of this machine")  # fmt: skip
         try:
             await keystone.ping()
         except HeliometerError:
             add(FAIL, f"Keystone at {keystone.url} {keystone.failing}",
                 "correct identity.keystone_user, keystone_password, keystone_project and "
-                "keystone_domain, or make the user: docs/identity.md")  # fmt: skip
+                "keystone_domain, or create the user: docs/identity.md")  # fmt: skip
             return found
         held = keystone.service_roles
         if not {"service", "admin"} & held:
-            add(WARN, f"user {chosen.keystone_user} may not be allowed to check others' tokens",
+            add(WARN, f"user {chosen.keystone_user} may not be allowed to check tokens of others",
                 f"openstack role add --user {chosen.keystone_user} --project "
                 f"{chosen.keystone_project} service")  # fmt: skip
         else:
@@ -91,9 +88,9 @@ async def _keystone(settings: Settings) -> list[Finding]:
             missing = [role for role in parse_roles(chosen.keystone_roles) if role not in there]
             if missing:
                 add(WARN, f"Keystone has no role {', '.join(missing)}",
-                    "make it there, or correct identity.keystone_roles")  # fmt: skip
+                    "create it there, or correct identity.keystone_roles")  # fmt: skip
     except HeliometerError:
-        add(FAIL, f"Keystone at {keystone.url} {keystone.failing}", "look at Keystone's log")
+        add(FAIL, f"Keystone at {keystone.url} {keystone.failing}", "see Keystone's log")
     finally:
         await keystone.close()
     return found

@@ -1,4 +1,4 @@
-"""Checks of the machine: versions, port, TLS, clock, limits."""
+"""Checks of the machine and the server's own listener: versions, port, TLS, clock, limits."""
 
 import ctypes
 import platform
@@ -13,26 +13,27 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import duckdb
+
 from heliometer import __version__
-from heliometer.cli.certificate import validity
-from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
+from heliometer.core.certificate import validity
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.loopback import LOOPBACK
+from heliometer.core.server_status import ServerStatus
 
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
-"""This version is not older: a clock that says so is wrong."""
+"""No clock that is right shows an earlier time: this version did not exist then."""
 SKEW_S = 5
-"""Clock difference to the server's Date header, which has whole seconds."""
+"""Tolerated difference to the server's Date header, which has whole seconds."""
 FUTURE_S = 120
 FILES = 4096
 TIME_ERROR = 5
 """What adjtimex(2) answers while the clock is not synchronized."""
 
 
-def versions(settings: Settings, server: Probe) -> Iterator[Finding]:
-    """What runs."""
-    import duckdb
-
+def versions(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
+    """Of the program, and of the libraries that its data depends on."""
     found = (
         f"heliometer {__version__}, Python {platform.python_version()}, "
         f"DuckDB {duckdb.__version__}, SQLite {sqlite3.sqlite_version}"
@@ -45,13 +46,13 @@ def versions(settings: Settings, server: Probe) -> Iterator[Finding]:
         yield Finding("versions", OK, found)
 
 
-def port(settings: Settings, server: Probe) -> Iterator[Finding]:
+def port(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """Whether the address is free, or served by us."""
     listen = settings.server.listen
-    if server.ours and not server.controls and not settings.clustered:
+    if server.ours and not server.has_data_dir and not settings.clustered:
         yield Finding(
-            "server", FAIL, f"the server at {server.url} works on another data directory",
-            "set server.listen, or name its data directory",
+            "server", FAIL, f"the server at {server.url} has another data directory",
+            "set server.listen, or use its data directory",
         )  # fmt: skip
         return
     if server.ours:
@@ -72,36 +73,41 @@ def port(settings: Settings, server: Probe) -> Iterator[Finding]:
         yield Finding("server", OK, f"does not run; {listen} is free")
 
 
-def tls(settings: Settings, server: Probe) -> Iterator[Finding]:
+def tls(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """Whether certificate and key can be used, and for how long."""
     certificate, key = settings.server.tls_cert, settings.server.tls_key
     if not certificate:
         host, _ = settings.address
-        local = host in ("127.0.0.1", "::1", "localhost")
+        local = host in LOOPBACK
         yield Finding(
             "TLS", OK if local else WARN,
-            "off" if local else f"off, though {settings.server.listen} is not this machine alone",
+            "off" if local else f"off, though other machines can reach {settings.server.listen}",
             "" if local else "set server.tls_cert and tls_key, or put a TLS proxy in front",
         )  # fmt: skip
         return
     yield validity("TLS", "server", certificate, key)
 
 
-def clock(settings: Settings, server: Probe) -> Iterator[Finding]:
-    """Whether the clock can be right. Measurements and alarms depend on it."""
+def clock(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
+    """Whether the clock is plausible. Measurements and alarms depend on it."""
     now = datetime.now(UTC)
-    advice = "set the clock; let NTP keep it (timedatectl set-ntp true)"
+    advice = "set the clock; keep it right with NTP (timedatectl set-ntp true)"
     if now < RELEASED:
-        yield Finding("clock", FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before this version", advice)
+        yield Finding(
+            "clock",
+            FAIL,
+            f"{now:%Y-%m-%d %H:%M} UTC is before this version's release",
+            advice,
+        )
         return
     newest = _newest_file(settings)
     if newest > time.time() + FUTURE_S:
         yield Finding(
-            "clock", FAIL, f"{now:%Y-%m-%d %H:%M} UTC is before the newest file of the data "
+            "clock", FAIL, f"{now:%Y-%m-%d %H:%M} UTC is earlier than the newest file of the data "
             f"({datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M} UTC)", advice,
         )  # fmt: skip
         return
-    asked = server.asked or now
+    asked = server.asked_at or now
     if server.date is not None and abs((asked - server.date).total_seconds()) > SKEW_S:
         yield Finding(
             "clock", WARN, f"the server's clock says {server.date:%H:%M:%S}, "
@@ -116,12 +122,12 @@ def clock(settings: Settings, server: Probe) -> Iterator[Finding]:
         yield Finding("clock", OK, f"{now:%Y-%m-%d %H:%M:%S} UTC is plausible{known}")
 
 
-def file_limit(settings: Settings, server: Probe) -> Iterator[Finding]:
+def file_limit(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """Whether enough connections may be open at once."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard not in (resource.RLIM_INFINITY, -1) and hard < FILES:
         yield Finding(
-            "limits", WARN, f"{hard} open files, thus fewer connections",
+            "limits", WARN, f"only {hard} open files, which limits connections",
             f"raise the limit to {FILES} or more (ulimit -n, or LimitNOFILE= of the unit)",
         )  # fmt: skip
     else:
@@ -138,7 +144,7 @@ def _newest_file(settings: Settings) -> float:
 
 
 def _synchronized() -> bool | None:
-    """Whether the kernel takes the clock for synchronized; ``None`` when that cannot be told."""
+    """Whether the kernel considers the clock synchronized; ``None``: unknown."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             # struct timex, zeroed: modes 0 only reads. It has 208 bytes where it is largest.

@@ -1,25 +1,21 @@
-"""Checks of what is collected and taken in: the hypervisor, StatsD's address."""
+"""The check of the hypervisor."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from heliometer.cli.server_probe import Probe
-from heliometer.config import Settings, parse_address
+from heliometer.collectors.libvirt.definition import read_definition
+from heliometer.collectors.libvirt.owners import Owners, WrongOwners
+from heliometer.config import Settings
 from heliometer.core.errors import HeliometerError
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
-
-def hypervisor(settings: Settings, _: Probe) -> Iterator[Finding]:
-    """Whether the domains can be read, and somebody owns them."""
+def hypervisor(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
+    """Whether the domains can be read, and a project owns each."""
     uri = settings.collector.libvirt_uri
     if not uri:
         return
-    from heliometer.collectors.libvirt.definition import read_definition
-    from heliometer.collectors.libvirt.owners import Owners, WrongOwners
-
     try:
         from heliometer.collectors.libvirt.hypervisor import Hypervisor
     except ImportError as error:
@@ -53,29 +49,3 @@ def hypervisor(settings: Settings, _: Probe) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("hypervisor", OK, found)
-
-
-def statsd(settings: Settings, server: Probe) -> Iterator[Finding]:
-    """Whether StatsD's address can be had, and who can reach it."""
-    listen = settings.statsd.listen
-    if not listen:
-        return
-    host, port = parse_address(listen)
-    if not server.controls:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                yield Finding(
-                    "StatsD", FAIL, f"cannot listen on {listen}: {error.strerror or error}",
-                    "end the other program, or choose another address for statsd.listen",
-                )  # fmt: skip
-                return
-    if host in LOCAL:
-        yield Finding("StatsD", OK, f"is taken on {listen}, from this machine only")
-    else:
-        yield Finding(
-            "StatsD", WARN, f"is taken on {listen} from whoever reaches it, without a password",
-            "let a firewall choose who may, or listen on 127.0.0.1",
-        )  # fmt: skip

@@ -6,26 +6,26 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from heliometer.cli.server_probe import Probe
 from heliometer.config import Settings
 from heliometer.core.finding import FAIL, OK, WARN, Finding, size
+from heliometer.core.server_status import ServerStatus
 
 MEMORY = {"tmpfs", "ramfs"}
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs"}
 
 
-def directory(settings: Settings, server: Probe) -> Iterator[Finding]:
-    """Whether the data directory is there, ours, writable and closed to others."""
+def directory(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
+    """Whether it exists, is ours and writable, and closed to others."""
     name = "data directory"
     folder = settings.data_dir
     if not folder.exists():
         parent = _existing(folder)
         if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding(name, OK, f"{folder} is not there yet; the first start makes it")
+            yield Finding(name, OK, f"{folder} does not exist yet; the first start creates it")
         else:
             yield Finding(
-                name, FAIL, f"{folder} is not there and {parent} is not writable",
-                "make it and give it to the user that runs the server, or set server.data_dir",
+                name, FAIL, f"{folder} does not exist and {parent} is not writable",
+                "create it for the user that runs the server, or set server.data_dir",
             )  # fmt: skip
         return
     if not folder.is_dir():
@@ -36,19 +36,19 @@ def directory(settings: Settings, server: Probe) -> Iterator[Finding]:
         yield Finding(name, FAIL, f"{folder} is not writable", "chown or chmod it")
     elif about.st_uid != os.geteuid():
         yield Finding(
-            name, WARN, f"{folder} belongs to user id {about.st_uid}, not to yours",
+            name, WARN, f"{folder} belongs to user id {about.st_uid}, not to you",
             "run the server and these commands as its owner",
         )  # fmt: skip
     elif stat.S_IMODE(about.st_mode) & 0o077:
         yield Finding(
-            name, WARN, f"others may open {folder}, which has password hashes and tenants' data",
+            name, WARN, f"others can open {folder}, which has password hashes and tenants' data",
             f"chmod 700 {folder}",
         )  # fmt: skip
     else:
         yield Finding(name, OK, f"{folder} is writable and closed to others")
 
 
-def disk(settings: Settings, server: Probe) -> Iterator[Finding]:
+def disk(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """Whether there is space, on a file system that keeps what was synced to it."""
     folder = _existing(settings.data_dir)
     free = shutil.disk_usage(folder).free
@@ -64,13 +64,13 @@ def disk(settings: Settings, server: Probe) -> Iterator[Finding]:
     kind = _file_system(folder)
     if kind in MEMORY:
         yield Finding(
-            "file system", WARN, f"{kind} is memory: what it holds is gone at the next boot",
+            "file system", WARN, f"{kind} is memory: everything on it is lost at the next boot",
             "put the data directory on a disk",
         )  # fmt: skip
     elif kind in NETWORK:
         yield Finding(
-            "file system", WARN, f"{kind} is a network file system, whose locks and syncs the "
-            "embedded databases cannot rely on", "put the data directory on a local disk",
+            "file system", WARN, f"{kind} is a network file system, on whose locks and syncs "
+            "the embedded databases cannot rely", "put the data directory on a local disk",
         )  # fmt: skip
     else:
         yield Finding("file system", OK, kind or "unknown")
@@ -84,7 +84,7 @@ def _existing(path: Path) -> Path:
 
 
 def _file_system(folder: Path) -> str:
-    """Name of the type of file system that the folder is on; empty when it cannot be told."""
+    """Type of the file system that the folder is on; empty: unknown."""
     import psutil  # type: ignore[import-untyped]
 
     real = folder.resolve()

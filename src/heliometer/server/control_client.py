@@ -1,4 +1,7 @@
-"""Finding the server that runs on a data directory, through its control socket."""
+"""Finds the server that runs on a data directory, and gives it orders, through its control socket.
+
+The other end is ``control``. Failures are UNAVAILABLE: what was ordered may be tried again.
+"""
 
 import fcntl
 import socket
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heliometer.cli.errors import CommandError
+from heliometer.core.errors import Code, HeliometerError
 
 SOCKET = "control.sock"
 ORDER_TIMEOUT_S = 6 * 3600.0
@@ -15,7 +18,7 @@ ORDER_TIMEOUT_S = 6 * 3600.0
 def is_running(data_dir: Path) -> bool:
     """Whether a server answers on the directory's control socket.
 
-    Raises CommandError when that cannot be found out, so that nobody takes it for no.
+    Raises UNAVAILABLE when that cannot be found out, so that nobody takes it for no.
     """
     path = data_dir / SOCKET
     with socket.socket(socket.AF_UNIX) as probe:
@@ -29,14 +32,20 @@ def is_running(data_dir: Path) -> bool:
         except OSError as error:
             if "too long" in str(error):
                 return False  # a server could not bind it either
-            raise CommandError(
+            raise HeliometerError(
+                Code.UNAVAILABLE,
                 f"cannot tell whether a server runs on {data_dir}: {error.strerror or error}; "
-                "run this as the user that runs the server"
+                "run this as the user that runs the server",
             ) from error
     return True
 
 
-def is_locked(path: Path) -> bool:
+def is_in_use(data_dir: Path) -> bool:
+    """The same, and whether any process, such as a backup, has the measurements open."""
+    return is_running(data_dir) or _is_locked(data_dir / "metrics" / "recent.duckdb")
+
+
+def _is_locked(path: Path) -> bool:
     """Whether a process has locked the file, as DuckDB does with the one that it has open."""
     try:
         with path.open("r+b") as file:
@@ -49,7 +58,7 @@ def is_locked(path: Path) -> bool:
 
 
 def order(data_dir: Path, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Have the running server carry out an order; what it answers. Raises CommandError."""
+    """Have the running server carry out an order; its answer. Raises UNAVAILABLE."""
     import httpx
     import msgspec
 
@@ -62,11 +71,15 @@ def order(data_dir: Path, name: str, arguments: Mapping[str, Any]) -> dict[str, 
             )
             answer = msgspec.json.decode(response.content, type=dict[str, Any])
     except httpx.TransportError as error:
-        raise CommandError(
-            f"the server broke the {name} off ({error or type(error).__name__}); its log says more"
+        raise _failed(
+            f"the server broke off the {name} ({error or type(error).__name__}); see its log"
         ) from error
     except msgspec.MsgspecError as error:
-        raise CommandError(f"the server answered the {name} with no JSON: {error}") from error
+        raise _failed(f"the server's answer to the {name} is not JSON: {error}") from error
     if response.status_code != 200:
-        raise CommandError(str(answer.get("error", f"the server refused the {name}")))
+        raise _failed(str(answer.get("error", f"the server refused the {name}")))
     return answer
+
+
+def _failed(why: str) -> HeliometerError:
+    return HeliometerError(Code.UNAVAILABLE, why)

@@ -1,33 +1,35 @@
-"""Checks of the hand-over between processes, and of all of those that are there."""
+"""The check of the hand-over between processes, and of all processes that take part."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
-from heliometer.cli.server_probe import Probe
+import aiormq
+from aiormq.abc import AbstractConnection
+
+from heliometer.cluster.connection import FEED, WORK, queue_name
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.health import ClusterHealth
+from heliometer.cluster.membership import Membership
 from heliometer.config import Settings
 from heliometer.core.finding import FAIL, OK, WARN, Finding
+from heliometer.core.server_status import ServerStatus
 
 TIMEOUT_S = 5.0
 LISTEN_S = 3.5
-"""Each process tells of itself every two seconds."""
-FULL = 0.5
-"""Share of ``bus.queue_bytes`` that may wait in a queue before we warn."""
+"""Each process reports itself every two seconds."""
 BEHIND = 100
-"""Messages that may wait in all queues before we warn."""
+"""Messages that may wait in all queues without a warning."""
 
 
-def cluster(settings: Settings, server: Probe) -> Iterator[Finding]:
+def cluster(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     """RabbitMQ, what waits in it, and every process."""
     if settings.clustered:
         yield from asyncio.run(_look(settings))
 
 
 async def _look(settings: Settings) -> list[Finding]:
-    import aiormq
-
     parts = urlsplit(settings.bus.url)
     place = f"{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
     try:
@@ -36,7 +38,7 @@ async def _look(settings: Settings) -> list[Finding]:
         reason = str(error).replace(settings.bus.url, place) or type(error).__name__
         return [
             Finding(
-                "bus", FAIL, f"RabbitMQ at {place} does not let us in: {reason}",
+                "bus", FAIL, f"RabbitMQ at {place} refuses the connection: {reason}",
                 "start it, or correct bus.url; posts are answered with 503 meanwhile",
             )
         ]  # fmt: skip
@@ -44,7 +46,7 @@ async def _look(settings: Settings) -> list[Finding]:
         version = connection.server_properties.get("version", "")
         if isinstance(version, bytes):
             version = version.decode()
-        found = [Finding("bus", OK, f"RabbitMQ {version} at {place} lets us in")]
+        found = [Finding("bus", OK, f"RabbitMQ {version} at {place} accepts the connection")]
         found += await _queues(connection, settings)
         return found + await _members(connection, settings)
     finally:
@@ -52,33 +54,31 @@ async def _look(settings: Settings) -> list[Finding]:
             await asyncio.wait_for(connection.close(), TIMEOUT_S)
 
 
-async def _queues(connection: Any, settings: Settings) -> list[Finding]:
-    from heliometer.cluster.connection import FEED, WORK, queue_name
-
+async def _queues(connection: AbstractConnection, settings: Settings) -> list[Finding]:
     waiting, idle = 0, []
     for exchange in (WORK, FEED):
-        for part in range(settings.bus.partitions):
+        for shard in range(settings.bus.partitions):
             channel = await connection.channel()
             try:
                 declared = await channel.queue_declare(
-                    queue=queue_name(exchange, part), passive=True, timeout=TIMEOUT_S
+                    queue=queue_name(exchange, shard), passive=True, timeout=TIMEOUT_S
                 )
             except Exception:  # not there: the broker has closed the channel
                 return [
                     Finding(
-                        "bus", WARN, "its queues are not all there",
-                        "start a process: the first that connects makes them",
+                        "bus", WARN, "some of its queues do not exist",
+                        "start a process: the first to connect creates them",
                     )
                 ]  # fmt: skip
-            waiting += declared.message_count
+            waiting += declared.message_count or 0
             if not declared.consumer_count:
-                idle.append(queue_name(exchange, part))
+                idle.append(queue_name(exchange, shard))
             await channel.close()
     found = []
     if idle:
         found.append(
             Finding(
-                "bus", FAIL, f"nobody takes from {len(idle)} queues, such as {idle[0]}",
+                "bus", FAIL, f"{len(idle)} queues have no consumer, such as {idle[0]}",
                 "start processes with the roles evaluator and feed",
             )
         )  # fmt: skip
@@ -86,21 +86,17 @@ async def _queues(connection: Any, settings: Settings) -> list[Finding]:
         found.append(
             Finding(
                 "bus", WARN, f"{waiting} messages wait in its queues",
-                "look whether ClickHouse keeps up; add evaluator processes",
+                "check that ClickHouse keeps up; add evaluator processes",
             )
         )  # fmt: skip
     return found or [Finding("bus", OK, f"{waiting} messages wait in its queues")]
 
 
-async def _members(connection: Any, settings: Settings) -> list[Finding]:
-    """Listen for a while to what the processes tell each other."""
-    from heliometer.cluster.event_bus import EventBus
-    from heliometer.cluster.health import ClusterHealth
-    from heliometer.cluster.membership import Membership
-
+async def _members(connection: AbstractConnection, settings: Settings) -> list[Finding]:
+    """Listen for a moment to what the processes report to each other."""
     bus = EventBus("doctor")
     members = Membership(bus)
-    roll = ClusterHealth(members, settings.bus.partitions)
+    health = ClusterHealth(members, settings.bus.partitions)
     listening = asyncio.create_task(bus.serve(connection))
     await asyncio.sleep(LISTEN_S)
     listening.cancel()
@@ -117,4 +113,4 @@ async def _members(connection: Any, settings: Settings) -> list[Finding]:
             late = f", {member.lag_s:.0f} s behind" if member.lag_s > 5 else ""
             found.append(Finding("process", WARN if late else OK, f"{what}{owns}{late}"))
     advice = "start one: heliometer serve --roles …"
-    return found + [Finding("process", FAIL, what, advice) for what in roll.missing()]
+    return found + [Finding("process", FAIL, what, advice) for what in health.missing()]

@@ -1,0 +1,18 @@
+"""The revisions of the tables that this version knows."""
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+
+def alembic_config() -> Config:
+    """Where our migrations are."""
+    config = Config()
+    config.set_main_option("script_location", "heliometer.storage.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def known_revisions() -> list[str]:
+    """All of them, newest first."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return [script.revision for script in scripts.walk_revisions()]
