@@ -186,6 +186,16 @@ def test_the_page_on_performance_and_the_makefile_agree_on_how_long_it_takes() -
     assert re.search(rf"^make bench +#.*about {said[1]} minutes$", page, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/extending.md", "CONTRIBUTING.md"])
+def test_folders_and_modules_that_pages_name_exist(name: str) -> None:
+    root = DOCS.parent
+    page = (root / name).read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./@-]+(?:\.(?:py|md|service|conf|lock)|/))`", page)
+    assert named
+    for path in named:
+        assert any((base / path).exists() for base in (root, SOURCES / "heliometer")), path
+
+
 def test_every_decision_is_in_the_index() -> None:
     index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
     for record in (DOCS / "decisions").glob("[0-9]*.md"):
