@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from heliometer import console
+from heliometer.api.services import Services
 from heliometer.http.operation import Operation
 from heliometer.identity.model import Permission
 
@@ -70,8 +71,8 @@ def require(reply: httpx.Response, path: str) -> httpx.Response:
 @functools.cache
 def signed_in_pages() -> tuple[Page, ...]:
     """Every operation for who is signed in, as it is mounted; nothing is behind these."""
-    parts = {part.name: Mock() for part in dataclasses.fields(console.UseCases)}
-    return tuple(_pages(console.dialect(Mock(), console.UseCases(**parts)).operations))
+    parts = {part.name: Mock() for part in dataclasses.fields(Services)}
+    return tuple(_pages(console.dialect(Services(**parts)).operations))
 
 
 def _pages(operations: tuple[Operation, ...]) -> Iterator[Page]:

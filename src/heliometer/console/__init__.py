@@ -5,46 +5,21 @@ use cases as the dialects' answers. Scripts only refresh what is there, draw cha
 is typed: every form works without them.
 """
 
-from dataclasses import dataclass
-
 from starlette.responses import Response
 
-from heliometer.alarms.service import Alarms
+from heliometer.api.services import Services
 from heliometer.console import alarms, feed, meters, metrics, notifications, overview, people
 from heliometer.console import sign_in as signing_in
 from heliometer.console.page_request import environment, html_response, pages, static
 from heliometer.console.session import Sessions
 from heliometer.core.errors import HeliometerError
-from heliometer.core.health import Health
-from heliometer.feed.service import Streams
 from heliometer.http.operation import STATUS, Dialect, Operation
 from heliometer.identity.builtin.service import BuiltinIdentity
-from heliometer.identity.signing import Identity
-from heliometer.meters.samples import Samples
-from heliometer.meters.service import Meters
-from heliometer.metrics.service import Metrics
-from heliometer.notifications.service import Notifications
-from heliometer.notifications.verification import Validation
-from heliometer.projects.metering import Metering
 
 
-@dataclass(frozen=True, slots=True)
-class UseCases:
-    """Everything that pages are made of."""
-
-    metrics: Metrics
-    metering: Metering
-    alarms: Alarms
-    notifications: Notifications
-    validation: Validation
-    streams: Streams
-    meters: Meters
-    samples: Samples
-    health: Health
-
-
-def dialect(identity: Identity, use: UseCases) -> Dialect:
+def dialect(services: Services) -> Dialect:
     """The pages, mounted like a dialect: they are one for people."""
+    identity, use = services.identity, services
     sessions = Sessions(identity)
     sections = (
         overview.section(use.metrics, use.alarms, use.notifications, use.health),

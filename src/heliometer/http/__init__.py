@@ -1,1 +1,1 @@
-"""What every dialect shares of HTTP: operations, reading bodies, request ids, OpenAPI."""
+"""HTTP as all dialects share it: operations as data, routing, bodies, paging, OpenAPI."""

@@ -1,4 +1,4 @@
-"""Who sends, as programs say it that know nothing of X-Auth-Token."""
+"""Reads tokens and passwords from requests, however a client sends them."""
 
 import base64
 import binascii
@@ -9,21 +9,38 @@ from starlette.requests import Request
 from heliometer.core.errors import Code, HeliometerError
 
 LENGTH = 8192
+"""Most characters of a token or an Authorization header."""
 
 
 class Password(NamedTuple):
-    """A user's name and password."""
+    """A user name with its password."""
 
     user: str
     password: str
 
 
+def read_token(request: Request) -> str:
+    """The value of X-Auth-Token. Raises UNAUTHENTICATED unless there is exactly one."""
+    tokens = [value for name, value in request.scope["headers"] if name == b"x-auth-token"]
+    if len(tokens) != 1 or not 0 < len(tokens[0]) <= LENGTH or not tokens[0].isascii():
+        raise HeliometerError(
+            Code.UNAUTHENTICATED,
+            "A valid token is required."
+            if not tokens
+            else "X-Auth-Token must be given once, and hold a token.",
+            details="Get one with POST /identity/v2.0/tokens or POST /identity/v3/auth/tokens, "
+            "and send it as X-Auth-Token.",
+        )
+    token: str = tokens[0].decode("ascii")
+    return token
+
+
 def read_credentials(request: Request) -> str | Password | None:
-    """A token, or a password, or nothing.
+    """A token, a password, or ``None``, from clients that do not send X-Auth-Token.
 
     ``Authorization: Bearer TOKEN``, ``Basic`` (RFC 7617), and InfluxDB's own ways: ``Token TOKEN``,
-    ``Token USER:PASSWORD``, and the parameters ``u`` and ``p``. Raises UNAUTHENTICATED for what
-    cannot be read.
+    ``Token USER:PASSWORD``, and the parameters ``u`` and ``p``. Raises UNAUTHENTICATED for
+    anything else in that header.
     """
     headers = request.headers.getlist("authorization")
     if not headers:

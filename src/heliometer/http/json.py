@@ -1,4 +1,4 @@
-"""Strict reading of JSON bodies: what is ambiguous or cannot be kept is refused, and where."""
+"""Strict JSON: refuses what is ambiguous or cannot be stored, and says where it is."""
 
 import json
 import math
@@ -10,25 +10,25 @@ import msgspec
 from heliometer.core.errors import Malformed
 
 DEPTH = 32
-"""Objects and arrays that may be nested in each other."""
+"""Deepest nesting of objects and arrays."""
 NUMBER_LENGTH = 1_000
 SHOWN = 40
-"""Characters of a key or number that a message shows."""
+"""Most characters of a key or number in a message."""
 
 T = TypeVar("T")
 
 _ZEROS = bytes(ord("0") if chr(c).isdigit() and c < 128 else c for c in range(256))
 _MANY_DIGITS = b"0" * (NUMBER_LENGTH // 3)
-"""A longer number has as many digits before its point, behind it or in its exponent."""
+"""A number that is too long has this many digits in its integer part, fraction or exponent."""
 _LARGEST = int(1.7976931348623157e308)
 _PIECE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
 def strict_loads(body: bytes) -> Any:
-    """Read a JSON document; raise MALFORMED with the place of the first thing that is wrong.
+    """Read a JSON document. Raises MALFORMED with the place of the first error.
 
-    Refused besides what is no JSON: other encodings than UTF-8, NaN and infinities, numbers too
-    large for a float or absurdly long, keys that occur twice, lone surrogates, deep nesting.
+    Besides invalid JSON it refuses encodings other than UTF-8, NaN and infinities, numbers that
+    exceed a float or are absurdly long, duplicate keys, lone surrogates and deep nesting.
     """
     if not body.strip():
         raise Malformed("The body is empty; a JSON document was expected.")
@@ -46,9 +46,9 @@ def strict_loads(body: bytes) -> Any:
         ) from error
     except RecursionError as error:
         raise Malformed(_too_deep("")) from error
-    except ValueError as error:  # One of the hooks, or an integer that Python does not convert.
+    except ValueError as error:  # From a hook, or an integer longer than Python converts.
         raise _Inspection(text).fault() from error
-    # So far, so fast; what is slow only runs when there is something to find.
+    # The slow inspection runs only on suspicion.
     if (
         _is_suspect(document)
         or (b"\\u" in body and _has_surrogates(document))
@@ -61,7 +61,7 @@ def strict_loads(body: bytes) -> Any:
 
 
 def convert(document: Any, type_: type[T]) -> T:
-    """Turn a document into a value of a msgspec type; raise MALFORMED with the path otherwise."""
+    """A document as a value of a msgspec type. Raises MALFORMED with the path of the error."""
     try:
         return msgspec.convert(document, type_)
     except msgspec.ValidationError as error:
@@ -110,20 +110,20 @@ def _has_surrogates(document: Any) -> bool:
 
 
 class _Inspection:
-    """Goes through well-formed JSON piece by piece, only to say where the fault is."""
+    """Walks through well-formed JSON token by token to locate an error."""
 
     def __init__(self, text: str) -> None:
         self._pieces = _PIECE.finditer(text)
         self._path: list[str | int] = []
         self._keys: list[set[str] | None] = []
-        """For each open object its keys so far; ``None`` for each open array."""
+        """The keys so far of each open object; ``None`` for an open array."""
 
     def fault(self) -> Malformed:
-        """The first fault of a text that has one."""
+        """The first error of a text that is known to have one."""
         return self.find() or Malformed("The body is not JSON that can be read.")
 
     def find(self) -> Malformed | None:
-        """The first fault, if any."""
+        """The first error, or ``None``."""
         expects_key = False
         for match in self._pieces:
             piece = match[0]
@@ -173,7 +173,7 @@ class _Inspection:
 
 
 def _scalar(piece: str) -> str:
-    """What is wrong with a string, number or word; empty if nothing."""
+    """The error in a string, number or word; empty if there is none."""
     if piece.startswith('"'):
         try:
             json.loads(piece).encode("utf-8")
@@ -189,7 +189,7 @@ def _scalar(piece: str) -> str:
     try:
         if math.isinf(float(piece)):
             return f"the number {_shown(piece)} is out of range."
-    except ValueError:  # The reader stops at a NaN before it sees what is glued to it.
+    except ValueError:  # json stops at NaN and misses what follows it directly.
         return f"{_shown(piece)} is no JSON."
     return ""
 

@@ -1,4 +1,4 @@
-"""Requests a second, for each project on its own."""
+"""Limits the request rate of each project."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ class RateLimit:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, project_id: str) -> None:
-        """Count one request. Raises RATE_LIMITED when the project has none left."""
+        """Count one request. Raises RATE_LIMITED when the bucket is empty."""
         if not self._rate:
             return
         now = self._clock()

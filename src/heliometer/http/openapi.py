@@ -60,7 +60,7 @@ def describe(dialects: Sequence[Dialect]) -> dict[str, Any]:
 
 
 def statuses(operation: Operation) -> list[int]:
-    """Every status that an operation may answer with, the success first."""
+    """All statuses of an operation, the success first."""
     guarded = _GUARDED if operation.permission is not None else ()
     return [operation.success, *sorted({*_ALWAYS, *guarded, *operation.faults})]
 

@@ -1,4 +1,4 @@
-"""A dialect is data: operations with their documents, and a way to render faults."""
+"""A dialect as data: its operations with their documents, and how it renders faults."""
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,29 +30,29 @@ STATUS: dict[Code, int] = {
 
 
 class BodyBudget:
-    """Memory for the bodies of all requests under way, so that many slow ones do not fill it."""
+    """Memory for the bodies of all requests in progress, so that slow ones cannot exhaust it."""
 
     def __init__(self, total_bytes: int) -> None:
         self._left = total_bytes
 
     def take(self, size: int) -> None:
-        """Raise UNAVAILABLE when there is not so much left."""
+        """Reserve bytes. Raises UNAVAILABLE when fewer are left."""
         if size > self._left:
             raise HeliometerError(
                 Code.UNAVAILABLE,
-                "Too many large requests are under way.",
+                "Too many large requests are in progress.",
                 details="Send the request again a little later.",
                 retry_after=1,
             )
         self._left -= size
 
     def give_back(self, size: int) -> None:
-        """What was taken for a request that is answered."""
+        """Release what an answered request had reserved."""
         self._left += size
 
 
 Unpack = Callable[[bytes, int], bytes | None]
-"""Undoes a Content-Encoding. ``None``: there would be more than so many bytes; raises MALFORMED."""
+"""Decompresses a body. ``None``: it would exceed that many bytes. Raises MALFORMED."""
 
 
 @dataclass(slots=True)
@@ -63,25 +63,25 @@ class Call:
     request_id: str
     path_params: Mapping[str, str]
     base_url: str
-    """``scheme://host:port`` that the client reaches the service at, without a final slash."""
+    """``scheme://host:port`` under which the client reaches the service, without a final slash."""
     body_limit: int
     budget: BodyBudget
     caller_or_none: Caller | None = None
     held_bytes: int = 0
-    """What the body has taken of the budget."""
+    """Bytes of the budget that the body has reserved."""
 
     @property
     def caller(self) -> Caller:
-        """Who calls. Only operations with a permission have one."""
+        """The authenticated caller. Raises LookupError in an operation that needs no permission."""
         if self.caller_or_none is None:
             raise LookupError("an open operation has no caller")
         return self.caller_or_none
 
     async def body(self, unpack: Mapping[str, Unpack] | None = None) -> bytes:
-        """The whole body, inflated where Content-Encoding says gzip, or as ``unpack`` knows.
+        """The whole body, decompressed: gzip, or an encoding that ``unpack`` names.
 
-        Raises TOO_LARGE as soon as it is clear that the body is over the limit, without reading
-        on, and UNSUPPORTED_MEDIA_TYPE for any other encoding.
+        Raises TOO_LARGE as soon as the body is known to exceed the limit, without reading the
+        rest, and UNSUPPORTED_MEDIA_TYPE for any other encoding.
         """
         headers = self.request.headers
         encoding = headers.get("content-encoding", "identity").strip().lower()
@@ -154,39 +154,39 @@ class Operation:
 
     method: str
     path: str
-    """Below the dialect's prefix, without a final slash; ``{name}`` holds a place."""
+    """Below the dialect's prefix, without a final slash; ``{name}`` is a variable segment."""
     summary: str
     source: str
-    """Document and section that the behaviour comes from."""
+    """Document and section that specify the behaviour."""
     handler: Callable[[Call], Awaitable[Response]]
     permission: Permission | None = None
-    """What the caller's role must allow; ``None``: open to everyone."""
+    """What the caller's role must allow; ``None``: no authentication."""
     success: int = 200
     faults: tuple[int, ...] = ()
-    """Documented fault statuses beyond those that every operation may give."""
+    """Documented fault statuses besides those that every operation may answer with."""
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     """Type of the JSON body, for the OpenAPI description."""
     reply: Any = None
     """Type of the JSON reply, for the OpenAPI description."""
     example: Any = None
-    """A body that works, for the OpenAPI description and the docs page."""
+    """A valid body, for the OpenAPI description and the docs page."""
     media_type: str = "application/json"
-    """What a success answers with."""
+    """Content type of a success."""
     knows_caller: bool = False
-    """Open to everyone, but who sends a token is known (and must send a good one)."""
+    """Needs no token, but authenticates one that is sent; an invalid one is refused."""
     foreign: bool = False
-    """Called by programs that know nothing of X-Auth-Token: they may send Authorization (Bearer,
-    Token, Basic), and any Accept."""
+    """For clients that do not know X-Auth-Token: they may send Authorization (Bearer, Token,
+    Basic), and any Accept."""
 
 
 FaultRenderer = Callable[[HeliometerError, str], Response]
-"""Renders an error, with the request's id, in a dialect's form."""
+"""Renders an error, with the id of the request, in the form of a dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A published API: where it is mounted, what it can do and how it says no."""
+    """A published API: where it is mounted, its operations, and how it renders faults."""
 
     name: str
     title: str
@@ -195,8 +195,8 @@ class Dialect:
     operations: tuple[Operation, ...]
     render_fault: FaultRenderer
     aliases: tuple[str, ...] = ()
-    """Other prefixes that clients look for the same operations below."""
+    """Other prefixes under which the same operations answer."""
     is_api: bool = True
-    """Whether programs call it: what people look at is not described to them."""
+    """Whether OpenAPI describes it; pages for people are left out."""
     render_fault_of: Callable[[HeliometerError, str, Request], Response] | None = None
     """Instead of ``render_fault`` where the form depends on the request."""

@@ -1,4 +1,4 @@
-"""Who asks, and by which address, when the connection is a proxy's."""
+"""The client's address, scheme and host behind a reverse proxy."""
 
 import re
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([0-9.]*))(?::[0-9]+)?")
 
 
 class TrustedProxies:
-    """Believes what some peers say of the client, and nobody else."""
+    """Honours X-Forwarded-* headers of the configured proxies only."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
 
     def apply(self, scope: Scope) -> None:
-        """Put the client in the place of the proxy: its address, scheme and Host.
+        """Replace the proxy's address, scheme and Host with the client's.
 
-        The client is the last of X-Forwarded-For that is no trusted proxy: what stands before it
-        may have been made up. Something unreadable ends the search at the proxy that passed it on.
+        The client is the last address in X-Forwarded-For that is not a trusted proxy: everything
+        before it may be forged. An unreadable entry ends the search at the proxy that sent it.
         """
         if not self._networks or scope["client"] is None:
             return
@@ -56,12 +56,12 @@ class TrustedProxies:
 
 
 def _address(text: str) -> Address | None:
-    """An address, with or without a port; ``None``: it is none."""
+    """The address in a text, with or without a port; ``None`` if there is none."""
     match = _WITH_PORT.fullmatch(text)
     try:
         address = ip_address((match[1] or match[2]) if match else text)
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # IPv4 on a listener of both
+        return address.ipv4_mapped  # IPv4 on a dual-stack listener
     return address

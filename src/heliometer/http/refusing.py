@@ -1,4 +1,4 @@
-"""A listener that takes no new connections, and loses none that it has."""
+"""Closing a listener without losing connections that wait to be accepted."""
 
 import contextlib
 import ctypes
@@ -8,8 +8,8 @@ import struct
 SO_ATTACH_FILTER = 26
 """Linux; Python's socket has no name for it."""
 _ALL = (1 << 32) - 1
-"""Bytes of a packet to keep; accepted connections inherit the filter."""
-# Classic BPF: load the flags of the TCP header; drop what has SYN set; keep all the rest.
+"""Keep the whole packet; accepted connections inherit the filter."""
+# Classic BPF: load the TCP flags; drop packets with SYN; keep the rest.
 _INSTRUCTIONS = b"".join(
     struct.pack("=HBBI", *instruction)
     for instruction in (
@@ -26,12 +26,12 @@ class _Program(ctypes.Structure):
 
 
 def refuse_new(listener: socket.socket) -> None:
-    """Have the kernel ignore whoever wants to connect from now on.
+    """Have the kernel ignore new connection attempts from now on.
 
-    Closing a listener resets the connections that wait to be accepted, and those whose handshake
-    is under way: their clients believe that they are connected, and have sent their request. So
-    nobody new may come before these have been accepted and the listener is closed. Who is ignored
-    tries again a second later, and is refused then. Elsewhere than on Linux this does nothing.
+    Closing a listener resets connections that wait to be accepted or are in their handshake,
+    although their clients consider themselves connected and have sent a request. So no new ones
+    may arrive before those are accepted and the listener is closed. An ignored client tries again
+    a second later and is refused then. Has no effect except on Linux.
     """
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -1,4 +1,9 @@
-"""The HTTP listener: uvicorn, started and stopped by us."""
+"""The HTTP listener: uvicorn, with our own way to start, drain and stop.
+
+This overrides parts of uvicorn that have no public hook: per-connection timeouts, the size of
+request heads, and a shutdown that loses no accepted connection. ``pyproject.toml`` therefore
+bounds its version; see docs/decisions/0027-http-libraries.md before raising it.
+"""
 
 import asyncio
 import contextlib
@@ -15,21 +20,21 @@ from heliometer.config import Settings
 from heliometer.http.refusing import refuse_new
 
 FINISH_S = 8
-"""Requests under way when the service stops get this long to finish."""
+"""Requests in progress at shutdown get this long to finish."""
 FIRST_REQUEST_S = 0.5
-"""A connection this young has its first request on the way: whoever opened it did so to ask."""
+"""A younger connection is kept at shutdown: its first request is on the way."""
 SETTLE_S = 0.02
-"""Until who wants to connect has done so, and has been accepted."""
+"""Lets pending handshakes complete and be accepted before the listener closes."""
 KEEP_ALIVE_S = 75
 REQUEST_S = 60
-"""A request that has not arrived whole by then is given up, and its connection closed."""
+"""A request must arrive completely within this time, or its connection is closed."""
 SWEEP_S = 10
 HEAD_BYTES = 2 << 20
-"""A request line and headers beyond this are not read on. Up to it the application says what is
-wrong with them, in the dialect's form."""
+"""A longer request line with headers is refused here; shorter ones by the application, in the
+form of the dialect."""
 READ_AHEAD_BYTES = 512 << 10
-"""What is read of a body before the application asks for it. uvicorn stops at 64 KiB, and stopping
-and starting again costs more than the posts that we expect are large."""
+"""Bytes of a body that are read before the application asks for them. uvicorn pauses at 64 KiB,
+and pausing costs more than buffering a typical post."""
 
 
 _HEAD_TOO_LARGE = (
@@ -39,18 +44,18 @@ _HEAD_TOO_LARGE = (
 
 
 class _State(ServerState):
-    """What all connections know."""
+    """State that all connections share."""
 
     draining = False
-    """Each connection is closed after its next answer, which says so."""
+    """Each connection closes after its next response, which announces it."""
     stopping = False
-    """Connections that nobody uses are closed."""
+    """Idle connections are closed."""
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes connections that are slow to ask, or silent: they would stay for ever.
+    """Closes connections that are idle or slow to send a request, which would stay forever.
 
-    One timer a connection looks at a time stamp, because a timer for each request costs more.
+    One timer per connection compares a timestamp: cheaper than a timer per request.
     """
 
     server_state: _State
@@ -58,7 +63,7 @@ class _Protocol(HttpToolsProtocol):
     _waiting_since: float | None = None
     _sweep: asyncio.TimerHandle | None = None
     _head_bytes: int | None = None
-    """What was read of the head that is under way; ``None``: none is."""
+    """Bytes received of an incomplete head; ``None`` outside a head."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -71,7 +76,7 @@ class _Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:  # each piece copies all that went before
+            if self._head_bytes > HEAD_BYTES:  # each piece copies all earlier ones
                 self.transport.write(_HEAD_TOO_LARGE)
                 self.transport.close()
 
@@ -105,14 +110,14 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def drain(self) -> None:
-        """Say in the answer that is under way, if it has not begun, that no other follows."""
+        """Announce in a response that has not started yet that the connection will close."""
         if self.cycle is not None and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """Close when nothing is under way, and otherwise as soon as that is so."""
+        """Close now, or after the request in progress."""
         if self._head_bytes is not None:
-            return  # half a head has been read: its answer will be the last
+            return  # half a head has arrived: its response will be the last
         if self.cycle is not None:
             super().shutdown()
         elif self._first_request is None:
@@ -134,10 +139,10 @@ class _Protocol(HttpToolsProtocol):
 class Server:
     """Serves an application on a bound socket until it is stopped.
 
-    With settings it is the service's listener: it prints the ready line and obeys signals.
-    Without, it serves quietly until ``stop``. SIGTERM first drains: for ``drain_s`` everything is
-    served as before, but ``leaving`` is told so that health says it, and each answer is the last of
-    its connection, so that proxies go elsewhere. Ctrl-C does without.
+    With settings it is the service's listener: it prints the ready line and handles signals.
+    Without, it serves until ``stop``. SIGTERM drains first: for ``drain_s`` all requests are
+    served, but ``leaving`` is called so that health reports it, and every response closes its
+    connection, so that proxies go elsewhere. SIGINT stops without draining.
     """
 
     def __init__(
@@ -186,7 +191,7 @@ class Server:
         return 0
 
     def drain(self) -> None:
-        """Go on serving for a while, but no connection for longer than a request; then stop."""
+        """Serve for ``drain_s`` more, one request per connection; then stop."""
         state = self._server.state
         if state.draining or not self._drain_s:
             self.stop()
@@ -199,13 +204,13 @@ class Server:
         asyncio.get_running_loop().call_later(self._drain_s, self._server.leave)
 
     def stop(self) -> None:
-        """Take no more requests, finish those under way, then return from ``run``."""
+        """Accept no more requests, finish those in progress, then return from ``run``."""
         if self._server.should_exit:
             self._server.force_exit = True
         self._server.should_exit = True
 
     async def finish(self, running: asyncio.Task[int]) -> None:
-        """Stop, and wait until the task that runs this has ended."""
+        """Stop, and wait for the task that runs this."""
         self.stop()
         await running
 
@@ -217,8 +222,8 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn raises the signals it caught again after it has drained, so that the exit status
-    would not be 0; our own handlers replace its."""
+    """Without uvicorn's signal handlers: it raises caught signals again after the shutdown, so
+    that the exit status would not be 0."""
 
     def __init__(self, ready: Callable[[socket.socket], None], settings: uvicorn.Config) -> None:
         super().__init__(settings)

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 
-from heliometer import console
 from heliometer.alarms.service import Alarms
-from heliometer.api import keystone as identity_dialect
 from heliometer.api import service as service_dialect
-from heliometer.api import telemetry as telemetry_v2
-from heliometer.api.hp import v1_0, v1_1
-from heliometer.api.push import influx, otlp, prometheus
+from heliometer.api import telemetry
+from heliometer.api.services import Services
 from heliometer.config import Settings
 from heliometer.core.background import background, repeat
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
-from heliometer.http.app import HttpApp
+from heliometer.http.app import HttpApp, HttpOptions
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import Dialect
 from heliometer.http.proxies import TrustedProxies
@@ -35,6 +32,7 @@ from heliometer.projects.metering import Metering
 from heliometer.server.clustered import clustered
 from heliometer.server.collectors import start_collectors, take_statsd
 from heliometer.server.common import Base, Core, open_base
+from heliometer.server.dialects import DIALECTS
 from heliometer.server.embedded import embedded
 from heliometer.server.orders import orders
 from heliometer.storage.sql.meters import SqlMeterStore
@@ -99,21 +97,23 @@ async def running(
             core.elsewhere,
         )
         dialects: list[Dialect] = [
-            *(_interfaces(base, core, metrics, reports, health) if "api" in roles else ()),
+            *(_dialects(base, core, metrics, reports, health) if "api" in roles else ()),
             service_dialect.dialect(base.instruments, lambda: http.dialects),
         ]
         if "api" not in roles:
-            dialects.append(telemetry_v2.health_dialect(health))
+            dialects.append(telemetry.health_dialect(health))
         http = HttpApp(
             dialects,
             base.people.identity,
-            body_limit=settings.limits.body_bytes,
-            bodies_bytes=settings.limits.bodies_bytes,
-            rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
-            instruments=base.instruments,
-            proxies=TrustedProxies(settings.trusted_proxies),
-            public_url=settings.server.public_url,
-            access=settings.log.access,
+            HttpOptions(
+                body_bytes=settings.limits.body_bytes,
+                bodies_bytes=settings.limits.bodies_bytes,
+                rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
+                proxies=TrustedProxies(settings.trusted_proxies),
+                public_url=settings.server.public_url,
+                access=settings.log.access,
+            ),
+            base.instruments,
         )
 
         async def upkeep() -> None:
@@ -155,12 +155,11 @@ async def running(
         yield Service(settings, http, orders(base), health.leave)
 
 
-def _interfaces(
+def _dialects(
     base: Base, core: Core, metrics: Metrics, reports: Reports, health: Health
 ) -> list[Dialect]:
     """Everything that clients and people use."""
     settings, clock = base.settings, base.clock
-    metering = Metering(base.people.projects)
     alarms = Alarms(
         base.alarms, core.watching, settings.limits, settings.metrics.retention_days, clock
     )
@@ -185,29 +184,21 @@ def _interfaces(
         settings.metrics.retention_days,
         clock,
     )
-    return [
-        v1_1.dialect(metrics, reports, metering, alarms, notifications, base.validation, streams),
-        v1_0.dialect(alarms, notifications, streams),
-        telemetry_v2.dialect(health, meters, samples, alarms, notifications),
-        prometheus.dialect(metrics),
-        otlp.dialect(metrics),
-        influx.dialect(metrics),
-        *identity_dialect.dialects(base.people.identity, settings),
-        console.dialect(
-            base.people.identity,
-            console.UseCases(
-                metrics,
-                metering,
-                alarms,
-                notifications,
-                base.validation,
-                streams,
-                meters,
-                samples,
-                health,
-            ),
-        ),
-    ]
+    services = Services(
+        settings=settings,
+        identity=base.people.identity,
+        metrics=metrics,
+        reports=reports,
+        metering=Metering(base.people.projects),
+        alarms=alarms,
+        notifications=notifications,
+        validation=base.validation,
+        streams=streams,
+        meters=meters,
+        samples=samples,
+        health=health,
+    )
+    return [dialect(services) for dialect in DIALECTS]
 
 
 def _relays(kinds: Mapping[str, Kind]) -> dict[str, Callable[[], Awaitable[None]]]:

@@ -1,4 +1,4 @@
-"""What v1.1 shows of alarms (§4.4.6), and beyond the document of what they did and why."""
+"""The JSON of v1.1's alarms (§4.4.6); beyond the document: history, explanation, dry run."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from heliometer.http.operation import Call
 STATES = ("UNDETERMINED", "OK", "ALARM")
 """The states of §4.4.6."""
 SERIES = 100
-"""Matching series that an explanation names."""
+"""Most matching series in an explanation."""
 
 
 def alarm_path(alarm_id: str) -> str:
-    """Where an alarm is."""
+    """The path of an alarm."""
     return f"/v1.1/alarms/{alarm_id}"
 
 
 def alarm_document(call: Call, alarm: Alarm) -> dict[str, Any]:
-    """An alarm: §4.4.6.1, and behind alarm_actions what is beyond the document."""
+    """An alarm (§4.4.6.1); the fields after ``alarm_actions`` are beyond the document."""
     return {
         "id": alarm.id,
         "links": wire.self_link(call, alarm_path(alarm.id)),
@@ -41,7 +41,7 @@ def alarm_document(call: Call, alarm: Alarm) -> dict[str, Any]:
 
 
 def entry_document(entry: HistoryEntry) -> dict[str, Any]:
-    """One entry of the history, with what became of each notification."""
+    """A transition with its notifications and their delivery status."""
     return {
         "id": entry.id,
         "alarm_id": entry.transition.alarm_id,
@@ -92,7 +92,7 @@ def explanation_document(
 
 
 def finding_document(finding: Finding) -> dict[str, Any]:
-    """What the evaluation of a subexpression found."""
+    """The values that a subexpression was evaluated on, and the outcome."""
     return {
         "subexpression": finding.text,
         "truth": finding.truth,
@@ -109,7 +109,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 
 
 def transition_document(transition: Transition) -> dict[str, Any]:
-    """One change of state, and why."""
+    """A change of state with the findings behind it."""
     return {
         "at": wire.iso(transition.at_ms),
         "old_state": _shown(transition.old),
@@ -122,7 +122,7 @@ def transition_document(transition: Transition) -> dict[str, Any]:
 
 
 def replay_document(replay: Replay, *, values: bool, most: int | None = None) -> dict[str, Any]:
-    """What an alarm would have done; only the first ``most`` transitions are spelled out."""
+    """The outcome of a dry run, with its first ``most`` transitions."""
     shown = replay.transitions[:most]
     stays = _stays(replay)
     seconds = dict.fromkeys(STATES, 0.0)
@@ -146,7 +146,7 @@ def replay_document(replay: Replay, *, values: bool, most: int | None = None) ->
 
 
 def _stays(replay: Replay) -> list[tuple[str, int, int]]:
-    """Each state as v1.1 shows it, and from when to when, in milliseconds."""
+    """Each state as v1.1 shows it, with its start and end in milliseconds."""
     stays: list[tuple[str, int, int]] = []
     state, since = _shown(State.UNDETERMINED), replay.start_ms
     for transition in replay.transitions:
@@ -157,5 +157,5 @@ def _stays(replay: Replay) -> list[tuple[str, int, int]]:
 
 
 def _shown(state: State) -> str:
-    """v1.1 knows no FLAPPING: it is an alarm all the same."""
+    """The state in v1.1, which has no FLAPPING."""
     return State.ALARM.value if state is State.FLAPPING else state.value

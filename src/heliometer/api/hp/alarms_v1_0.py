@@ -1,4 +1,4 @@
-"""Alarms of v1.0 (§4.4.5): the same alarms, as far as this form can say them.
+"""Alarms of v1.0 (§4.4.5): the same alarms, as far as this form can express them.
 
 An alarm of v1.0 compares the measurements of one metric of ``compute`` with a threshold: a direct
 comparison on ``hpcs.compute``. v1.0's counters are v1.1's metrics with ``_count`` behind the name;
@@ -32,10 +32,10 @@ METRICS = {
         )
     },
 }  # fmt: skip
-"""v1.0's metric types (§2.1.2.3) and what the same counters are called in v1.1 (§2.3.2)."""
+"""v1.0's metric types (§2.1.2.3), and the names of the same counters in v1.1 (§2.3.2)."""
 DIMENSIONS = ("instance_id",)
 EXACT = 1 << 53
-"""Whole numbers below it are exact."""
+"""Floats represent smaller whole numbers exactly."""
 OPERATORS: dict[str, Operator] = {"LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
 
 _TYPE_OF = {name: type_ for type_, name in METRICS.items()}
@@ -61,34 +61,58 @@ class AlarmBody(msgspec.Struct, forbid_unknown_fields=True):
     alarm: AlarmFields
 
 
-def operations(alarms: Alarms) -> tuple[Operation, ...]:
-    """The operations of v1.0."""
+class AlarmOperations:
+    """Alarms in the form of v1.0."""
 
-    async def create(call: Call) -> Response:
+    def __init__(self, alarms: Alarms) -> None:
+        self._alarms = alarms
+
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations of v1.0."""
+        read, manage = Permission.READ, Permission.MANAGE
+        return (
+            Operation(
+                "POST", "/alarms", "Create a new alarm", "v1.0 §4.4.5.1",
+                wire.only_400(self.create), manage, 201, (409, 413, 415, 429), body=AlarmBody,
+                example=_EXAMPLE,
+            ),
+            Operation("GET", "/alarms", "List all alarms", "v1.0 §4.4.5.2", self.find, read),
+            Operation(
+                "GET", "/alarms/{alarm_id}", "Get a specific alarm", "v1.0 §4.4.5.3", self.get,
+                read, 200, (404,),
+            ),
+            Operation(
+                "DELETE", "/alarms/{alarm_id}", "Delete a specific alarm", "v1.0 §4.4.5.4",
+                self.delete, manage, 204, (404,),
+            ),
+        )  # fmt: skip
+
+    async def create(self, call: Call) -> Response:
         wanted = (await wire.body(call, AlarmBody)).alarm
         definition = Definition(
             name=wanted.name,
             expression=str(_expression(wanted)),
             alarm_actions=tuple(wanted.alarm_actions),
         )
-        alarm = await alarms.create(call.caller, definition)
+        alarm = await self._alarms.create(call.caller, definition)
         return wire.created(call, _path(alarm.id), {"alarm": _document(call, alarm)})
 
-    async def find(call: Call) -> Response:
-        found = await alarms.find(call.caller, AlarmFilter())
+    async def find(self, call: Call) -> Response:
+        found = await self._alarms.find(call.caller, AlarmFilter())
         documents = [_document(call, a) for a in found]
         return wire.json_response({"alarms": [d for d in documents if d is not None]})
 
-    async def get(call: Call) -> Response:
-        return wire.json_response({"alarm": (await _expressible(call))[1]})
+    async def get(self, call: Call) -> Response:
+        return wire.json_response({"alarm": (await self._expressible(call))[1]})
 
-    async def delete(call: Call) -> Response:
-        alarm, _ = await _expressible(call)
-        await alarms.delete(call.caller, alarm.id)
+    async def delete(self, call: Call) -> Response:
+        alarm, _ = await self._expressible(call)
+        await self._alarms.delete(call.caller, alarm.id)
         return Response(status_code=204)
 
-    async def _expressible(call: Call) -> tuple[Alarm, dict[str, Any]]:
-        alarm = await alarms.get(call.caller, call.path_params["alarm_id"])
+    async def _expressible(self, call: Call) -> tuple[Alarm, dict[str, Any]]:
+        """The alarm of the path with its document. Raises NOT_FOUND if v1.0 has none for it."""
+        alarm = await self._alarms.get(call.caller, call.path_params["alarm_id"])
         document = _document(call, alarm)
         if document is None:
             raise HeliometerError(
@@ -96,35 +120,6 @@ def operations(alarms: Alarms) -> tuple[Operation, ...]:
                 details="Its expression can be seen through v1.1 only.",
             )  # fmt: skip
         return alarm, document
-
-    example = {
-        "alarm": {
-            "name": "Disk exceeds 1k operations",
-            "namespace": "compute",
-            "metric_type": "disk_read_ops",
-            "metric_subject": "VDA",
-            "dimensions": {"instance_id": "392633"},
-            "operator": "GTE",
-            "threshold": 1000,
-            "alarm_actions": [],
-        }
-    }
-    read, manage = Permission.READ, Permission.MANAGE
-    return (
-        Operation(
-            "POST", "/alarms", "Create a new alarm", "v1.0 §4.4.5.1", wire.only_400(create), manage,
-            201, (409, 413, 415, 429), body=AlarmBody, example=example,
-        ),
-        Operation("GET", "/alarms", "List all alarms", "v1.0 §4.4.5.2", find, read),
-        Operation(
-            "GET", "/alarms/{alarm_id}", "Get a specific alarm", "v1.0 §4.4.5.3", get, read, 200,
-            (404,),
-        ),
-        Operation(
-            "DELETE", "/alarms/{alarm_id}", "Delete a specific alarm", "v1.0 §4.4.5.4", delete,
-            manage, 204, (404,),
-        ),
-    )  # fmt: skip
 
 
 def _expression(wanted: AlarmFields) -> Subexpression:
@@ -160,7 +155,7 @@ def _path(alarm_id: str) -> str:
 
 
 def _document(call: Call, alarm: Alarm) -> dict[str, Any] | None:
-    """The alarm in v1.0's form; ``None`` when it cannot be said there."""
+    """The alarm in v1.0's form; ``None`` if that cannot express it."""
     part = parse(alarm.expression)
     if not isinstance(part, Subexpression) or part.function is not None:
         return None
@@ -192,3 +187,17 @@ def _document(call: Call, alarm: Alarm) -> dict[str, Any] | None:
         "state": alarm.state.value,
         "alarm_actions": alarm.alarm_actions,
     }
+
+
+_EXAMPLE = {
+    "alarm": {
+        "name": "Disk exceeds 1k operations",
+        "namespace": "compute",
+        "metric_type": "disk_read_ops",
+        "metric_subject": "VDA",
+        "dimensions": {"instance_id": "392633"},
+        "operator": "GTE",
+        "threshold": 1000,
+        "alarm_actions": [],
+    }
+}

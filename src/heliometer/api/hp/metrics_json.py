@@ -1,10 +1,9 @@
 """The metrics JSON of §2.4: one object or an array of them, as columns.
 
-There are two readers. ``_read_strictly`` is the law: it walks the request item by item, knows
-every rule, and names the first thing that is wrong. ``_read_fast`` takes requests in which
-nothing is suspicious, at a twentieth of the cost: the bytes of a metric's dimensions, once
-validated, identify its series, so that they are not decoded again. It returns ``None`` where it
-meets anything but the ordinary, and never reports an error itself.
+There are two readers. ``_read_strictly`` is authoritative: it checks every rule, item by item,
+and names the first error. ``_read_fast`` handles ordinary requests at a twentieth of the cost:
+once validated, the bytes of a metric's dimensions identify its series and are not decoded again.
+It returns ``None`` for anything unusual and never reports an error itself.
 """
 
 import math
@@ -53,8 +52,8 @@ def read_metrics(
 ) -> Columns:
     """Decode and validate a request.
 
-    Raises MALFORMED for what is not JSON, INVALID with the path of the first wrong item, and
-    CONFLICT for a reserved namespace where those are not allowed.
+    Raises MALFORMED for invalid JSON, INVALID with the path of the first error, and CONFLICT for
+    a reserved namespace unless those are allowed.
     """
     columns = _read_fast(body, project, now_ms, reserved_allowed)
     if columns is None:
@@ -73,8 +72,8 @@ def _read_fast(
     stamps = [m.timestamp for m in metrics]
     values = [m.value for m in metrics]
     vectors = [m.time_values for m in metrics]
-    # A field that stands twice shows in the number of quotation marks: the decoder would take
-    # the last one silently.
+    # The number of quotation marks gives duplicate fields away: of those the decoder would
+    # silently take the last.
     quotes = (
         4 * len(metrics)
         + 2 * (len(raws) - raws.count(b"") + len(stamps) - stamps.count(None))
@@ -132,7 +131,7 @@ def _read_fast(
 
 
 def _quotes(text: bytes) -> int:
-    """Quotation marks in a text; six times as fast as ``bytes.count``."""
+    """The number of quotation marks; six times as fast as ``bytes.count``."""
     return int(np.count_nonzero(np.frombuffer(text, np.uint8) == _QUOTE))
 
 
@@ -206,7 +205,7 @@ def _pairs(item: dict[str, Any], now_ms: int, prefix: str) -> list[tuple[int, fl
     if (value is None) == (vector is None):
         which = "both are given" if value is not None else "both are missing"
         raise Invalid(f"{prefix}value: one of value and time_values must be given; {which}.")
-    # The timestamp beside time_values says nothing, but a wrong one still shows a wrong client.
+    # Beside time_values the timestamp has no meaning, but an invalid one is still an error.
     stamp = _timestamp(item.get("timestamp"), now_ms, f"{prefix}timestamp")
     if vector is None:
         check_timestamp(stamp, now_ms, f"{prefix}timestamp")
@@ -232,12 +231,12 @@ def _timestamp(value: Any, now_ms: int, path: str) -> int:
         return _this_second(now_ms)
     seconds = _number(value, path)
     if abs(seconds) > 1e12:
-        return round(math.copysign(1e15, seconds))  # so far out that the range check says so
+        return round(math.copysign(1e15, seconds))  # far enough for the range check to refuse it
     return round(seconds * 1000) or _this_second(now_ms)
 
 
 def _this_second(now_ms: int) -> int:
-    """What a measurement without a timestamp gets: the documented form is a whole number."""
+    """The time of a measurement without one: whole seconds, as in the documents."""
     return now_ms // 1000 * 1000
 
 
@@ -257,7 +256,7 @@ def _number(value: Any, path: str) -> float:
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is, in JSON's words."""
+    """The type of a JSON value for a message."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,5 +1,7 @@
 """Endpoints and subscriptions (v1.1 §4.4.2, §4.4.3; v1.0 §4.4.2, §4.4.3)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,15 +13,16 @@ from heliometer.api.hp.alarms_v1_0 import NAMESPACES
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.feed.model import EXCHANGE, Endpoint, Subscription
 from heliometer.feed.service import Streams
+from heliometer.http import paging
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
 
 PAGE = 1000
-_SHOWN = {namespace: name for name, namespace in NAMESPACES.items()}
+"""Most subscriptions in one answer."""
 
 
 class SubscriptionFields(msgspec.Struct, forbid_unknown_fields=True):
-    """A subscription."""
+    """The fields that a client sets."""
 
     endpoint_id: str
     namespace: str
@@ -32,190 +35,228 @@ class SubscriptionBody(msgspec.Struct, forbid_unknown_fields=True):
     subscription: SubscriptionFields
 
 
-def operations_v1_0(streams: Streams) -> tuple[Operation, ...]:
-    """The operations of v1.0: consumers find an exchange, and there is one namespace."""
-    return _endpoints(streams, "v1.0") + _subscriptions(streams, "v1.0")
+@dataclass(frozen=True, slots=True)
+class Version:
+    """In what the versions of the API differ here."""
+
+    name: str
+    has_exchange: bool
+    """Whether consumers find an exchange rather than a queue."""
+    namespaces: Mapping[str, str] | None
+    """The model's namespace by that of the version; ``None``: they are the same."""
+    example: Mapping[str, str]
 
 
-def operations_v1_1(streams: Streams) -> tuple[Operation, ...]:
-    """The operations of v1.1: consumers find a queue."""
-    return _endpoints(streams, "v1.1") + _subscriptions(streams, "v1.1")
+V1_0 = Version("v1.0", True, NAMESPACES, {"namespace": "compute", "instance_id": "392633"})
+V1_1 = Version(
+    "v1.1",
+    False,
+    None,
+    {"namespace": "hpcs.compute", "instance_id": "31ff6820-7c86-11e2-b92a-0800200c9a66"},
+)
 
 
-def _endpoints(streams: Streams, version: str) -> tuple[Operation, ...]:
-    base = f"/{version}/endpoints"
+def operations(streams: Streams, version: Version) -> tuple[Operation, ...]:
+    """The operations of a version."""
+    return (
+        *EndpointOperations(streams, version).operations(),
+        *SubscriptionOperations(streams, version).operations(),
+    )
 
-    async def create(call: Call) -> Response:
-        endpoint, password = await streams.create_endpoint(call.caller)
-        document = render(call, endpoint)
-        document["meta"] = meta(endpoint, password)
-        return wire.created(call, f"{base}/{endpoint.id}", {"endpoint": document})
 
-    async def find(call: Call) -> Response:
-        found = await streams.list_endpoints(call.caller)
-        return wire.json_response({"endpoints": [await usage(render(call, e), e) for e in found]})
+class EndpointOperations:
+    """Endpoints: where a project's programs read its feed."""
 
-    async def get(call: Call) -> Response:
-        endpoint = await streams.get_endpoint(call.caller, call.path_params["endpoint_id"])
-        document = render(call, endpoint)
-        document["meta"] = meta(endpoint)
-        return wire.json_response({"endpoint": await usage(document, endpoint)})
+    def __init__(self, streams: Streams, version: Version) -> None:
+        self._streams = streams
+        self._version = version
+        self._base = f"/{version.name}/endpoints"
 
-    async def delete(call: Call) -> Response:
-        await streams.delete_endpoint(call.caller, call.path_params["endpoint_id"])
+    def operations(self) -> tuple[Operation, ...]:
+        """Create, list, get, delete, and reset the password."""
+        read, manage = Permission.READ, Permission.MANAGE
+        section = f"{self._version.name} §4.4.2"
+        one = "/endpoints/{endpoint_id}"
+        return (
+            Operation(
+                "POST", "/endpoints", "Create a new endpoint", f"{section}.1", self.create, manage,
+                201, (409,),
+            ),
+            Operation("GET", "/endpoints", "List all endpoints", f"{section}.2", self.find, read),
+            Operation(
+                "GET", one, "Get a specific endpoint", f"{section}.3", self.get, read, 200, (404,),
+            ),
+            Operation(
+                "DELETE", one, "Delete a specific endpoint", f"{section}.4", self.delete, manage,
+                204, (404,),
+            ),
+            Operation(
+                "POST", f"{one}/reset-password", "Reset the password for a specific endpoint",
+                f"{section}.4", self.reset, manage, 200, (404,),
+            ),
+        )  # fmt: skip
+
+    async def create(self, call: Call) -> Response:
+        endpoint, password = await self._streams.create_endpoint(call.caller)
+        document = self._document(call, endpoint)
+        document["meta"] = self._meta(endpoint, password)
+        return wire.created(call, f"{self._base}/{endpoint.id}", {"endpoint": document})
+
+    async def find(self, call: Call) -> Response:
+        found = await self._streams.list_endpoints(call.caller)
+        documents = [await self._usage(self._document(call, e), e) for e in found]
+        return wire.json_response({"endpoints": documents})
+
+    async def get(self, call: Call) -> Response:
+        endpoint = await self._streams.get_endpoint(call.caller, call.path_params["endpoint_id"])
+        document = self._document(call, endpoint)
+        document["meta"] = self._meta(endpoint)
+        return wire.json_response({"endpoint": await self._usage(document, endpoint)})
+
+    async def delete(self, call: Call) -> Response:
+        await self._streams.delete_endpoint(call.caller, call.path_params["endpoint_id"])
         return Response(status_code=204)
 
-    async def reset(call: Call) -> Response:
-        password = await streams.reset_password(call.caller, call.path_params["endpoint_id"])
+    async def reset(self, call: Call) -> Response:
+        endpoint_id = call.path_params["endpoint_id"]
+        password = await self._streams.reset_password(call.caller, endpoint_id)
         return wire.json_response({"password": password})
 
-    def render(call: Call, endpoint: Endpoint) -> dict[str, Any]:
+    def _document(self, call: Call, endpoint: Endpoint) -> dict[str, Any]:
         host = urlsplit(call.base_url).hostname or "localhost"
         return {
             "id": endpoint.id,
-            "links": wire.self_link(call, f"{base}/{endpoint.id}"),
-            "uri": streams.uri(endpoint, host),
+            "links": wire.self_link(call, f"{self._base}/{endpoint.id}"),
+            "uri": self._streams.uri(endpoint, host),
         }
 
-    def meta(endpoint: Endpoint, password: str | None = None) -> dict[str, str]:
+    def _meta(self, endpoint: Endpoint, password: str | None = None) -> dict[str, str]:
         fields = {"amqp_username": endpoint.user}
         if password is not None:
             fields["amqp_password"] = password
-        if version == "v1.0":
+        if self._version.has_exchange:
             fields["amqp_exchange"] = EXCHANGE
         else:
             fields["amqp_queue"] = endpoint.queue
         return fields
 
-    async def usage(document: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
-        if version != "v1.0":
-            document["queue"] = (await streams.usage(endpoint))._asdict()
+    async def _usage(self, document: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+        if not self._version.has_exchange:
+            document["queue"] = (await self._streams.usage(endpoint))._asdict()
         return document
 
-    read, manage = Permission.READ, Permission.MANAGE
-    section = f"{version} §4.4.2"
-    return (
-        Operation(
-            "POST", "/endpoints", "Create a new endpoint", f"{section}.1", create, manage, 201,
-            (409,),
-        ),
-        Operation("GET", "/endpoints", "List all endpoints", f"{section}.2", find, read),
-        Operation(
-            "GET", "/endpoints/{endpoint_id}", "Get a specific endpoint", f"{section}.3", get,
-            read, 200, (404,),
-        ),
-        Operation(
-            "DELETE", "/endpoints/{endpoint_id}", "Delete a specific endpoint", f"{section}.4",
-            delete, manage, 204, (404,),
-        ),
-        Operation(
-            "POST", "/endpoints/{endpoint_id}/reset-password",
-            "Reset the password for a specific endpoint", f"{section}.4", reset, manage, 200,
-            (404,),
-        ),
-    )  # fmt: skip
 
+class SubscriptionOperations:
+    """Subscriptions: which measurements flow to an endpoint."""
 
-def _subscriptions(streams: Streams, version: str) -> tuple[Operation, ...]:
-    base = f"/{version}/subscriptions"
+    def __init__(self, streams: Streams, version: Version) -> None:
+        self._streams = streams
+        self._version = version
+        self._base = f"/{version.name}/subscriptions"
+        ours = version.namespaces or {}
+        self._names = {namespace: name for name, namespace in ours.items()}
+        """The version's namespaces by those of the model."""
 
-    async def create(call: Call) -> Response:
+    def operations(self) -> tuple[Operation, ...]:
+        """Create, list, get and delete."""
+        read, manage = Permission.READ, Permission.MANAGE
+        section = f"{self._version.name} §4.4.3"
+        one = "/subscriptions/{subscription_id}"
+        given = self._version.example
+        example = {
+            "subscription": {
+                "endpoint_id": "eabe9e32-6ce0-4a36-9750-df415606b44c",
+                "namespace": given["namespace"],
+                "dimensions": {"instance_id": given["instance_id"]},
+            }
+        }
+        return (
+            Operation(
+                "POST", "/subscriptions", "Create a new subscription", f"{section}.1",
+                wire.only_400(self.create), manage, 201, (409, 413, 415, 429),
+                body=SubscriptionBody, example=example,
+            ),
+            Operation(
+                "GET", "/subscriptions", "List all subscriptions", f"{section}.2",
+                wire.marked(self.find), read, parameters=_PAGE,
+            ),
+            Operation(
+                "GET", one, "Get a specific subscription", f"{section}.3", self.get, read, 200,
+                (404,),
+            ),
+            Operation(
+                "DELETE", one, "Delete a specific subscription", f"{section}.4", self.delete,
+                manage, 204, (404,),
+            ),
+        )  # fmt: skip
+
+    async def create(self, call: Call) -> Response:
         wanted = (await wire.body(call, SubscriptionBody)).subscription
-        namespace = wanted.namespace
-        if version == "v1.0":
-            if namespace not in NAMESPACES:
-                raise Malformed(
-                    f"subscription.namespace: {namespace[:40]!r} is not one of "
-                    f"{', '.join(NAMESPACES)}.",
-                    details="v1.1 has namespaces of your own.",
-                )
-            namespace = NAMESPACES[namespace]
-        subscription = await streams.subscribe(
-            call.caller, wanted.endpoint_id, namespace, wanted.dimensions
+        subscription = await self._streams.subscribe(
+            call.caller, wanted.endpoint_id, self._namespace(wanted.namespace), wanted.dimensions
         )
-        document = render(call, subscription) | {"meta": {}}
+        document = self._document(call, subscription) | {"meta": {}}
         reply: dict[str, Any] = {"subscription": document}
-        if version != "v1.0":
-            # The document shows the one key here and the other where one is got.
+        if self._version.namespaces is None:
+            # v1.1's document shows this key here, and the other one where a subscription is got.
             reply["subscriptions"] = document
-        return wire.created(call, f"{base}/{subscription.id}", reply)
+        return wire.created(call, f"{self._base}/{subscription.id}", reply)
 
-    async def find(call: Call) -> Response:
+    async def find(self, call: Call) -> Response:
         marker, limit = wire.page(call, PAGE)
-        found = await streams.list_subscriptions(call.caller, marker, limit and limit + 1)
-        shown = found[:limit] if limit else found
+        found = await self._streams.list_subscriptions(call.caller, marker, limit and limit + 1)
+        shown, last = paging.cut(found, limit)
         document: dict[str, Any] = {
-            "subscriptions": [render(call, s) for s in shown if is_known(s)]
+            "subscriptions": [self._document(call, s) for s in shown if self._is_known(s)]
         }
         if limit is not None:
-            more = shown[-1].id if len(found) > limit else None
-            document["links"] = wire.next_link(call, base, more)
+            document["links"] = wire.next_link(call, self._base, last.id if last else None)
         return wire.json_response(document)
 
-    async def known(call: Call) -> Subscription:
-        """The subscription that the path names, if this version has its namespace."""
-        subscription = await streams.get_subscription(
+    async def get(self, call: Call) -> Response:
+        document = self._document(call, await self._known(call)) | {"meta": {}}
+        return wire.json_response({"subscription": document})
+
+    async def delete(self, call: Call) -> Response:
+        await self._streams.unsubscribe(call.caller, (await self._known(call)).id)
+        return Response(status_code=204)
+
+    def _namespace(self, given: str) -> str:
+        """The model's namespace."""
+        known = self._version.namespaces
+        if known is None:
+            return given
+        if given not in known:
+            raise Malformed(
+                f"subscription.namespace: {given[:40]!r} is not one of {', '.join(known)}.",
+                details="v1.1 has namespaces of your own.",
+            )
+        return known[given]
+
+    async def _known(self, call: Call) -> Subscription:
+        """The subscription of the path. Raises NOT_FOUND if its namespace is not the version's."""
+        subscription = await self._streams.get_subscription(
             call.caller, call.path_params["subscription_id"]
         )
-        if not is_known(subscription):
+        if not self._is_known(subscription):
             raise HeliometerError(
-                Code.NOT_FOUND, f"There is no subscription {subscription.id!r} in v1.0."
+                Code.NOT_FOUND,
+                f"There is no subscription {subscription.id!r} in {self._version.name}.",
             )
         return subscription
 
-    async def get(call: Call) -> Response:
-        document = render(call, await known(call)) | {"meta": {}}
-        return wire.json_response({"subscription": document})
+    def _is_known(self, subscription: Subscription) -> bool:
+        return self._version.namespaces is None or subscription.namespace in self._names
 
-    async def delete(call: Call) -> Response:
-        await streams.unsubscribe(call.caller, (await known(call)).id)
-        return Response(status_code=204)
-
-    def is_known(subscription: Subscription) -> bool:
-        return version != "v1.0" or subscription.namespace in _SHOWN
-
-    def render(call: Call, subscription: Subscription) -> dict[str, Any]:
+    def _document(self, call: Call, subscription: Subscription) -> dict[str, Any]:
         namespace = subscription.namespace
         return {
             "id": subscription.id,
-            "links": wire.self_link(call, f"{base}/{subscription.id}"),
+            "links": wire.self_link(call, f"{self._base}/{subscription.id}"),
             "endpoint_id": subscription.endpoint_id,
-            "namespace": _SHOWN.get(namespace, namespace) if version == "v1.0" else namespace,
+            "namespace": self._names.get(namespace, namespace),
             "dimensions": dict(subscription.dimensions),
         }
-
-    read, manage = Permission.READ, Permission.MANAGE
-    section = f"{version} §4.4.3"
-    example = {
-        "subscription": {
-            "endpoint_id": "eabe9e32-6ce0-4a36-9750-df415606b44c",
-            "namespace": "compute" if version == "v1.0" else "hpcs.compute",
-            "dimensions": {
-                "instance_id": "392633"
-                if version == "v1.0"
-                else "31ff6820-7c86-11e2-b92a-0800200c9a66"
-            },
-        }
-    }
-    return (
-        Operation(
-            "POST", "/subscriptions", "Create a new subscription", f"{section}.1",
-            wire.only_400(create), manage, 201, (409, 413, 415, 429), body=SubscriptionBody,
-            example=example,
-        ),
-        Operation(
-            "GET", "/subscriptions", "List all subscriptions", f"{section}.2", wire.marked(find),
-            read, parameters=_PAGE,
-        ),
-        Operation(
-            "GET", "/subscriptions/{subscription_id}", "Get a specific subscription",
-            f"{section}.3", get, read, 200, (404,),
-        ),
-        Operation(
-            "DELETE", "/subscriptions/{subscription_id}", "Delete a specific subscription",
-            f"{section}.4", delete, manage, 204, (404,),
-        ),
-    )  # fmt: skip
 
 
 _PAGE = (
@@ -223,5 +264,5 @@ _PAGE = (
         "limit", "Entries in one answer; all unless given.",
         schema={"type": "integer", "minimum": 1, "maximum": PAGE},
     ),
-    Parameter("marker", "Where the answer before ended; the link to the next holds it."),
+    wire.MARKER,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from heliometer.api.hp.wire import json_response
 from heliometer.http.operation import Call, Operation
 
 LISTED_UPDATED = "1361977272958"
-"""What the list gives for ``updated``: milliseconds since the epoch, as text."""
+"""``updated`` in the list: milliseconds since the epoch, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Version:
 
     number: str
     id: str
-    """As its own document writes it."""
+    """As the version's own document writes it."""
     listed_status: str
-    """In the list, which is v1.1's document; v1.0's own still calls itself current."""
+    """In the list, which v1.1's document specifies; v1.0's own says CURRENT."""
 
     def listed(self, base_url: str) -> dict[str, Any]:
         """The version as v1.1 §4.4.1.1 lists it."""
@@ -31,7 +31,7 @@ class Version:
         return self._described(base_url, self.id, "CURRENT", "2012-09-25T00:00:00Z")
 
     def _described(self, base_url: str, name: str, status: str, updated: str) -> dict[str, Any]:
-        # §4.4.1.1 shows links without the "v", which lead nowhere by the paths of §4.1.
+        # §4.4.1.1 shows links without the "v", which contradicts the paths of §4.1.
         links = [{"rel": "self", "href": f"{base_url}/v{self.number}"}]
         return {"id": name, "links": links, "status": status, "updated": updated}
 
@@ -47,7 +47,7 @@ async def list_versions(call: Call) -> Response:
 
 
 def get_version(version: Version, source: str) -> Operation:
-    """The operation that describes one version."""
+    """The operation that describes a version (§4.4.1.2)."""
 
     async def handler(call: Call) -> Response:
         return json_response({"version": version.detailed(call.base_url)})

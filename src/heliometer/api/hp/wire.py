@@ -1,24 +1,26 @@
-"""Reading and writing what the HP dialects share: media types, times, dimensions."""
+"""Requests and replies as all HP dialects have them: media types, times, dimensions, pages."""
 
 import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
+from heliometer.http import paging
 from heliometer.http.json import convert, strict_loads
-from heliometer.http.operation import Call
+from heliometer.http.operation import Call, Parameter
 
 MEDIA_TYPE = "application/json"
 T = TypeVar("T")
 Handler = Callable[[Call], Awaitable[Response]]
 _encode = msgspec.json.Encoder().encode
+MARKER = Parameter("marker", "Where the answer before ended; the link to the next holds it.")
+"""Every list has it; ``page`` reads it."""
 
 
 def json_response(body: Any, status: int = 200) -> Response:
@@ -27,8 +29,8 @@ def json_response(body: Any, status: int = 200) -> Response:
 
 
 def require_json_body(call: Call) -> None:
-    """Raise UNSUPPORTED_MEDIA_TYPE unless the body is JSON: the operation tables say JSON yes,
-    XML no (v1.1 §4.1). A missing Content-Type is taken for JSON."""
+    """Raise UNSUPPORTED_MEDIA_TYPE unless the body is JSON, the only format in the operation
+    tables (v1.1 §4.1). A missing Content-Type counts as JSON."""
     given = call.request.headers.get("content-type", MEDIA_TYPE)
     kind, _, parameters = given.partition(";")
     charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
@@ -47,7 +49,7 @@ def require_json_body(call: Call) -> None:
 
 
 def only(query: QueryParams, name: str) -> str | None:
-    """The value of a parameter that may stand once; ``None``: it is absent or empty."""
+    """The value of a parameter that may occur once; ``None`` if it is absent or empty."""
     values = query.getlist(name)
     if len(values) > 1:
         raise Malformed(f"{name}: may be given once, not {len(values)} times.")
@@ -55,7 +57,7 @@ def only(query: QueryParams, name: str) -> str | None:
 
 
 def required(query: QueryParams, name: str, hint: str) -> str:
-    """The value of a parameter that must be there."""
+    """The value of a mandatory parameter."""
     value = only(query, name)
     if value is None:
         raise Malformed(f"{name}: this parameter is required.", details=hint)
@@ -63,7 +65,7 @@ def required(query: QueryParams, name: str, hint: str) -> str:
 
 
 def whole_number(name: str, text: str, low: int, high: int) -> int:
-    """A decimal number from ``low`` to ``high``."""
+    """A decimal number from ``low`` to ``high``. Raises MALFORMED."""
     if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
         raise Malformed(f"{name}: {text[:40]!r} is not a whole number from {low} to {high}.")
     return int(text)
@@ -72,7 +74,7 @@ def whole_number(name: str, text: str, low: int, high: int) -> int:
 def time_ms(name: str, text: str) -> int:
     """ISO 8601 date and time as milliseconds since the epoch; without a zone it is UTC.
 
-    A ``+`` that was not escaped arrives as a blank.
+    An unescaped ``+`` arrives as a space. Raises MALFORMED.
     """
     try:
         moment = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text.strip()))
@@ -89,8 +91,8 @@ def time_ms(name: str, text: str) -> int:
 def dimensions(texts: Iterable[str]) -> dict[str, str]:
     r"""``key:value`` pairs separated by commas (v1.1 §4.4.7.3).
 
-    Values may hold any text, blanks at their ends too; a comma or backslash in one is written
-    ``\,`` or ``\\``.
+    Values may hold any text, with spaces at either end; a comma or backslash in one is written
+    ``\,`` or ``\\``. Raises MALFORMED.
     """
     pairs: dict[str, str] = {}
     for text in texts:
@@ -109,13 +111,12 @@ def dimensions(texts: Iterable[str]) -> dict[str, str]:
 
 
 def escaped(value: str) -> str:
-    """A dimension value as it stands in a query."""
+    """A dimension value as it is written in a query."""
     return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
 async def body(call: Call, type_: type[T]) -> T:
-    """The JSON body as a value of a msgspec type; raises MALFORMED with the path of what is
-    wrong."""
+    """The JSON body as a value of a msgspec type. Raises MALFORMED with the path of the error."""
     require_json_body(call)
     return convert(strict_loads(await call.body()), type_)
 
@@ -127,7 +128,7 @@ def iso(milliseconds: int) -> str:
 
 
 def created(call: Call, path: str, document: Any) -> Response:
-    """201 with the new resource and its place (v1.1 §4.4.6.1, for one)."""
+    """201 with the new resource and its Location (v1.1 §4.4.6.1, for one)."""
     response = json_response(document, 201)
     response.headers["Location"] = path
     return response
@@ -139,23 +140,26 @@ def self_link(call: Call, path: str) -> list[dict[str, str]]:
 
 
 def next_link(call: Call, path: str, marker: str | None) -> list[dict[str, str]]:
-    """The link to the page that follows, with the query as it was but for the marker."""
+    """The ``links`` of a list: the next page, unless there is none."""
     if marker is None:
         return []
-    kept = [(k, v) for k, v in call.request.query_params.multi_items() if k != "marker"]
-    query = urlencode([*kept, ("marker", marker)], quote_via=quote)
-    return [{"rel": "next", "href": f"{call.base_url}{path}?{query}"}]
+    return [{"rel": "next", "href": paging.same_request(call, path, marker=marker)}]
 
 
 def page(call: Call, most: int) -> tuple[str | None, int | None]:
-    """The marker and limit of a request; ``None``: not given."""
+    """The marker and limit of a request; ``None`` for each that is absent."""
     query = call.request.query_params
     limit = only(query, "limit")
     return only(query, "marker"), whole_number("limit", limit, 1, most) if limit else None
 
 
+def unknown_marker() -> Malformed:
+    """The fault for a marker that no link has had."""
+    return Malformed("marker: is not one that this service gave.")
+
+
 def only_400(handler: Handler) -> Handler:
-    """A handler for an operation that documents no 422: what breaks a rule is 400 there."""
+    """For an operation whose document has no 422: invalid input is a 400 there."""
 
     @functools.wraps(handler)
     async def handle(call: Call) -> Response:
@@ -168,7 +172,7 @@ def only_400(handler: Handler) -> Handler:
 
 
 def marked(handler: Handler) -> Handler:
-    """A handler of a list, which documents no 404: what is not found is what the marker names."""
+    """For a list, whose document has no 404: an unknown marker is a 400 there."""
 
     @functools.wraps(handler)
     async def handle(call: Call) -> Response:
@@ -176,14 +180,14 @@ def marked(handler: Handler) -> Handler:
             return await handler(call)
         except HeliometerError as error:
             if error.code is Code.NOT_FOUND:
-                raise Malformed("marker: is not one that this service gave.") from error
+                raise unknown_marker() from error
             raise
 
     return handle
 
 
 def one_of(name: str, text: str, allowed: Sequence[str]) -> str:
-    """A word out of a list, in any case."""
+    """The allowed word that a text is, in any case. Raises MALFORMED for none."""
     for word in allowed:
         if text.lower() == word.lower():
             return word

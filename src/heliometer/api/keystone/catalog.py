@@ -1,12 +1,20 @@
-"""The service catalog: one table, told in the forms of both versions."""
+"""The service catalog, in the forms of both versions."""
 
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from starlette.responses import Response
+
+from heliometer.api.keystone.faults import reply
+from heliometer.api.keystone.requests import links, signed_in
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.http.operation import Call
+from heliometer.identity.signing import Identity
+
 
 class Service(NamedTuple):
-    """An API that clients find in the catalog. Paths are below the service's base URL."""
+    """An API in the catalog. Paths are relative to the base URL."""
 
     type: str
     name: str
@@ -15,13 +23,13 @@ class Service(NamedTuple):
     version_path: str
     list_path: str = ""
     v2_path: str | None = None
-    """Where the v2.0 catalog points to, if elsewhere."""
+    """The path in the v2.0 catalog; ``None``: ``path``."""
 
 
 SERVICES = (
     Service("hpext:monitoring", "Monitoring", "/v1.1", "1.1", "/v1.1"),
     Service("maas", "MaaS", "/v1.0", "1.0", "/v1.0"),
-    # Clients of these add /v2 to the URL themselves.
+    # Clients of these append /v2 themselves.
     Service("monitoring", "Telemetry", "", "2", "/v2"),
     Service("metering", "Telemetry", "", "2", "/v2"),
     Service(
@@ -32,7 +40,7 @@ INTERFACES = ("public", "internal", "admin")
 
 
 def stable_id(*parts: str) -> str:
-    """An id of Keystone's form that stays the same from start to start."""
+    """An id in Keystone's form that survives restarts."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -56,6 +64,19 @@ def catalog_v3(base_url: str, region: str) -> list[Mapping[str, Any]]:
         }
         for service in SERVICES
     ]
+
+
+async def own_catalog(identity: Identity, call: Call, region: str) -> Response:
+    """Answers with the catalog for the caller's project. Raises FORBIDDEN without one."""
+    caller = await signed_in(identity, call)
+    if not caller.project_id:
+        raise HeliometerError(
+            Code.FORBIDDEN,
+            "An unscoped token has no catalog.",
+            details="Ask for a token that is scoped to a project.",
+        )
+    body = {"catalog": catalog_v3(call.base_url, region), "links": links(call, "/auth/catalog")}
+    return reply(body, vary=True)
 
 
 def catalog_v2(base_url: str, region: str, project_id: str) -> list[Mapping[str, Any]]:

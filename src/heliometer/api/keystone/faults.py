@@ -1,4 +1,4 @@
-"""Faults in Keystone's form, and replies."""
+"""Faults and replies in Keystone's form."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -13,12 +13,12 @@ from heliometer.http.operation import STATUS, Call
 Handler = Callable[[Call], Awaitable[Response]]
 
 TITLES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
-"""Where the names in Python's table change with its version."""
+"""Phrases that differ between versions of Python."""
 
 
 def render_fault(error: HeliometerError, _request_id: str) -> Response:
     """``{"error": {"code", "message", "title"}}``, with ``Retry-After`` where it helps."""
-    # Keystone has no 422: what breaks a rule is a bad request there.
+    # Keystone has no 422: invalid input is a bad request there.
     status = 400 if error.code is Code.INVALID else STATUS[error.code]
     fault = {
         "code": status,
@@ -32,7 +32,7 @@ def render_fault(error: HeliometerError, _request_id: str) -> Response:
 
 
 def challenged(handler: Handler, version: str) -> Handler:
-    """The handler, whose 401 says where to sign in, as Keystone's does."""
+    """Adds to a 401 where to sign in, as Keystone does."""
 
     async def answer(call: Call) -> Response:
         try:
@@ -52,7 +52,7 @@ def challenged(handler: Handler, version: str) -> Handler:
 def reply(
     body: Any = None, status: int = 200, *, vary: bool = False, subject: str = ""
 ) -> Response:
-    """A JSON reply. ``vary``: it depends on the token; ``subject``: the token that it is about."""
+    """A JSON reply. ``vary``: it depends on the token; ``subject``: the token it describes."""
     response = Response(
         b"" if body is None else msgspec.json.encode(body),
         status,

@@ -1,4 +1,4 @@
-"""What both versions share of reading requests."""
+"""Requests as both versions have them: bodies, tokens, times."""
 
 import re
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def read(call: Call, type_: type[T]) -> T:
-    """The body as a value of ``type_``; raise MALFORMED, or UNSUPPORTED_MEDIA_TYPE for XML."""
+    """The body as a value of a msgspec type. Raises MALFORMED, UNSUPPORTED_MEDIA_TYPE for XML."""
     if XML.search(call.request.headers.get("content-type", "")):
         raise HeliometerError(
             Code.UNSUPPORTED_MEDIA_TYPE,
@@ -28,26 +28,26 @@ async def read(call: Call, type_: type[T]) -> T:
 
 
 def header(call: Call, name: str) -> str:
-    """A header that holds a token; empty when it is absent or ambiguous."""
+    """The value of a header; empty if it is absent or repeated."""
     values = call.request.headers.getlist(name)
     return values[0] if len(values) == 1 else ""
 
 
 def address(call: Call) -> str | None:
-    """Where the request comes from."""
+    """The client's IP address."""
     return call.request.client.host if call.request.client else None
 
 
 async def signed_in(identity: Identity, call: Call) -> Caller:
-    """Who calls, by X-Auth-Token; raise UNAUTHENTICATED."""
+    """The caller by X-Auth-Token. Raises UNAUTHENTICATED."""
     return await identity.authenticate(header(call, "x-auth-token"))
 
 
 async def subject(identity: Identity, call: Call, token: str) -> TokenOwner:
-    """What the token that a request is about stands for.
+    """The owner of the token that a request concerns.
 
-    Raises UNAUTHENTICATED when the caller's own token is no good, NOT_FOUND when the other is
-    not, and FORBIDDEN when it belongs to another user and the caller does not administer.
+    Raises UNAUTHENTICATED if the caller's own token is invalid, NOT_FOUND if the other is, and
+    FORBIDDEN if it belongs to another user and the caller is not an administrator.
     """
     caller = await signed_in(identity, call)
     try:
@@ -67,7 +67,7 @@ async def subject(identity: Identity, call: Call, token: str) -> TokenOwner:
 
 
 def refuse_method(method: str) -> HeliometerError:
-    """The refusal of a way to sign in that is not offered."""
+    """The fault for an authentication method that is not offered."""
     return unauthenticated(
         f"Attempted to authenticate with an unsupported method: {method[:40]!r}. "
         "Supported are password and token."
@@ -75,11 +75,11 @@ def refuse_method(method: str) -> HeliometerError:
 
 
 def iso(milliseconds: int, digits: str = "microseconds") -> str:
-    """A time as ISO 8601 with a Z; ``digits`` are milliseconds or microseconds."""
+    """A time as ISO 8601 with a Z; ``digits`` is ``milliseconds`` or ``microseconds``."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec=digits).replace("+00:00", "Z")
 
 
 def links(call: Call, path: str) -> dict[str, Any]:
-    """The links of a v3 list."""
+    """The ``links`` of a v3 list, which has one page."""
     return {"self": f"{call.base_url}/identity/v3{path}", "previous": None, "next": None}

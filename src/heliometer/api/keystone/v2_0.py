@@ -1,4 +1,4 @@
-"""Identity v2.0: what the monitoring documents sign in with (v1.1 §3.1)."""
+"""Identity v2.0, with which the monitoring documents sign in (v1.1 §3.1)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from heliometer.api.keystone import versions
 from heliometer.api.keystone.catalog import catalog_v2
 from heliometer.api.keystone.faults import challenged, render_fault, reply
 from heliometer.api.keystone.requests import address, header, iso, read, subject
-from heliometer.config import Settings
+from heliometer.api.services import Services
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call, Dialect, Operation
 from heliometer.identity.accounts import Project, TokenOwner
@@ -48,9 +48,9 @@ class SignIn(Struct):
     auth: Auth
 
 
-def dialect(identity: Identity, settings: Settings) -> Dialect:
-    """Identity v2.0 over any identity."""
-    handlers = _Handlers(identity, settings.identity.region)
+def dialect(services: Services) -> Dialect:
+    """The dialect at ``/identity/v2.0``, whichever identity is in use."""
+    handlers = _Handlers(services.identity, services.settings.identity.region)
 
     def operation(
         method: str, path: str, summary: str, handler: Any, source: str = SOURCE, **more: Any
@@ -99,7 +99,7 @@ class _Handlers:
         auth = (await read(call, SignIn)).auth
         if auth.tenant_id and auth.tenant_name:
             raise Malformed("auth: tenantId and tenantName exclude each other.")
-        # The documents have the project's id in tenantName, so either takes either.
+        # The documents put a project's id into tenantName, so each field takes both.
         project = auth.tenant_id or auth.tenant_name or None
         given = auth.password_credentials
         if given is not None and auth.token is not None:

@@ -1,4 +1,4 @@
-"""The body of a v3 sign-in, and what it means here: there is one domain, ``default``."""
+"""The body of a v3 sign-in, for the built-in identity with its one domain, ``default``."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ class SignIn(Struct):
 
 
 def user_of(user: User) -> str:
-    """The user's id or name; raise MALFORMED without one and UNAUTHENTICATED for other domains."""
+    """The user's id or name. Raises MALFORMED without either, UNAUTHENTICATED for other domains."""
     path = "auth.identity.password.user"
     if user.id is not None:
         return user.id
@@ -97,7 +97,7 @@ def project_of(scope: Scope | str | None) -> str | None:
 
 
 def _check_domain(domain: Domain | None, path: str) -> None:
-    # A domain that is not named is the only one: nothing else could be meant.
+    # Without a domain the only one is meant.
     if domain is None:
         return
     if domain.id is None and domain.name is None:

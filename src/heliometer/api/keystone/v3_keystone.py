@@ -1,6 +1,6 @@
-"""Identity v3 where users live in Keystone: what is asked here is asked there.
+"""Identity v3 where users live in Keystone: requests are forwarded to it.
 
-Whatever Keystone offers for signing in works here too: other domains, application credentials,
+Every way to sign in that Keystone offers works here too: other domains, application credentials,
 second factors. Only the catalog is ours.
 """
 
@@ -10,13 +10,11 @@ import msgspec
 from msgspec import Struct
 from starlette.responses import Response
 
-from heliometer.api.keystone.catalog import catalog_v3
+from heliometer.api.keystone.catalog import catalog_v3, own_catalog
 from heliometer.api.keystone.faults import reply
 from heliometer.api.keystone.requests import address, header, read
-from heliometer.api.keystone.v3 import catalog_of, dialect_of
-from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError, Malformed
-from heliometer.http.operation import Call, Dialect
+from heliometer.http.operation import Call
 from heliometer.identity.keystone.client import Answer, unavailable
 from heliometer.identity.keystone.service import KeystoneIdentity, receipt_of, refusal, throttled
 
@@ -31,17 +29,14 @@ class Auth(Struct):
 
 
 class SignIn(Struct):
-    """``POST /auth/tokens``, as Keystone has it."""
+    """``POST /auth/tokens``, as Keystone reads it."""
 
     auth: Auth
 
 
-def dialect(identity: KeystoneIdentity, settings: Settings) -> Dialect:
-    """Identity v3 over Keystone's."""
-    return dialect_of(_Handlers(identity, settings.identity.region), SignIn)
+class KeystoneHandlers:
+    """Answers the operations of v3."""
 
-
-class _Handlers:
     def __init__(self, identity: KeystoneIdentity, region: str) -> None:
         self._identity = identity
         self._region = region
@@ -51,7 +46,7 @@ class _Handlers:
         auth = (await read(call, SignIn)).auth
         document = {"auth": msgspec.to_builtins(auth)}
         if auth.scope is None:
-            del document["auth"]["scope"]  # The user's default project, if it has one.
+            del document["auth"]["scope"]  # Keystone takes the user's default project, if any.
         receipt = header(call, RECEIPT)
         if len(receipt) > RECEIPT_LENGTH or not receipt.isascii():
             raise Malformed(f"{RECEIPT} is none of Keystone's.")
@@ -94,7 +89,7 @@ class _Handlers:
         return await self._own(call, "/auth/domains")
 
     async def catalog(self, call: Call) -> Response:
-        return await catalog_of(self._identity, call, self._region)
+        return await own_catalog(self._identity, call, self._region)
 
     async def _about(self, method: str, call: Call, token: str) -> Answer:
         if not token:
@@ -130,7 +125,7 @@ def _raw(answer: Answer) -> Response:
 
 
 def _prover(identity: dict[str, Any]) -> str | None:
-    """Whose wrong passwords are counted; ``None``: it is a token that is shown."""
+    """The user whose failed sign-ins are counted; ``None`` for a token."""
     if identity.get("methods") == ["token"]:
         return None
     for method in ("password", "totp", "application_credential"):

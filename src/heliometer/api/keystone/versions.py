@@ -1,17 +1,18 @@
-"""Version documents, from which clients find out what is spoken where (Keystone v3)."""
+"""Version documents, from which clients learn the versions and their URLs (Keystone v3)."""
 
 from typing import Any
 
 from starlette.responses import Response
 
-from heliometer.api.keystone.faults import reply
-from heliometer.http.operation import Call, Operation
+from heliometer.api.keystone.faults import render_fault, reply
+from heliometer.api.services import Services
+from heliometer.http.operation import Call, Dialect, Operation
 
 SOURCE = "Keystone v3, API versions"
 
 
 def document(base_url: str, version: str) -> dict[str, Any]:
-    """What one version says of itself."""
+    """The description of a version, ``v2.0`` or ``v3``."""
     v3 = version == "v3"
     return {
         "id": "v3.14" if v3 else "v2.0",
@@ -27,18 +28,28 @@ def document(base_url: str, version: str) -> dict[str, Any]:
     }
 
 
-def version_list() -> Operation:
-    """``GET /identity``."""
+def dialect(_: Services) -> Dialect:
+    """The list of versions at ``/identity``."""
+    return Dialect(
+        name="identity",
+        title="Identity versions (Keystone-compatible)",
+        prefix="/identity",
+        operations=(
+            Operation(
+                "GET", "", "List the versions of the identity API", SOURCE, list_versions, None, 300
+            ),
+        ),
+        render_fault=render_fault,
+    )  # fmt: skip
 
-    async def handler(call: Call) -> Response:
-        values = [document(call.base_url, version) for version in ("v3", "v2.0")]
-        return reply({"versions": {"values": values}}, 300)
 
-    return Operation("GET", "", "List the versions of the identity API", SOURCE, handler, None, 300)
+async def list_versions(call: Call) -> Response:
+    values = [document(call.base_url, version) for version in ("v3", "v2.0")]
+    return reply({"versions": {"values": values}}, 300)
 
 
 def version_document(version: str) -> Operation:
-    """``GET /identity/{version}``."""
+    """The operation that describes a version."""
 
     async def handler(call: Call) -> Response:
         return reply({"version": document(call.base_url, version)})

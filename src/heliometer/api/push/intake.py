@@ -1,4 +1,4 @@
-"""What one pushed request holds, gathered sample by sample; what cannot be stored is left out."""
+"""Gathers the samples of a pushed request; those that cannot be stored are left out."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from heliometer.api.push.naming import shown
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns, Metrics
+from heliometer.metrics.service import Columns
 from heliometer.metrics.validation import (
     FUTURE_MS,
     LARGEST,
@@ -20,16 +20,16 @@ from heliometer.metrics.validation import (
 )
 
 MOST_SAMPLES = 100_000
-"""In one request: what is read beyond holds up everybody else."""
+"""Most samples in one request: decoding more would block others for too long."""
 LONGEST_SPELLING = 1024
-"""Bytes of a spelling that is worth remembering."""
+"""A longer spelling, in bytes, is not worth remembering."""
 
 
 @dataclass(slots=True)
 class Intake:
     """Gathers samples for one project.
 
-    ``form`` names the spelling that the format has of a series: see ``ProjectSeries.spellings``.
+    ``form`` names how the format spells a series: see ``ProjectSeries.spellings``.
     """
 
     project: ProjectSeries
@@ -41,9 +41,9 @@ class Intake:
     values: list[float] = field(default_factory=list)
     left_out: int = 0
     reason: str = ""
-    """Why the first sample was left out."""
+    """Why the first sample was left out; empty if none was."""
     stamped: bool = True
-    """Whether every sample said its own time: only then is the same request again a repetition."""
+    """Whether every sample has a timestamp: only then can a repeated request be recognised."""
 
     def add(
         self,
@@ -53,9 +53,9 @@ class Intake:
         timestamp_ms: int | None,
         value: float,
     ) -> None:
-        """Take a sample of the series that is spelt so, or else has that name.
+        """Take a sample of the series with that spelling, or else with that name.
 
-        NaN says that there is no value, and is nothing that would be missed.
+        NaN means that there is no value, and is dropped silently. Raises TOO_LARGE.
         """
         if math.isnan(value):
             return
@@ -100,20 +100,12 @@ class Intake:
             self.leave_out(why)
 
     def leave_out(self, reason: str, samples: int = 1) -> None:
-        """Count samples that cannot be stored."""
+        """Count samples that cannot be stored, and remember the first reason."""
         self.left_out += samples
         self.reason = self.reason or reason
 
-    async def store(self, metrics: Metrics, columns: Columns, body: bytes, where: str) -> None:
-        """Have it stored; of new series that are too many, what can be. ``body`` and ``where`` it
-        goes to tell a repetition."""
-        once = body if self.stamped else None
-        samples, why = await metrics.push(self.project, columns, once, where)
-        if samples:
-            self.leave_out(why, samples)
-
     def columns(self) -> Columns:
-        """What can be stored."""
+        """The samples so far."""
         return Columns(
             self.series,
             self.names,
@@ -125,7 +117,7 @@ class Intake:
 
     @property
     def complaint(self) -> str:
-        """What to tell the sender; empty: everything was taken."""
+        """The message for the sender; empty if nothing was left out."""
         if not self.left_out:
             return ""
         samples = "1 sample is" if self.left_out == 1 else f"{self.left_out} samples are"
@@ -133,7 +125,7 @@ class Intake:
 
 
 def too_many() -> HeliometerError:
-    """The refusal of a request that holds more than MOST_SAMPLES."""
+    """The fault for a request with more than MOST_SAMPLES."""
     return HeliometerError(
         Code.TOO_LARGE,
         f"There are more than {MOST_SAMPLES} samples in the request.",

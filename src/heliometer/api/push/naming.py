@@ -1,4 +1,4 @@
-"""How labels, tags and attributes become dimensions, whatever they are called elsewhere."""
+"""Turns labels, tags and attributes into dimensions."""
 
 import hashlib
 import re
@@ -19,13 +19,13 @@ _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
 _DIGEST = 8
 MOST_LABELS = 64
 LONGEST = 4096
-"""Characters of a name or value: what is longer costs more than it can be worth."""
+"""Most characters of a name or value, before shortening."""
 
 
 def namespace_of(text: str, *, reserved_allowed: bool) -> str:
-    """A legal namespace; what is not allowed in one becomes ``_``.
+    """A legal namespace; characters that are not allowed become ``_``.
 
-    Raises INVALID for an empty one and CONFLICT for a reserved one where that is not allowed.
+    Raises INVALID for an empty one and CONFLICT for a reserved one unless those are allowed.
     """
     if not text:
         raise Invalid("namespace: is missing.")
@@ -38,10 +38,10 @@ def namespace_of(text: str, *, reserved_allowed: bool) -> str:
 def name_of(namespace: str, metric: str, pairs: Iterable[tuple[str, str]]) -> Name:
     """The series of a metric with these labels.
 
-    The metric's own name becomes dimension ``metric_name``. In keys, what is not allowed becomes
-    ``_``; in values, what cannot be printed becomes U+FFFD. Where that, or cutting what is too
-    long, could make different ones the same, they end in a digest. Labels without a value are
-    none. Raises INVALID for a label that stands twice, for too many, and for too long ones.
+    The metric's own name becomes dimension ``metric_name``. Characters that are not allowed in a
+    key become ``_``; unprintable ones in a value become U+FFFD. Where this, or shortening, could
+    make different texts equal, they end in a digest. Labels without a value are dropped. Raises
+    INVALID for duplicate labels, too many, and too long ones.
     """
     dimensions: dict[str, str] = {}
     keys: dict[str, str] = {}
@@ -63,7 +63,7 @@ def name_of(namespace: str, metric: str, pairs: Iterable[tuple[str, str]]) -> Na
 
 
 def shown(name: Name) -> str:
-    """A series as it may stand in a message."""
+    """A series in a message, shortened."""
     labels = dict(name.dimensions)
     metric = labels.pop(METRIC_NAME, name.namespace)
     text = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -93,7 +93,7 @@ def _brief(text: str) -> str:
 
 
 def _shortened(text: str, length: int, mark: str) -> str:
-    """The text itself, or where it is too long its beginning and a digest of the whole."""
+    """The text, or if it is too long its beginning and a digest of the whole."""
     if len(text) <= length:
         return text
     return f"{text[: length - _DIGEST - 1]}{mark}{_digest(text)}"

@@ -1,4 +1,4 @@
-"""What the service says of itself at its root: versions, documentation, figures."""
+"""The root: versions, documentation, the service's own metrics."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,34 +20,48 @@ _PAGE_HEADERS = {
 
 
 def dialect(instruments: Instruments, dialects: Callable[[], Sequence[Dialect]]) -> Dialect:
-    """The root. ``dialects`` gives everything that is served, once all of it is known."""
-
-    def apis() -> list[Dialect]:
-        return [dialect for dialect in dialects() if dialect.is_api]
-
-    async def openapi(call: Call) -> Response:
-        document = {**describe(apis()), "servers": [{"url": call.base_url}]}
-        return Response(msgspec.json.encode(document), media_type="application/json")
-
-    async def docs(call: Call) -> Response:
-        page = render(apis(), call.base_url)
-        return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
-
-    async def metrics(_: Call) -> Response:
-        return Response(instruments.text(), headers={"Content-Type": CONTENT_TYPE})
-
+    """The dialect at the root; ``dialects`` returns all that are served, itself included."""
     return Dialect(
         "service",
         "The service itself",
         "",
-        (
-            versions.LIST,
-            Operation("GET", "/docs", "Documentation to read", "beyond the documents", docs,
-                      media_type="text/html"),
-            Operation("GET", "/openapi.json", "OpenAPI description", "beyond the documents",
-                      openapi),
-            Operation("GET", "/metrics", "Figures of the service, in Prometheus' text form",
-                      "beyond the documents", metrics, media_type="text/plain"),
-        ),
+        ServiceOperations(instruments, dialects).operations(),
         render_fault,
-    )  # fmt: skip
+    )
+
+
+class ServiceOperations:
+    """Describes the service."""
+
+    def __init__(self, instruments: Instruments, dialects: Callable[[], Sequence[Dialect]]) -> None:
+        self._instruments = instruments
+        self._dialects = dialects
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Versions, documentation and metrics."""
+        source = "beyond the documents"
+        return (
+            versions.LIST,
+            Operation(
+                "GET", "/docs", "Documentation to read", source, self.docs, media_type="text/html"
+            ),
+            Operation("GET", "/openapi.json", "OpenAPI description", source, self.openapi),
+            Operation(
+                "GET", "/metrics", "Figures of the service, in Prometheus' text form", source,
+                self.metrics, media_type="text/plain",
+            ),
+        )  # fmt: skip
+
+    async def docs(self, call: Call) -> Response:
+        page = render(self._apis(), call.base_url)
+        return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
+    async def openapi(self, call: Call) -> Response:
+        document = {**describe(self._apis()), "servers": [{"url": call.base_url}]}
+        return Response(msgspec.json.encode(document), media_type="application/json")
+
+    async def metrics(self, _: Call) -> Response:
+        return Response(self._instruments.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    def _apis(self) -> list[Dialect]:
+        return [dialect for dialect in self._dialects() if dialect.is_api]

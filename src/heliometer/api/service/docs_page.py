@@ -1,4 +1,4 @@
-"""The page at ``/docs``: every operation, readable without a script."""
+"""The page at ``/docs``: every operation, without scripts."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from heliometer.identity.model import roles_with
 
 
 def render(dialects: Sequence[Dialect], base_url: str) -> str:
-    """The page as HTML, with curl lines that work against ``base_url``."""
+    """The page as HTML, with curl commands for ``base_url``."""
     sections = [
         {
             "dialect": dialect,

@@ -1,4 +1,4 @@
-"""Meters: list them (004), create custom ones and put samples into them (002)."""
+"""Meters: listing them (004), creating custom ones and putting samples into them (002)."""
 
 import re
 from decimal import Decimal
@@ -12,8 +12,9 @@ from heliometer.api.telemetry.query import conditions, milliseconds, only_equal
 from heliometer.core.errors import Malformed
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
+from heliometer.http.paging import NumberedPage
 from heliometer.identity.model import Permission
-from heliometer.meters.model import DELTA, TYPES, meter_id
+from heliometer.meters.model import DELTA, TYPES, CustomMeter, meter_id
 from heliometer.meters.service import Item, Meter, Meters, check_recorded, check_type
 
 FIELDS = (
@@ -25,39 +26,56 @@ FIELDS = (
     "type",
     "namespace",
 )
-"""What meters may be asked for by (004, Valid query fields)."""
+"""Fields of a query (004, Valid query fields)."""
 ALIASES = {"meter": "name", "resource": "resource_id", "project": "project_id"}
-"""What Ceilometer's clients call them."""
+"""Names that Ceilometer's clients use for some of them."""
 UNRECOGNIZED = (
     "Unrecognized field in query. valid keys:"
     '["project_id", "timestamp", "resource_id", "resource_name", "meter"]'
 )
 ITEMS = 100
+"""Most samples in one request (002)."""
 LIMIT = 100_000
-"""What Ceilometer's clients may ask for at once."""
+"""Most meters in an answer for Ceilometer's ``limit``."""
 _SYMBOLS = re.compile(r"[A-Za-z0-9._-]+")
 _VOLUME = re.compile(r"[+-]?\d{1,12}(\.\d{1,4})?|[+-]?\.\d{1,4}")
 
 
-def operations(meters: Meters) -> tuple[Operation, ...]:
-    """List, and create and put."""
+class MeterOperations:
+    """Meters: listed, created and written to."""
 
-    async def find(call: Call) -> Response:
-        page = wire.number(call, "page", 1, 10**9 - 1)
-        per_page = wire.number(call, "per_page", wire.PER_PAGE, wire.MOST_PER_PAGE)
-        found = await meters.select(call.caller, _wanted(call))
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def operations(self) -> tuple[Operation, ...]:
+        """List, and create and put."""
+        return (
+            Operation(
+                "GET", "/meters", "List meters", "004 List Meters", self.find, Permission.READ,
+                parameters=LISTING,
+            ),
+            Operation(
+                "POST", "/meters/{meter_name}", "Create and put a value into a custom meter",
+                "002 Create and Put a value into Custom Meter", self.put, Permission.POST_METRICS,
+                faults=(413, 415, 429), body=list[dict[str, Any]], example=_EXAMPLE,
+            ),
+        )  # fmt: skip
+
+    async def find(self, call: Call) -> Response:
+        number = wire.number(call, "page", 1, 10**9 - 1)
+        size = wire.number(call, "per_page", wire.PER_PAGE, wire.MOST_PER_PAGE)
+        found = await self._meters.select(call.caller, _wanted(call))
         query = call.request.query_params
         if query.get("unique", "").lower() in ("1", "true", "yes"):
-            return wire.reply(_unique(meters.meters(found)))
+            return wire.reply(_unique(self._meters.meters(found)))
         if "limit" in query and "per_page" not in query:
-            per_page = wire.number(call, "limit", wire.PER_PAGE, LIMIT)
-        start = (page - 1) * per_page
-        shown = meters.meters(found[start : start + per_page])
-        reply = wire.reply([render(m) for m in shown])
-        reply.headers.update(wire.paged(call, found, page, per_page))
+            size = wire.number(call, "limit", wire.PER_PAGE, LIMIT)
+        page = NumberedPage(number, size, len(found))
+        reply = wire.reply([render(m) for m in self._meters.meters(page.of(found))])
+        reply.headers.update(wire.page_headers(call, page))
         return reply
 
-    async def put(call: Call) -> Response:
+    async def put(self, call: Call) -> Response:
         name = call.path_params["meter_name"]
         body = await call.body()
         document = strict_loads(body)
@@ -65,49 +83,37 @@ def operations(meters: Meters) -> tuple[Operation, ...]:
             document, body = [document], b"[" + body + b"]"
         if len(document) > ITEMS:
             raise Malformed("Request size is over than 100.")
-        now = meters.now_ms()
+        now = self._meters.now_ms()
         items = [_item(call, name, given, now) for given in document]
-        raw = [_raw(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
-        made = await meters.put(call.caller, items)
+        volumes = [_raw(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        meters = await self._meters.put(call.caller, items)
         return wire.reply(
             [
-                {
-                    "project_id": call.caller.project_id,
-                    "namespace": meter.namespace,
-                    "resource_id": meter.resource_id,
-                    "counter_name": meter.name,
-                    "counter_type": meter.type,
-                    "counter_unit": meter.unit,
-                    "resource_metadata": {"display_name": meter.display_name},
-                    "timestamp": given.get("timestamp") or f"{wire.iso(now // 1000 * 1000)}Z",
-                    "counter_volume": volume,
-                    "source": "",
-                    "recorded_at": given.get("recorded_at") or f"{wire.iso(now // 1000 * 1000)}Z",
-                    "message_id": "",
-                }
-                for given, meter, volume in zip(document, made, raw, strict=True)
+                _put_document(call, given, meter, volume, now)
+                for given, meter, volume in zip(document, meters, volumes, strict=True)
             ]
         )
 
-    return (
-        Operation(
-            "GET", "/meters", "List meters", "004 List Meters", find, Permission.READ,
-            parameters=LISTING,
-        ),
-        Operation(
-            "POST", "/meters/{meter_name}", "Create and put a value into a custom meter",
-            "002 Create and Put a value into Custom Meter", put, Permission.POST_METRICS,
-            faults=(413, 415, 429), body=list[dict[str, Any]],
-            example=[
-                {
-                    "resource_id": "nova_bd9431c1-8d69-4ad3-803a-8d4a6b89fd36",
-                    "counter_name": "vm1_load_average", "counter_unit": "count",
-                    "counter_type": "gauge", "counter_volume": "1.01",
-                    "resource_metadata": {"display_name": "Load-Average"},
-                }
-            ],
-        ),
-    )  # fmt: skip
+
+def _put_document(
+    call: Call, given: dict[str, Any], meter: CustomMeter, volume: str, now: int
+) -> dict[str, Any]:
+    """An accepted item (002, Response Body)."""
+    second = f"{wire.iso(now // 1000 * 1000)}Z"
+    return {
+        "project_id": call.caller.project_id,
+        "namespace": meter.namespace,
+        "resource_id": meter.resource_id,
+        "counter_name": meter.name,
+        "counter_type": meter.type,
+        "counter_unit": meter.unit,
+        "resource_metadata": {"display_name": meter.display_name},
+        "timestamp": given.get("timestamp") or second,
+        "counter_volume": volume,
+        "source": "",
+        "recorded_at": given.get("recorded_at") or second,
+        "message_id": "",
+    }
 
 
 def render(meter: Meter) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def _wanted(call: Call) -> dict[str, str]:
 
 
 def _unique(found: list[Meter]) -> list[dict[str, Any]]:
-    """Ceilometer's ``unique``: each name, type and unit once, of no resource."""
+    """Ceilometer's ``unique``: each name, type and unit once, without a resource."""
     seen: dict[tuple[str, str, str], Meter] = {}
     for meter in found:
         seen.setdefault((meter.name, meter.type, meter.unit), meter)
@@ -153,14 +159,14 @@ def _unique(found: list[Meter]) -> list[dict[str, Any]]:
 
 
 def _raw(item: msgspec.Raw) -> str:
-    """The volume exactly as it was given; empty: none was."""
+    """The volume exactly as given; empty if it is absent."""
     given = msgspec.json.decode(item, type=dict[str, msgspec.Raw]).get("counter_volume")
     text = bytes(given).decode() if given is not None else ""
     return "" if text == "null" else text.strip('"')
 
 
 def _item(call: Call, name: str, given: Any, now: int) -> Item:
-    """One item, checked (002, Request Parameter)."""
+    """One item, validated (002, Request Parameter). Raises MALFORMED."""
     if not isinstance(given, dict):
         raise Malformed("Each item must be an object.")
     project_id = given.get("project_id")
@@ -219,7 +225,7 @@ def _volume(given: Any) -> float | None:
         return None
     text = given
     if isinstance(given, int | float) and not isinstance(given, bool):
-        # A number may be written with an exponent; what counts are its digits.
+        # The limit applies to the digits, however a number is written.
         text = format(Decimal(repr(given)), "f")
         text = text[:-2] if text.endswith(".0") else text
     if not isinstance(text, str) or not _VOLUME.fullmatch(text):
@@ -227,6 +233,14 @@ def _volume(given: Any) -> float | None:
     return float(text)
 
 
+_EXAMPLE = [
+    {
+        "resource_id": "nova_bd9431c1-8d69-4ad3-803a-8d4a6b89fd36",
+        "counter_name": "vm1_load_average", "counter_unit": "count",
+        "counter_type": "gauge", "counter_volume": "1.01",
+        "resource_metadata": {"display_name": "Load-Average"},
+    }
+]  # fmt: skip
 LISTING = (
     Parameter("q.field", f"What to ask for: one of {', '.join(FIELDS)}.", example="name"),
     Parameter("q.op", "eq."),

@@ -1,5 +1,5 @@
 """Conditions in query strings: ``q.field``, ``q.op``, ``q.type``, ``q.value`` (004, Request
-Parameter), as often as wanted and in any order."""
+Parameter), repeated and in any order."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,14 @@ from heliometer.core.errors import Malformed
 KEYS = ("field", "op", "type", "value")
 OPERATORS = ("lt", "le", "eq", "ne", "ge", "gt")
 TYPES = ("integer", "float", "boolean", "string", "datetime")
+METADATA = ("resource_metadata.", "metadata.")
+"""Prefixes of fields that name a dimension."""
 MOST = 100
-"""Conditions of one request."""
+"""Most conditions in one request."""
 
 
 class Condition(NamedTuple):
-    """One condition, checked."""
+    """A valid condition."""
 
     field: str
     op: str
@@ -29,8 +31,7 @@ class Condition(NamedTuple):
 
 
 def conditions(query: QueryParams) -> list[Condition]:
-    """The conditions of a request, each complete and with a value of its type. Raises MALFORMED
-    with the documented messages."""
+    """The valid conditions of a request. Raises MALFORMED with the documented messages."""
     raw = [*_dotted(query), *_as_json(query)]
     if len(raw) > MOST:
         raise Malformed(f"A request may have {MOST} conditions, not {len(raw)}.")
@@ -38,7 +39,7 @@ def conditions(query: QueryParams) -> list[Condition]:
 
 
 def milliseconds(text: str) -> int | None:
-    """A time in ISO 8601, UTC unless it says otherwise; ``None``: it is none."""
+    """A time in ISO 8601, UTC unless it names a zone; ``None`` for anything else."""
     # A raw + in a query string arrives as a space.
     head, space, zone = text.rpartition(" ")
     if space and len(zone) in (4, 5) and "T" in head:
@@ -66,7 +67,7 @@ def _dotted(query: QueryParams) -> list[dict[str, str]]:
             {key: values[at] for key, values in by_key.items() if at < len(values)}
             for at in range(number)
         ]
-    # Some were left out: what stands together belongs together.
+    # Some are left out: neighbouring ones form a condition.
     grouped: list[dict[str, str]] = []
     for name, value in pairs:
         if not grouped or name in grouped[-1]:
@@ -98,7 +99,7 @@ def _checked(given: dict[str, str]) -> Condition:
     op, type_ = given.get("op", "").strip() or "eq", given.get("type", "").strip()
     if not field:
         raise Malformed("Field can't be blank.")
-    # The document's own sample request has the page behind a second question mark.
+    # The document's sample request has the page after a second question mark.
     for separator in ("?page=", "?per_page="):
         value = value.partition(separator)[0]
     if not value.strip():
@@ -139,7 +140,7 @@ def _check_value(value: str, type_: str) -> None:
 
 
 def only_equal(found: Sequence[Condition]) -> dict[str, str]:
-    """Conditions that may only say equal, as a mapping (004, Valid operators)."""
+    """Values by field; only ``eq`` is allowed (004, Valid operators). Raises MALFORMED."""
     for condition in found:
         if condition.op != "eq":
             raise Malformed(f"Unimplemented operator '{condition.op}' for specified field.")

@@ -1,16 +1,14 @@
-"""Reading and writing what the operations of Telemetry v2 share: faults, times, pages."""
+"""Requests and replies as all of Telemetry v2 has them: faults, times, pages."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response
 
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import STATUS, Call
+from heliometer.http.paging import NumberedPage, same_request
 from heliometer.identity.model import Caller
 
 PER_PAGE = 100
@@ -21,11 +19,11 @@ MESSAGES = {
     Code.INTERNAL: "The request processing has failed due to some unknown error, exception or "
     "failure",
 }
-"""What the documents word themselves (004 and 002, Response Code)."""
+"""Messages that the documents dictate (004 and 002, Response Code)."""
 
 
 def render_fault(error: HeliometerError, _: str) -> Response:
-    """Every error of v2 has this one form."""
+    """The form of every error in v2."""
     # Its documents have no 422: what breaks a rule is a bad request.
     status = STATUS[Code.MALFORMED if error.code is Code.INVALID else error.code]
     message = f"{error.message} {error.details}".strip()
@@ -47,13 +45,13 @@ def iso(milliseconds: int) -> str:
 
 
 def check_project(caller: Caller, project_id: str) -> None:
-    """Raise the documented 401 for another project than the caller's."""
+    """Raise the documented 401 unless it is the caller's project."""
     if project_id.replace("-", "").lower() != caller.project_id:
         raise HeliometerError(Code.UNAUTHENTICATED, NOT_AUTHORIZED)
 
 
 def number(call: Call, name: str, default: int, most: int) -> int:
-    """A whole number from 1 on out of the query string."""
+    """A parameter that is a whole number from 1 to ``most``. Raises MALFORMED."""
     text = call.request.query_params.get(name)
     if text is None:
         return default
@@ -62,24 +60,17 @@ def number(call: Call, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-def paged(call: Call, found: Sequence[Any], page: int, per_page: int) -> dict[str, str]:
+def page_headers(call: Call, page: NumberedPage) -> dict[str, str]:
     """The headers Per-Page, Link and Total (004, Response Header)."""
-    total = len(found)
-    last = max(1, -(-total // per_page))
     places: dict[str, int] = {}
-    if page < last:
-        places |= {"next": page + 1, "last": last}
-    if page > 1:
-        places |= {"prev": min(page - 1, last), "first": 1}
-    kept = [
-        (name, value)
-        for name, value in call.request.query_params.multi_items()
-        if name not in ("page", "per_page")
-    ]
-    url = f"{call.base_url}{call.request.url.path.rstrip('/')}"
+    if page.number < page.last:
+        places |= {"next": page.number + 1, "last": page.last}
+    if page.number > 1:
+        places |= {"prev": min(page.number - 1, page.last), "first": 1}
+    path = call.request.url.path.rstrip("/")
     links = [
-        f'<{url}?{urlencode([*kept, ("page", at), ("per_page", per_page)])}>; rel="{rel}"'
+        f'<{same_request(call, path, page=at, per_page=page.size)}>; rel="{rel}"'
         for rel, at in places.items()
     ]
-    headers = {"Per-Page": str(per_page), "Total": str(total)}
+    headers = {"Per-Page": str(page.size), "Total": str(page.total)}
     return headers | ({"Link": ", ".join(links)} if links else {})

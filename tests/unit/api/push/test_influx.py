@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
-from heliometer.api.push.influx import FORM, read
 from heliometer.api.push.intake import Intake
+from heliometer.api.push.line_protocol import FORM, read
 from heliometer.api.push.naming import name_of
 from heliometer.core.errors import HeliometerError
 from heliometer.metrics.series_index import SeriesIndex

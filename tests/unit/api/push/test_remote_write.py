@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliometer.api.push.intake import Intake
-from heliometer.api.push.prometheus import FORM, read, unpack
+from heliometer.api.push.remote_write import FORM, read, unpack
 from heliometer.core.errors import Malformed
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.metrics.service import Columns
