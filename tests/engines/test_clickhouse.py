@@ -17,6 +17,7 @@ from heliometer.core.finding import FAIL
 from heliometer.core.server_status import ServerStatus
 from heliometer.metrics.model import Aggregation, Batch, Series
 from heliometer.metrics.receipts import Receipt, ReceiptKind
+from heliometer.storage.clickhouse import inserting
 from heliometer.storage.clickhouse import store as module
 from heliometer.storage.clickhouse.doctor import measurements
 from heliometer.storage.clickhouse.store import ClickHouseStore
@@ -205,12 +206,12 @@ async def test_an_insert_that_still_runs_is_waited_for(
         async with opened(url) as store:
             await store.append(batch(1, 0), [], [receipt("first")])
             await store.append(batch(1, 0), [], [receipt("second")])
-            monkeypatch.setattr(module, "INSERT_S", 0.3)
+            monkeypatch.setattr(inserting, "INSERT_S", 0.3)
             with pytest.raises(HeliometerError) as refused:
                 await store.append(batch(2, 0), [], [receipt("a")])
             assert refused.value.code is Code.UNAVAILABLE
             assert await counts(store, 2) == {}
-            monkeypatch.setattr(module, "INSERT_S", 30)
+            monkeypatch.setattr(inserting, "INSERT_S", 30)
             await store.append(batch(2, 0), [], [receipt("a")], maybe_duplicate=True)
             assert await counts(store, 2) == {2: 10}
     finally:
@@ -346,7 +347,7 @@ async def test_a_server_killed_in_the_middle_loses_and_doubles_nothing() -> None
 async def test_a_server_that_stood_still_stores_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with OwnEngines("clickhouse") as own:
         async with opened(own.urls.clickhouse.rpartition("/")[0] + "/still") as store:
-            monkeypatch.setattr(module, "INSERT_S", 0.5)
+            monkeypatch.setattr(inserting, "INSERT_S", 0.5)
             for round_ in range(5):
                 own.pause("clickhouse")
                 large = batch(1, 0, count=100_000)
@@ -357,9 +358,9 @@ async def test_a_server_that_stood_still_stores_once(monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.1)
                 # From here the first try and its repetition are executed side by side.
                 own.resume("clickhouse")
-                monkeypatch.setattr(module, "INSERT_S", 30)
+                monkeypatch.setattr(inserting, "INSERT_S", 30)
                 await retry
-                monkeypatch.setattr(module, "INSERT_S", 0.5)
+                monkeypatch.setattr(inserting, "INSERT_S", 0.5)
             assert await counts(store, 1) == {1: 500_000}
 
 
