@@ -1,19 +1,21 @@
-"""A channel: what a client may do to read its queue, and what it may not."""
+"""A channel: the methods with which a client reads its queue; all others are refused."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import takewhile
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pamqp import commands
 from pamqp.base import Frame
 
 from heliometer.feed.amqp_server import faults
-from heliometer.feed.amqp_server.broker import Broker
+from heliometer.feed.amqp_server.consumers import ChannelConsumer, Getter
+from heliometer.feed.amqp_server.deliveries import Deliveries
 from heliometer.feed.amqp_server.faults import Fault
 from heliometer.feed.amqp_server.frames import Envelope, body_frames, encode, header_frame
-from heliometer.feed.model import EXCHANGE, Endpoint
-from heliometer.feed.queue import AT_ONCE, Message, Queue
+from heliometer.feed.amqp_server.topology import Topology
+from heliometer.feed.amqp_server.wire import Wire, reply
+from heliometer.feed.model import EXCHANGE
+from heliometer.feed.queue import Message, Queue
 
 Basic, Confirm, Exchange, QueueClass = (
     commands.Basic,
@@ -22,146 +24,89 @@ Basic, Confirm, Exchange, QueueClass = (
     commands.Queue,
 )
 CONSUMERS = 100
-"""Consumers on one channel."""
+"""The most consumers on one channel."""
 NO_LIMIT = 1 << 30
 
 
-class Wire(Protocol):
-    """A channel's connection, as it sees it."""
-
-    broker: Broker
-    frame_max: int
-    own_queue: Queue | None
-    """The connection's server-named queue."""
-
-    @property
-    def endpoint(self) -> Endpoint: ...
-    @property
-    def writable(self) -> bool: ...
-    def send(self, data: bytes) -> None: ...
-
-
 class Channel:
-    """Consumers of one channel, and what they have not acknowledged."""
+    """The consumers of one channel and their deliveries."""
 
     def __init__(self, wire: Wire, number: int) -> None:
         self.wire = wire
         self.number = number
         self.flowing = True
         self.closing = False
-        """A fault was sent: everything is ignored until the client has said that it knows."""
+        """A fault was sent: everything is ignored until the client confirms it."""
         self.prefetch = 0
-        """Messages that all consumers together may have unacknowledged; 0: any number."""
-        self.unacknowledged: dict[int, tuple[Queue, int, Link | None]] = {}
-        """By delivery tag, in order."""
+        """The most unacknowledged messages of all consumers together; 0: no limit."""
+        self.deliveries = Deliveries()
         self._consumer_prefetch = 0
-        self._consumers: dict[str, Link] = {}
+        self._consumers: dict[str, ChannelConsumer] = {}
         self._getters: set[Getter] = set()
-        self._last_tag = 0
-        self._last_queue = ""
-        self._acknowledged: dict[Queue, list[int]] = {}
+        self._topology = Topology(wire, number, self._cancel_consumers)
 
     # -- messages -----------------------------------------------------------------------------
 
     def deliver(
-        self, queue: Queue, messages: Sequence[Message], link: "Link", envelope: Envelope
+        self, queue: Queue, messages: Sequence[Message], link: ChannelConsumer, envelope: Envelope
     ) -> None:
         """Send messages to a consumer."""
         pieces: list[bytes] = []
-        tag = self._last_tag
+        tag = self.deliveries.last_tag
+        unacknowledged = self.deliveries.unacknowledged
         for message in messages:
             tag += 1
             pieces += envelope.pack(tag, message)
             if not link.no_ack:
-                self.unacknowledged[tag] = queue, message.number, link
-        self._last_tag = tag
+                unacknowledged[tag] = queue, message.number, link
+        self.deliveries.last_tag = tag
         self.wire.send(b"".join(pieces))
         if link.no_ack:
-            self._acknowledged.setdefault(queue, []).extend(m.number for m in messages)
+            self.deliveries.done(queue, (m.number for m in messages))
 
-    def answer(self, getter: "Getter", message: Message) -> None:
-        """Send the one message that was asked for."""
+    def answer(self, getter: Getter, message: Message) -> None:
+        """Send the message for a Basic.Get."""
         queue = getter.queue
         self._getters.discard(getter)
-        self._last_tag += 1
-        ok = Basic.GetOk(self._last_tag, message.redelivered, EXCHANGE, "", min(queue.ready, 2**31))
+        self.deliveries.last_tag += 1
+        tag = self.deliveries.last_tag
+        ok = Basic.GetOk(tag, message.redelivered, EXCHANGE, "", min(queue.ready, 2**31))
         pieces = [encode(ok, self.number), header_frame(self.number, len(message.body))]
         pieces += body_frames(self.number, message.body, self.wire.frame_max - 8)
         self.wire.send(b"".join(pieces))
         if getter.no_ack:
-            self._acknowledged.setdefault(queue, []).append(message.number)
-            self.flush()
+            self.deliveries.done(queue, (message.number,))
+            self.deliveries.flush()
         else:
-            self.unacknowledged[self._last_tag] = queue, message.number, None
-
-    def acknowledge(self, tag: int, multiple: bool) -> None:
-        """Take note; ``flush`` carries it out."""
-        for queue, number in self._settle(tag, multiple):
-            self._acknowledged.setdefault(queue, []).append(number)
-
-    def flush(self) -> None:
-        """Tell the queues what was acknowledged."""
-        while self._acknowledged:
-            queue, numbers = self._acknowledged.popitem()
-            queue.acknowledge(numbers)
+            self.deliveries.unacknowledged[tag] = queue, message.number, None
 
     def close(self) -> None:
-        """Stop consuming, and give back what is not acknowledged."""
+        """Stop consuming, and return what is not acknowledged."""
         self.closing = True
         for link in list(self._consumers.values()):
             self._drop(link)
         for getter in self._getters:
             getter.queue.detach(getter)
         self._getters.clear()
-        self.flush()
-        self._give_back(self.unacknowledged.values())
+        self.deliveries.give_back_all()
 
     def wake(self) -> None:
-        """There is room again."""
+        """Deliver again: there may be room."""
         for queue in {link.queue for link in self._consumers.values()}:
             queue.pump()
-
-    def _give_back(self, entries: Iterable[tuple[Queue, int, Any]]) -> None:
-        by_queue: dict[Queue, list[int]] = {}
-        for queue, number, link in list(entries):
-            by_queue.setdefault(queue, []).append(number)
-            if link is not None:
-                link.unacknowledged -= 1
-        self.unacknowledged.clear()
-        for queue, numbers in by_queue.items():
-            queue.give_back(numbers)
-
-    def _settle(self, tag: int, multiple: bool) -> list[tuple[Queue, int]]:
-        """Take deliveries out of what is unacknowledged. Raises Fault."""
-        waiting = self.unacknowledged
-        if not multiple:
-            tags: Sequence[int] = (tag,)
-        elif tag == 0:
-            tags = list(waiting)
-        else:
-            tags = list(takewhile(lambda t: t <= tag, waiting))
-        if (tag or not multiple) and tag not in waiting:
-            raise Fault(faults.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
-        settled = []
-        for each in tags:
-            queue, number, link = waiting.pop(each)
-            if link is not None:
-                link.unacknowledged -= 1
-            settled.append((queue, number))
-        return settled
 
     # -- methods ------------------------------------------------------------------------------
 
     def handle(self, method: Frame) -> None:
-        """Do what the client asks. Raises Fault."""
+        """Execute a method of the client. Raises Fault."""
         handler = _HANDLERS.get(type(method))
         if handler is None:
             raise _refusal(method)
         handler(self, method)
-        self.flush()
+        self.deliveries.flush()
 
     def _reply(self, method: Frame) -> None:
-        self.wire.send(encode(method, self.number))
+        reply(self.wire, self.number, method)
 
     def _qos(self, method: Any) -> None:
         if method.prefetch_size:
@@ -182,7 +127,7 @@ class Channel:
         self.wake()
 
     def _consume(self, method: Any) -> None:
-        queue = self._queue(method.queue)
+        queue = self._topology.queue(method.queue)
         tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
         if tag in self._consumers:
             raise Fault(faults.NOT_ALLOWED, f"there is a consumer with the tag {tag!r} already")
@@ -193,7 +138,9 @@ class Channel:
             raise Fault(faults.ACCESS_REFUSED, f"queue {method.queue!r} is in exclusive use")
         if not method.nowait:
             self._reply(Basic.ConsumeOk(tag))
-        link = Link(self, queue, tag, bool(method.no_ack), self._consumer_prefetch or NO_LIMIT)
+        link = ChannelConsumer(
+            self, queue, tag, bool(method.no_ack), self._consumer_prefetch or NO_LIMIT
+        )
         self._consumers[tag] = link
         if method.exclusive:
             self.wire.broker.reserve(queue, link)
@@ -206,13 +153,18 @@ class Channel:
         if not method.nowait:
             self._reply(Basic.CancelOk(method.consumer_tag))
 
-    def _drop(self, link: "Link") -> None:
+    def _drop(self, link: ChannelConsumer) -> None:
         del self._consumers[link.tag]
         link.queue.detach(link)
         self.wire.broker.release(link.queue, link)
 
+    def _cancel_consumers(self, queue: Queue) -> None:
+        for consumer in [each for each in self._consumers.values() if each.queue is queue]:
+            self._drop(consumer)
+            self._reply(Basic.Cancel(consumer.tag, nowait=True))
+
     def _get(self, method: Any) -> None:
-        queue = self._queue(method.queue)
+        queue = self._topology.queue(method.queue)
         if queue.ready:
             getter = Getter(self, queue, bool(method.no_ack))
             self._getters.add(getter)
@@ -221,177 +173,24 @@ class Channel:
             self._reply(Basic.GetEmpty())
 
     def _ack(self, method: Any) -> None:
-        self.acknowledge(method.delivery_tag, bool(method.multiple))
+        self.deliveries.acknowledge(method.delivery_tag, bool(method.multiple))
 
     def _nack(self, method: Any) -> None:
-        self._return(method.delivery_tag, bool(method.multiple), bool(method.requeue))
+        self.deliveries.give_back(method.delivery_tag, bool(method.multiple), bool(method.requeue))
 
     def _reject(self, method: Any) -> None:
-        self._return(method.delivery_tag, False, bool(method.requeue))
-
-    def _return(self, tag: int, multiple: bool, requeue: bool) -> None:
-        self.flush()
-        for queue, number in self._settle(tag, multiple):
-            if requeue:
-                queue.give_back((number,))
-            else:
-                queue.acknowledge((number,))
+        self.deliveries.give_back(method.delivery_tag, False, bool(method.requeue))
 
     def _recover(self, method: Any) -> None:
         if not method.requeue:
             raise Fault(faults.NOT_IMPLEMENTED, "recover without requeue is not supported")
         if isinstance(method, Basic.Recover):
             self._reply(Basic.RecoverOk())
-        self.flush()
-        self._give_back(self.unacknowledged.values())
+        self.deliveries.give_back_all()
 
     def _confirm(self, method: Any) -> None:
         if not method.nowait:
             self._reply(Confirm.SelectOk())
-
-    def _declare_queue(self, method: Any) -> None:
-        name, own = method.queue, self.wire.own_queue
-        if not method.passive and not name:
-            if own is not None or not method.exclusive:
-                raise Fault(
-                    faults.ACCESS_REFUSED,
-                    "only one queue, exclusive and named by the server, may be declared",
-                )
-            own = self.wire.own_queue = self.wire.broker.queues.passing(self.wire.endpoint.vhost)
-            name = self._name(own)
-        elif not method.passive:
-            raise Fault(
-                faults.ACCESS_REFUSED,
-                f"queues cannot be declared; {self.wire.endpoint.queue} is there: consume from it, "
-                "or declare it with passive",
-            )
-        queue = self._queue(name)
-        self._last_queue = name = self._name(queue)
-        if not method.nowait:
-            self._reply(QueueClass.DeclareOk(name, min(queue.ready, 2**31), queue.consumers))
-
-    def _bind_queue(self, method: Any) -> None:
-        queue = self._own(method.queue, "bound")
-        self._exchange(method.exchange)
-        self.wire.broker.queues.bind(queue)
-        if not method.nowait:
-            self._reply(QueueClass.BindOk())
-
-    def _unbind_queue(self, method: Any) -> None:
-        queue = self._own(method.queue, "unbound")
-        self._exchange(method.exchange)
-        self.wire.broker.queues.unbind(queue)
-        self._reply(QueueClass.UnbindOk())
-
-    def _delete_queue(self, method: Any) -> None:
-        queue = self._own(method.queue, "deleted")
-        number = queue.ready
-        self.wire.broker.queues.unbind(queue)
-        for link in [each for each in self._consumers.values() if each.queue is queue]:
-            self._drop(link)
-            self._reply(Basic.Cancel(link.tag, nowait=True))
-        queue.close()
-        self.wire.own_queue = None
-        if not method.nowait:
-            self._reply(QueueClass.DeleteOk(number))
-
-    def _declare_exchange(self, method: Any) -> None:
-        if not method.passive:
-            raise Fault(
-                faults.ACCESS_REFUSED,
-                f"exchanges cannot be declared; {EXCHANGE} is there: declare it with passive",
-            )
-        self._exchange(method.exchange)
-        if not method.nowait:
-            self._reply(Exchange.DeclareOk())
-
-    # -- names --------------------------------------------------------------------------------
-
-    def _name(self, queue: Queue) -> str:
-        return (
-            f"amq.gen-{id(queue):x}" if queue is self.wire.own_queue else (self.wire.endpoint.queue)
-        )
-
-    def _queue(self, name: str) -> Queue:
-        """The queue of that name, as far as this client can see any. Raises Fault."""
-        name = name or self._last_queue
-        own, vhost = self.wire.own_queue, self.wire.endpoint.vhost
-        if own is not None and name == self._name(own):
-            return own
-        if name == self.wire.endpoint.queue and vhost in self.wire.broker.queues:
-            return self.wire.broker.queues[vhost]
-        raise Fault(
-            faults.NOT_FOUND,
-            f"no queue {name!r} in vhost {vhost!r}; yours is {self.wire.endpoint.queue}",
-        )
-
-    def _own(self, name: str, done: str) -> Queue:
-        queue = self._queue(name)
-        if queue is not self.wire.own_queue:
-            raise Fault(faults.ACCESS_REFUSED, f"queue {name!r} cannot be {done}; consume from it")
-        return queue
-
-    def _exchange(self, name: str) -> None:
-        if name != EXCHANGE:
-            raise Fault(
-                faults.NOT_FOUND,
-                f"no exchange {name!r} in vhost {self.wire.endpoint.vhost!r}; "
-                f"there is {EXCHANGE!r}",
-            )
-
-
-class Link:
-    """A consumer: connects a queue with a channel."""
-
-    def __init__(
-        self, channel: Channel, queue: Queue, tag: str, no_ack: bool, prefetch: int
-    ) -> None:
-        self.queue = queue
-        self.tag = tag
-        self.no_ack = no_ack
-        self.unacknowledged = 0
-        self._channel = channel
-        self._prefetch = prefetch
-        self._envelope = Envelope(channel.number, tag, channel.wire.frame_max)
-
-    def room(self) -> int:
-        """As many as prefetch, flow and the socket let through."""
-        channel = self._channel
-        if not channel.flowing or not channel.wire.writable or channel.closing:
-            return 0
-        if self.no_ack:
-            return AT_ONCE
-        room = self._prefetch - self.unacknowledged
-        if channel.prefetch:
-            room = min(room, channel.prefetch - len(channel.unacknowledged))
-        return room
-
-    def take(self, messages: Sequence[Message]) -> None:
-        """Send them."""
-        if not self.no_ack:
-            self.unacknowledged += len(messages)
-        self._channel.deliver(self.queue, messages, self, self._envelope)
-        if self.no_ack:
-            # After the queue has noted that they are out.
-            self._channel.flush()
-
-
-class Getter:
-    """Takes one message and goes."""
-
-    def __init__(self, channel: Channel, queue: Queue, no_ack: bool) -> None:
-        self.queue = queue
-        self.no_ack = no_ack
-        self._channel = channel
-
-    def room(self) -> int:
-        """For one."""
-        return 1
-
-    def take(self, messages: Sequence[Message]) -> None:
-        """Send it."""
-        self.queue.detach(self)
-        self._channel.answer(self, messages[0])
 
 
 def _refusal(method: Frame) -> Fault:
@@ -416,9 +215,9 @@ _HANDLERS: Mapping[type[Frame], Callable[[Channel, Any], None]] = {
     Basic.RecoverAsync: Channel._recover,
     Confirm.Select: Channel._confirm,
     commands.Channel.Flow: Channel._flow,
-    QueueClass.Declare: Channel._declare_queue,
-    QueueClass.Bind: Channel._bind_queue,
-    QueueClass.Unbind: Channel._unbind_queue,
-    QueueClass.Delete: Channel._delete_queue,
-    Exchange.Declare: Channel._declare_exchange,
+    QueueClass.Declare: lambda channel, method: channel._topology.declare_queue(method),
+    QueueClass.Bind: lambda channel, method: channel._topology.bind_queue(method),
+    QueueClass.Unbind: lambda channel, method: channel._topology.unbind_queue(method),
+    QueueClass.Delete: lambda channel, method: channel._topology.delete_queue(method),
+    Exchange.Declare: lambda channel, method: channel._topology.declare_exchange(method),
 }

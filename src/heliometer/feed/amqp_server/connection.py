@@ -3,17 +3,14 @@
 import asyncio
 import logging
 import socket
-import struct
 from typing import Any
 
-from pamqp import commands, decode
+from pamqp import commands
 from pamqp.base import Frame
-from pamqp.common import FieldTable
 
-from heliometer import __version__
 from heliometer.feed.amqp_server import faults
 from heliometer.feed.amqp_server.broker import Broker
-from heliometer.feed.amqp_server.channel import Channel
+from heliometer.feed.amqp_server.channels import Channels, FatalFault
 from heliometer.feed.amqp_server.faults import Fault
 from heliometer.feed.amqp_server.frames import (
     HEARTBEAT,
@@ -21,74 +18,53 @@ from heliometer.feed.amqp_server.frames import (
     METHOD,
     PROTOCOL,
     Inbox,
-    ack_of,
     encode,
     method_of,
 )
+from heliometer.feed.amqp_server.sign_in import FIRST_FRAMES, SignIn, WrongPassword
 from heliometer.feed.model import Endpoint
 from heliometer.feed.queue import Queue
 
 log = logging.getLogger(__name__)
 
 C = commands.Connection
-FIRST_FRAMES = 4096
-"""Bytes of a frame before the client has signed in."""
 SIGN_IN_S = 10.0
 LEAVE_S = 3.0
-"""How long a client has to answer a farewell."""
+"""How long a client may take to confirm that the connection is closed."""
 UNSENT = 1 << 17
-"""Bytes that may wait to be sent before a connection gets no more messages."""
-MECHANISMS = "PLAIN AMQPLAIN"
-PROPERTIES: FieldTable = {
-    "product": "Heliometer",
-    "version": __version__,
-    "platform": "Python",
-    "information": "Consuming only: see the documentation, Stream your metrics",
-    "capabilities": {
-        "authentication_failure_close": True,
-        "basic.nack": True,
-        "consumer_cancel_notify": True,
-        "per_consumer_qos": True,
-        "publisher_confirms": True,
-    },
-}
+"""With more unsent bytes than this, a connection gets no more messages."""
 
 
 class Connection(asyncio.Protocol):
-    """One client. Whatever it sends, only its own connection suffers."""
+    """One client. Whatever it sends affects only its own connection."""
 
     def __init__(self, broker: Broker, connected: "set[Connection]") -> None:
         self.broker = broker
         self._connected = connected
-        """Every connection whose socket is open."""
+        """All connections whose socket is open."""
         self.frame_max = broker.terms.frame_max
         self.own_queue: Queue | None = None
         self.writable = True
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
-        """Done when the socket is."""
+        """Done when the socket is closed."""
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox(FIRST_FRAMES)
-        self._channels: dict[int, Channel] = {}
-        self._channel_max = broker.terms.channel_max
-        self._endpoint: Endpoint | None = None
-        self._wanted: type[Frame] | None = None
-        """What the client has to send next; ``None``: it is in."""
+        self._channels = Channels(self, broker.terms.channel_max)
+        self._sign_in = SignIn(broker)
         self._greeted = False
         self._entered = False
         self._leaving = False
         self._deaf = False
-        self._told_why = False
-        """Whether the client wants to hear why it may not come in."""
         self._heard_at = self._loop.time()
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
     def endpoint(self) -> Endpoint:
-        """Whose client it is."""
-        if self._endpoint is None:
+        """The endpoint whose user has signed in."""
+        if self._sign_in.endpoint is None:
             raise LookupError("nobody has signed in")
-        return self._endpoint
+        return self._sign_in.endpoint
 
     # -- the socket ---------------------------------------------------------------------------
 
@@ -99,7 +75,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNSENT)
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            # A peer that vanished shows even where the client wants no heartbeats.
+            # Notices a client that vanished, even one that wants no heartbeats.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.broker.arrived(self)
         self._after(SIGN_IN_S, self._check_signed_in)
@@ -116,8 +92,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writable = True
-        for channel in list(self._channels.values()):
-            channel.wake()
+        self._channels.wake()
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
@@ -141,11 +116,11 @@ class Connection(asyncio.Protocol):
     # -- the end ------------------------------------------------------------------------------
 
     def end(self, text: str) -> None:
-        """Say why, and go."""
+        """Close the connection with a reason."""
         self._bid_farewell(Fault(faults.CONNECTION_FORCED, text))
 
     def abort(self) -> None:
-        """Go without a word."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
         self._leave()
@@ -156,7 +131,7 @@ class Connection(asyncio.Protocol):
             return
         self._leave()
         self._leaving = True
-        # After bytes that are no frames, nothing that follows can be understood.
+        # After a malformed frame nothing that follows can be understood.
         self._deaf = fault.code == faults.FRAME_ERROR
         index = method.index if method is not None else 0
         close = C.Close(fault.code, fault.text, index >> 16, index & 0xFFFF)
@@ -170,18 +145,17 @@ class Connection(asyncio.Protocol):
             self._after(LEAVE_S, self.abort)
 
     def _leave(self) -> None:
-        """Give everything back. Harmless when it is done already."""
+        """Give back all messages and timers. Does nothing the second time."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
-            channel.close()
+        self._channels.close()
         own, self.own_queue = self.own_queue, None
         if own is not None:
             self.broker.queues.unbind(own)
             own.close()
-        self.broker.left(self, self._endpoint.vhost if self._endpoint else "")
+        endpoint = self._sign_in.endpoint
+        self.broker.left(self, endpoint.vhost if endpoint else "")
         self._entered = False
 
     def _after(self, seconds: float, work: Any) -> None:
@@ -190,18 +164,17 @@ class Connection(asyncio.Protocol):
     # -- signing in ---------------------------------------------------------------------------
 
     def _greet(self) -> bool:
-        """Whether the client has said what it speaks, and that is what we speak."""
+        """Whether the client has named its protocol, and it is ours."""
         greeting = self._inbox.greeting()
         if greeting is None:
             return False
         if not greeting:
-            # So says the protocol: answer with the version that is spoken here, and close.
+            # As the protocol demands: answer with our version, and close.
             self.send(PROTOCOL)
             self._hang_up()
             return False
         self._greeted = True
-        self._wanted = C.StartOk
-        self.send(encode(C.Start(0, 9, PROPERTIES, MECHANISMS, "en_US"), 0))
+        self.send(encode(self._sign_in.start(), 0))
         return True
 
     def _check_signed_in(self) -> None:
@@ -209,62 +182,30 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _start_ok(self, method: Any) -> None:
-        capabilities = method.client_properties.get("capabilities")
-        self._told_why = isinstance(capabilities, dict) and bool(
-            capabilities.get("authentication_failure_close")
-        )
-        user, password = _credentials(method.mechanism, method.response)
-        self._endpoint = self.broker.sign_in(user, password)
-        if self._endpoint is None:
-            log.info("the feed refused user %r", user[:80])
-            self._refuse(method)
-            return
-        self._wanted = C.TuneOk
-        terms = self.broker.terms
-        self.send(encode(C.Tune(terms.channel_max, terms.frame_max, terms.heartbeat_s), 0))
-
-    def _refuse(self, method: Frame) -> None:
-        fault = Fault(
-            faults.ACCESS_REFUSED,
-            "login refused: wrong user or password; POST /v1.1/endpoints/ID/reset-password makes "
-            "a new one",
-            hard=True,
-        )
-        if self._told_why:
-            self._bid_farewell(fault, method)
-        else:
-            self._leave()
-            self._hang_up()
+        try:
+            self.send(encode(self._sign_in.start_ok(method), 0))
+        except WrongPassword as refused:
+            if refused.tell:
+                self._bid_farewell(refused.fault, method)
+            else:
+                self._leave()
+                self._hang_up()
 
     def _tune_ok(self, method: Any) -> None:
-        terms = self.broker.terms
-        frame_max = method.frame_max or terms.frame_max
-        channel_max = (method.channel_max & 0xFFFF) or terms.channel_max
-        if not FIRST_FRAMES <= frame_max <= terms.frame_max or channel_max > terms.channel_max:
-            raise Fault(
-                faults.NOT_ALLOWED,
-                f"frame_max must be {FIRST_FRAMES} to {terms.frame_max}, channel_max at most "
-                f"{terms.channel_max}",
-            )
-        self.frame_max = self._inbox.largest = frame_max
-        self._channel_max = channel_max
-        self._wanted = C.Open
-        heartbeat = method.heartbeat & 0xFFFF
-        if heartbeat:
-            self._after(heartbeat / 2, lambda: self._beat(heartbeat / 2, 2 * heartbeat))
+        agreed = self._sign_in.tune_ok(method)
+        self.frame_max = self._inbox.largest = agreed.frame_max
+        self._channels.channel_max = agreed.channel_max
+        if agreed.heartbeat_s:
+            every_s = agreed.heartbeat_s / 2
+            self._after(every_s, lambda: self._beat(every_s, 2 * agreed.heartbeat_s))
 
     def _open(self, method: Any) -> None:
-        if method.virtual_host != self.endpoint.vhost:
-            raise Fault(
-                faults.NOT_ALLOWED,
-                f"vhost {method.virtual_host!r} is not for user {self.endpoint.user!r}; "
-                f"yours is {self.endpoint.vhost}",
-            )
-        against = self.broker.entered(self, self.endpoint.vhost)
+        endpoint = self._sign_in.check_vhost(method)
+        against = self.broker.entered(self, endpoint.vhost)
         if against:
             raise Fault(faults.NOT_ALLOWED, against)
         self._entered = True
-        self._wanted = None
+        self._sign_in.done()
         self.send(encode(C.OpenOk(), 0))
 
     def _beat(self, every_s: float, patience_s: float) -> None:
@@ -290,8 +231,7 @@ class Connection(asyncio.Protocol):
                 self._on_channel(kind, number, data)
             if self._deaf:
                 break
-        for channel in list(self._channels.values()):
-            channel.flush()
+        self._channels.flush()
 
     def _await_farewell(self, kind: int, data: bytes) -> None:
         if kind != METHOD:
@@ -311,8 +251,9 @@ class Connection(asyncio.Protocol):
             self.send(encode(C.CloseOk(), 0))
             self._hang_up()
             return
-        if self._wanted is None or not isinstance(method, self._wanted):
-            wanted = f"; {self._wanted.name} is expected" if self._wanted else ""
+        expected = self._sign_in.wanted
+        if expected is None or not isinstance(method, expected):
+            wanted = f"; {expected.name} is expected" if expected else ""
             raise Fault(faults.COMMAND_INVALID, f"{method.name} on channel 0{wanted}")
         try:
             {C.StartOk: self._start_ok, C.TuneOk: self._tune_ok, C.Open: self._open}[type(method)](
@@ -322,68 +263,10 @@ class Connection(asyncio.Protocol):
             self._bid_farewell(fault, method)
 
     def _on_channel(self, kind: int, number: int, data: bytes) -> None:
-        if self._wanted is not None:
-            raise Fault(faults.COMMAND_INVALID, f"{self._wanted.name} is expected first")
-        channel = self._channels.get(number)
-        if kind != METHOD:
-            if channel is None or not channel.closing:
-                raise Fault(faults.UNEXPECTED_FRAME, "a message without Basic.Publish before it")
-            return
-        ack = ack_of(data) if channel is not None and not channel.closing else None
-        if channel is not None and ack is not None:
-            try:
-                channel.acknowledge(*ack)
-            except Fault as fault:
-                self._close_channel(channel, fault, commands.Basic.Ack())
-            return
-        method = method_of(data)
-        if isinstance(method, commands.Channel.Open):
-            self._open_channel(number)
-        elif channel is None:
-            raise Fault(faults.CHANNEL_ERROR, f"channel {number} is not open")
-        elif isinstance(method, commands.Channel.Close):
-            channel.close()
-            del self._channels[number]
-            self.send(encode(commands.Channel.CloseOk(), number))
-        elif isinstance(method, commands.Channel.CloseOk):
-            if channel.closing:
-                del self._channels[number]
-        elif not channel.closing:
-            try:
-                channel.handle(method)
-            except Fault as fault:
-                if fault.hard:
-                    self._bid_farewell(fault, method)
-                else:
-                    self._close_channel(channel, fault, method)
-
-    def _open_channel(self, number: int) -> None:
-        if number > self._channel_max:
-            raise Fault(
-                faults.CHANNEL_ERROR, f"channel {number} is above the {self._channel_max} agreed on"
-            )
-        if number in self._channels:
-            raise Fault(faults.CHANNEL_ERROR, f"channel {number} is open already")
-        self._channels[number] = Channel(self, number)
-        self.send(encode(commands.Channel.OpenOk(), number))
-
-    def _close_channel(self, channel: Channel, fault: Fault, method: Frame) -> None:
-        channel.close()
-        index = method.index
-        close = commands.Channel.Close(fault.code, fault.text, index >> 16, index & 0xFFFF)
-        self.send(encode(close, channel.number))
-
-
-def _credentials(mechanism: str, response: str | bytes) -> tuple[str, str]:
-    """User and password out of a sign-in. Raises Fault."""
-    given = response.encode() if isinstance(response, str) else bytes(response)
-    try:
-        if mechanism == "PLAIN":
-            _, user, password = given.split(b"\0")
-            return user.decode(), password.decode()
-        if mechanism == "AMQPLAIN":
-            _, table = decode.field_table(struct.pack(">I", len(given)) + given)
-            return str(table["LOGIN"]), str(table["PASSWORD"])
-    except Exception as error:  # whatever a decoder meets in bytes from anywhere
-        raise Fault(faults.SYNTAX_ERROR, f"the {mechanism} response cannot be read") from error
-    raise Fault(faults.NOT_ALLOWED, f"mechanism {mechanism!r} is none of {MECHANISMS}")
+        expected = self._sign_in.wanted
+        if expected is not None:
+            raise Fault(faults.COMMAND_INVALID, f"{expected.name} is expected first")
+        try:
+            self._channels.receive(kind, number, data)
+        except FatalFault as error:
+            self._bid_farewell(error.fault, error.method)
