@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliometer.alarms.dry_run import replay
+from heliometer.alarms.dry_run import dry_run
 from heliometer.alarms.engine.engine import Rules
 from heliometer.alarms.expression import Subexpression, parse
 from heliometer.alarms.model import State
@@ -45,7 +45,7 @@ def test_every_alarm_lies_in_a_labelled_window(
     expression = parse(text)
     assert isinstance(expression, Subexpression)
     series = Series(1, "p", expression.metric.namespace, ())
-    found = replay(expression, batch, [series], rows[0][0], rows[-1][0] + 60_000, Rules())
+    found = dry_run(expression, batch, [series], rows[0][0], rows[-1][0] + 60_000, Rules())
     windows = [
         (moment_ms(a), moment_ms(b))
         for a, b in json.loads((DATA / "anomaly_windows.json").read_text())[name]

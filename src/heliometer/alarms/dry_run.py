@@ -1,6 +1,8 @@
 """A dry run: the same engine over stored measurements, as if they had arrived in time."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +11,18 @@ from heliometer.alarms.engine.engine import Engine, Rules, Watched
 from heliometer.alarms.engine.windows import MINUTE_MS
 from heliometer.alarms.expression import Expression, subexpressions
 from heliometer.alarms.model import State, Transition
+from heliometer.core.errors import Invalid
 from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.ports import MeasurementReader
+from heliometer.metrics.series_index import SeriesIndex
 
+MOST_ROWS = 5_000_000
+"""Measurements that a dry run may read, at one a minute and series."""
 _ID = "dry run"
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class DryRun:
     """What an alarm would have done."""
 
     start_ms: int
@@ -24,10 +31,10 @@ class Replay:
     minutes_ms: Sequence[int]
     """The minutes that were evaluated."""
     values: Sequence[Sequence[float | None]]
-    """For each subexpression its newest window's value at each of those minutes."""
+    """For each subexpression, the value of its newest window at each of those minutes."""
 
     def spans(self, state: State) -> list[tuple[int, int]]:
-        """When the alarm would have been in a state: [start, end) in milliseconds."""
+        """The times, [start, end) in milliseconds, that the alarm would have been in a state."""
         found: list[tuple[int, int]] = []
         since: int | None = None
         for transition in self.transitions:
@@ -41,7 +48,47 @@ class Replay:
         return found
 
 
-def replay(
+class DryRunner:
+    """Fulfils ``ports.DryRuns``: reads what is stored, and evaluates one dry run at a time."""
+
+    def __init__(self, store: MeasurementReader, series_index: SeriesIndex, rules: Rules) -> None:
+        self._store = store
+        self._series_index = series_index
+        self._rules = rules
+        self._thread = ThreadPoolExecutor(1, "dry-run")
+
+    def close(self) -> None:
+        """Drop dry runs that have not begun; one that has is not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def run(
+        self, project_id: str, expression: Expression, start_ms: int, end_ms: int
+    ) -> DryRun:
+        """What an alarm with this expression would have done. Raises INVALID for too much data."""
+        found: dict[int, Series] = {}
+        longest_ms = 0
+        for each in subexpressions(expression):
+            metric = each.metric
+            longest_ms = max(longest_ms, each.period_s * each.times * 1000)
+            matching = self._series_index.select(
+                project_id, metric.namespace, dict(metric.dimensions)
+            )
+            found.update((s.id, s) for s in matching)
+        rows = len(found) * (end_ms - start_ms + longest_ms) // MINUTE_MS
+        if rows > MOST_ROWS:
+            raise Invalid(
+                f"expression: it matches {len(found)} series; a dry run over that time would read "
+                f"up to {rows} measurements, and {MOST_ROWS} are allowed.",
+                details="Name more dimensions, or choose a shorter time.",
+            )
+        batch = await self._store.read(sorted(found), start_ms - longest_ms, end_ms)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread,
+            lambda: dry_run(expression, batch, found.values(), start_ms, end_ms, self._rules),
+        )
+
+
+def dry_run(
     expression: Expression,
     batch: Batch,
     series: Iterable[Series],
@@ -49,12 +96,12 @@ def replay(
     end_ms: int,
     rules: Rules,
     progress: Callable[[float], None] = lambda _: None,
-) -> Replay:
-    """Evaluate an expression at every whole minute in (start, end], over measurements of the
+) -> DryRun:
+    """Evaluate an expression at every whole minute in [start, end], over measurements of the
     series that its metrics match.
 
-    Measurements from before ``start_ms`` fill the first windows. ``progress`` is told the part
-    that is done, 0 to 1.
+    Measurements from before ``start_ms`` fill the first windows. ``progress`` is called with the
+    fraction that is done, 0 to 1.
     """
     known = list(series)
     project_id = known[0].project_id if known else ""
@@ -84,7 +131,7 @@ def replay(
     for minute, end in zip(range(first, last + 1), ends.tolist(), strict=True):
         if end > done:
             arrived = _slice(batch, done, end)
-            # A minute's measurements arrive together, with the newest of them.
+            # A minute's measurements arrive together, at the time of the newest.
             transitions += engine.take(arrived, int(arrived.timestamp[-1]))
             done = end
         at_ms = minute * MINUTE_MS
@@ -95,7 +142,7 @@ def replay(
             progress((minute - first) / (last - first + 1))
     progress(1.0)
     minutes = [m * MINUTE_MS for m in range(first, last + 1)]
-    return Replay(start_ms, end_ms, transitions, minutes, values)
+    return DryRun(start_ms, end_ms, transitions, minutes, values)
 
 
 def _slice(batch: Batch, first: int, end: int) -> Batch:

@@ -1,8 +1,13 @@
-"""What alarms need of their store, and what using them needs of whoever evaluates them."""
+"""What alarms need of their store and of the pipeline, and what their service needs of whoever
+evaluates them."""
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from heliometer.alarms.dry_run import DryRun
+from heliometer.alarms.engine.engine import Explanation
+from heliometer.alarms.expression import Expression
 from heliometer.alarms.model import (
     Alarm,
     AlarmFilter,
@@ -11,6 +16,7 @@ from heliometer.alarms.model import (
     Resumed,
     Transition,
 )
+from heliometer.metrics.ports import Stored
 from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 
 
@@ -93,8 +99,20 @@ class EvaluationStore(Protocol):
         ...
 
 
+class MeasurementSource(Protocol):
+    """Stores measurements, and shows them to whoever listens."""
+
+    def listen(self, stored: Stored) -> None:
+        """Have ``stored`` called with everything that is stored from now on."""
+        ...
+
+    def quiet(self) -> AbstractAsyncContextManager[None]:
+        """Nothing is stored meanwhile: what the store holds is what listeners were given."""
+        ...
+
+
 class Watcher(Protocol):
-    """Tells whoever evaluates an alarm that it has changed: this process, or the shard's owner."""
+    """Has alarms evaluated as they are stored: by this process, or by the owner of their shard."""
 
     async def minutes_kept(self, project_id: str) -> int:
         """Minutes of windows that the project's alarms keep in memory."""
@@ -107,4 +125,28 @@ class Watcher(Protocol):
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
         """Stop evaluating these alarms of a project."""
+        ...
+
+
+class Explainer(Protocol):
+    """Explains the state of alarms."""
+
+    async def explain(self, alarm: Alarm) -> Explanation:
+        """Why the alarm is in its state, as of the last whole minute.
+
+        Where this process evaluates the alarm, its engine answers, and raises NOT_FOUND for one
+        that is not watched; elsewhere the answer is worked out from stored measurements, and does
+        not know how often in a row the expression was unknown. Raises UNAVAILABLE when those
+        cannot be read.
+        """
+        ...
+
+
+class DryRuns(Protocol):
+    """Tries expressions on stored measurements."""
+
+    async def run(
+        self, project_id: str, expression: Expression, start_ms: int, end_ms: int
+    ) -> DryRun:
+        """What an alarm with this expression would have done. Raises INVALID for too much data."""
         ...

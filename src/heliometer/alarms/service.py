@@ -2,13 +2,13 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from heliometer.alarms.dry_run import Replay
+from heliometer.alarms.dry_run import DryRun
 from heliometer.alarms.engine.engine import Explanation, depth_of
-from heliometer.alarms.expression import Expression, normal_form, parse, subexpressions
+from heliometer.alarms.expression import normal_form, parse, subexpressions
 from heliometer.alarms.model import (
     ACTIONS,
     DESCRIPTION_LENGTH,
@@ -20,7 +20,7 @@ from heliometer.alarms.model import (
     State,
     Transition,
 )
-from heliometer.alarms.ports import AlarmStore
+from heliometer.alarms.ports import AlarmStore, DryRuns, Explainer, Watcher
 from heliometer.config import LimitSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.identity.model import Caller
@@ -33,18 +33,6 @@ DRY_RUN_DAYS = 45
 """The longest time that a dry run covers."""
 EVALUATIONS = 200_000
 """Subexpressions × minutes of a dry run: about half a minute of work for it."""
-
-
-class Watching(Protocol):
-    """What watches alarms (``alarms.loop.Evaluator``)."""
-
-    async def minutes_kept(self, project_id: str) -> int: ...
-    async def watch(self, alarm: Alarm) -> None: ...
-    async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None: ...
-    async def explain(self, alarm: Alarm) -> Explanation: ...
-    async def dry_run(
-        self, project_id: str, expression: Expression, start_ms: int, end_ms: int
-    ) -> Replay: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +65,17 @@ class Alarms:
     def __init__(
         self,
         store: AlarmStore,
-        watching: Watching,
+        watcher: Watcher,
+        explainer: Explainer,
+        dry_runs: DryRuns,
         limits: LimitSettings,
         retention_days: int,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._watching = watching
+        self._watcher = watcher
+        self._explainer = explainer
+        self._dry_runs = dry_runs
         self._limits = limits
         self._retention_days = retention_days
         self._clock = clock
@@ -134,7 +126,7 @@ class Alarms:
             await self._check_windows(alarm)
         await self._store.update(alarm, caller.user_name)
         if not alarm.enabled:
-            await self._watching.forget(caller.project_id, [alarm.id])
+            await self._watcher.forget(caller.project_id, [alarm.id])
         elif not old.enabled or alarm.expression != old.expression:
             # Its state may have changed since it was read.
             await self._watch(await self._store.get(caller.project_id, alarm_id))
@@ -156,7 +148,7 @@ class Alarms:
     async def delete(self, caller: Caller, alarm_id: str) -> None:
         """Remove an alarm with its history; what waits to be sent about it is dropped."""
         await self._store.delete(caller.project_id, alarm_id, caller.user_name)
-        await self._watching.forget(caller.project_id, [alarm_id])
+        await self._watcher.forget(caller.project_id, [alarm_id])
 
     async def history(
         self, caller: Caller, alarm_id: str | None, before_id: int | None, limit: int
@@ -176,13 +168,13 @@ class Alarms:
                 "The alarm is disabled: nothing watches it.",
                 details='Enable it with PATCH {"alarm": {"enabled": true}}.',
             )
-        explanation = await self._watching.explain(alarm)
+        explanation = await self._explainer.explain(alarm)
         last = await self._store.history(caller.project_id, alarm_id, None, 1)
         return alarm, explanation, last[0] if last else None
 
     async def dry_run(
         self, caller: Caller, expression: str, start_ms: int, end_ms: int | None
-    ) -> Replay:
+    ) -> DryRun:
         """What an alarm with this expression would have done on the stored measurements.
 
         Times in milliseconds since the epoch; without an end, and for one to come, it is now.
@@ -208,7 +200,7 @@ class Alarms:
             )
         self._trying.add(caller.project_id)
         try:
-            return await self._watching.dry_run(caller.project_id, tree, start, end)
+            return await self._dry_runs.run(caller.project_id, tree, start, end)
         finally:
             self._trying.discard(caller.project_id)
 
@@ -230,7 +222,7 @@ class Alarms:
 
     async def _check_windows(self, alarm: Alarm) -> None:
         """Long periods take memory: a project has only so much."""
-        kept = await self._watching.minutes_kept(alarm.project_id)
+        kept = await self._watcher.minutes_kept(alarm.project_id)
         more = sum(depth_of(part) for part in subexpressions(parse(alarm.expression)))
         if kept + more > self._limits.alarm_minutes_per_project:
             raise HeliometerError(
@@ -245,7 +237,7 @@ class Alarms:
         if not alarm.enabled:
             return
         try:
-            await self._watching.watch(alarm)
+            await self._watcher.watch(alarm)
         except HeliometerError as error:
             # It is stored, and tried again; until then the log says so.
             log.error("alarm %s is not watched yet: %s", alarm.id, error.message)

@@ -43,10 +43,10 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     """The same engine over the measurements of a file, in this process."""
     import numpy as np
 
-    from heliometer.alarms.dry_run import replay
+    from heliometer.alarms.dry_run import dry_run
     from heliometer.alarms.engine.engine import Rules
     from heliometer.alarms.expression import parse, subexpressions
-    from heliometer.api.hp.alarm_documents import replay_document
+    from heliometer.api.hp.alarm_documents import dry_run_document
     from heliometer.cli.rows import Fault, Filling
     from heliometer.cli.sources import open_source
     from heliometer.metrics.model import Batch, Series
@@ -83,8 +83,8 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
             bar.update(int(part * 1000) - done[0])
             done[0] = int(part * 1000)
 
-        found = replay(tree, batch, [series], start, end, Rules(), progress)
-    return replay_document(found, values=True)
+        found = dry_run(tree, batch, [series], start, end, Rules(), progress)
+    return dry_run_document(found, values=True)
 
 
 def show(expression: str, document: dict[str, Any], *, plot: bool, as_json: bool) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.exceptions import ChannelInvalidStateError
 
-from heliometer.alarms.scheduler import MINUTE_MS, PUNCTUAL_MS, Evaluator
+from heliometer.alarms.clock import MINUTE_MS
+from heliometer.alarms.evaluator import Evaluator
+from heliometer.alarms.scheduler import PUNCTUAL_MS
 from heliometer.cluster.connection import WORK, Inbox, acknowledge, queue_name
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import MessagesStored, MessageStored

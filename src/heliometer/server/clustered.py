@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from heliometer import __version__
-from heliometer.alarms.scheduler import Evaluator
+from heliometer.alarms.clock import Clock
+from heliometer.alarms.evaluator import Evaluator, rules_of
+from heliometer.alarms.explainer import StoredExplainer
+from heliometer.alarms.stored_windows import StoredWindows
 from heliometer.cluster.connection import Broker
 from heliometer.cluster.consumer import Owner
 from heliometer.cluster.event_bus import EventBus
@@ -19,7 +22,7 @@ from heliometer.cluster.health import ClusterHealth
 from heliometer.cluster.membership import Membership
 from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
-from heliometer.cluster.remote_evaluator import Watching
+from heliometer.cluster.remote_evaluator import RemoteEvaluator
 from heliometer.cluster.remote_feed import Intake, RemoteStreaming
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.stall_detector import StallDetector
@@ -79,11 +82,9 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             partition,
             base.alarms,
             settings.alarms,
-            stream,
-            share=share,
+            Clock(stream, stream, stream.sleep),
+            shard=share,
             committed=wake,
-            sleep=stream.sleep,
-            steady=stream,
         )
 
     tools = Tools(
@@ -132,11 +133,6 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         broker.add(owner)
     streaming = RemoteStreaming(settings.amqp, bus, members)
     stack.push_async_callback(streaming.stop)
-    # It watches nothing; explanations and dry runs need its way of reading windows.
-    explaining = Evaluator(
-        base.store, base.series_index, publisher, base.alarms, settings.alarms, base.clock
-    )
-    stack.push_async_callback(explaining.close)
     roll = ClusterHealth(members, parts)
     probes: dict[str, Probe] = {"bus": broker.ping, "members": roll.ping}
     upkeep_feed = None
@@ -194,7 +190,12 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         publisher,
-        Watching(base.alarms, explaining, bus, members),
+        RemoteEvaluator(base.alarms, bus, members),
+        StoredExplainer(
+            StoredWindows(base.store, base.series_index),
+            rules_of(settings.alarms),
+            Clock(base.clock),
+        ),
         streaming,
         probes,
         wake,

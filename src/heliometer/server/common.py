@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from heliometer.alarms.service import Watching
+from heliometer.alarms.dry_run import DryRunner
+from heliometer.alarms.evaluator import rules_of
+from heliometer.alarms.ports import Explainer, Watcher
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.instruments import Instruments
 from heliometer.feed.ports import FeedServer
@@ -48,6 +50,7 @@ class Base:
     """What other processes call series; none where there are no others."""
     people: People
     alarms: SqlAlarmStore
+    dry_runs: DryRunner
     outbox: SqlNotificationStore
     feed: SqlFeedStore
     kinds: Mapping[str, Kind]
@@ -61,7 +64,8 @@ class Core:
     process, or together with others."""
 
     writer: Writing
-    watching: Watching
+    watcher: Watcher
+    explainer: Explainer
     streaming: FeedServer
     probes: Mapping[str, Probe]
     wake: Callable[[], None]
@@ -125,6 +129,8 @@ async def open_base(
         make_code=validation.make_code,
         make_chart=Charts(store, series_index).of,
     )
+    dry_runs = DryRunner(store, series_index, rules_of(settings.alarms))
+    stack.callback(dry_runs.close)
     base = Base(
         settings,
         roles,
@@ -137,6 +143,7 @@ async def open_base(
         ids,
         people,
         SqlAlarmStore(resources),
+        dry_runs,
         outbox,
         SqlFeedStore(resources),
         kinds,

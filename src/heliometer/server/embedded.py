@@ -3,7 +3,8 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
-from heliometer.alarms.scheduler import Evaluator
+from heliometer.alarms.clock import Clock
+from heliometer.alarms.evaluator import Evaluator
 from heliometer.core.background import background
 from heliometer.feed import load_feed
 from heliometer.pipeline.group_commit import Writer
@@ -34,7 +35,7 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
         writer,
         base.alarms,
         settings.alarms,
-        base.clock,
+        Clock(base.clock),
         committed=base.notifier.wake,
     )
     stack.push_async_callback(evaluator.close)
@@ -66,6 +67,7 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         writer,
+        evaluator,
         evaluator,
         feed,
         probes,

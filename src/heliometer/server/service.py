@@ -161,7 +161,13 @@ def _dialects(
     """Everything that clients and people use."""
     settings, clock = base.settings, base.clock
     alarms = Alarms(
-        base.alarms, core.watching, settings.limits, settings.metrics.retention_days, clock
+        base.alarms,
+        core.watcher,
+        core.explainer,
+        base.dry_runs,
+        settings.limits,
+        settings.metrics.retention_days,
+        clock,
     )
     notifications = Notifications(base.outbox, settings, clock, core.wake)
     meters = Meters(

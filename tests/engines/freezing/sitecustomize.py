@@ -13,7 +13,7 @@ from typing import Any
 if "STAND_STILL" in os.environ:
     import asyncio
 
-    from heliometer.alarms.scheduler import Evaluator
+    from heliometer.alarms.live_engine import LiveEngine
     from heliometer.cluster import connection as broker
     from heliometer.cluster import stall_detector as pulse
     from heliometer.pipeline.shard import Partition
@@ -23,7 +23,7 @@ if "STAND_STILL" in os.environ:
     pulse.FROZEN_S = clickhouse_http.STALE_S = 2.0
     wanted = Path(os.environ["STAND_STILL"])
     local, insert = Partition._local, clickhouse_http.Client.insert
-    add = Evaluator._add
+    add = LiveEngine.add
 
     def stand_still(where: str) -> None:
         try:
@@ -49,4 +49,4 @@ if "STAND_STILL" in os.environ:
 
     Partition._local = _local  # type: ignore[method-assign]
     clickhouse_http.Client.insert = _insert  # type: ignore[method-assign]
-    Evaluator._add = _add  # type: ignore[method-assign, assignment]
+    LiveEngine.add = _add  # type: ignore[method-assign, assignment]

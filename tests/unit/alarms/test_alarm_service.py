@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heliometer.alarms.dry_run import Replay
+from heliometer.alarms.dry_run import DryRun
 from heliometer.alarms.engine.engine import Explanation
 from heliometer.alarms.expression import Expression, parse
 from heliometer.alarms.model import Alarm, AlarmFilter, State
@@ -54,12 +54,12 @@ class Watch:
     async def explain(self, alarm: Alarm) -> Explanation:
         raise NotImplementedError
 
-    async def dry_run(
+    async def run(
         self, project_id: str, expression: Expression, start_ms: int, end_ms: int
-    ) -> Replay:
+    ) -> DryRun:
         self.tried.append((project_id, str(expression), start_ms, end_ms))
         await self.go_on.wait()
-        return Replay(start_ms, end_ms, (), (), ())
+        return DryRun(start_ms, end_ms, (), (), ())
 
 
 @dataclass
@@ -75,8 +75,9 @@ class World:
     def __post_init__(self) -> None:
         self.watch.go_on.set()
         self.alarms = Alarms(
-            self.store, self.watch, LimitSettings(), 30, lambda: self.now_ms / 1000
-        )
+            self.store, self.watch, self.watch, self.watch, LimitSettings(), 30,
+            lambda: self.now_ms / 1000,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -4,16 +4,17 @@ real stores."""
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from heliometer.alarms.clock import Clock
+from heliometer.alarms.evaluator import Evaluator
 from heliometer.alarms.expression import normal_form, parse
 from heliometer.alarms.model import Alarm, AlarmFilter, Outcome, State, Transition
-from heliometer.alarms.scheduler import Evaluator
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
@@ -86,18 +87,21 @@ class World:
 
     store: FailingMeasurements
     series_index: SeriesIndex
-    writer: Writer
     alarms: FailingStore
     now_s: float = START_S + 10
+    clock_set_by_s: float = 0.0
+    """How far somebody has set the clock since the start; steady time does not see it."""
+    writer: Writer = field(init=False)
+    """Of the process that the evaluator is in."""
     evaluator: Evaluator | None = None
     running: asyncio.Task[None] | None = None
 
     async def start(self, **settings: object) -> None:
-        self.writer._listeners.clear()
+        self.writer = Writer(self.store, self.series_index, limit=100_000)
         self.evaluator = Evaluator(
             self.store, self.series_index, self.writer, self.alarms,
             AlarmSettings(**settings),  # type: ignore[arg-type]
-            lambda: self.now_s, steady=lambda: self.now_s, sleep=self.sleep,
+            Clock(lambda: self.now_s, lambda: self.now_s - self.clock_set_by_s, self.sleep),
         )  # fmt: skip
         await self.evaluator.start()
         self.running = asyncio.create_task(self.evaluator.run())
@@ -144,12 +148,11 @@ class World:
                 break
             await asyncio.sleep(0.002)
             assert self.evaluator is not None
-            due = (int(self.now_s) - 5) // 60 * 60_000
             if (
-                self.evaluator._evaluated_ms >= due
-                and not self.evaluator._stored
+                self.evaluator.due_ms > int(self.now_s * 1000)
+                and not self.evaluator.arrived
                 and (not self.commits or self.evaluator.uncommitted == 0)
-                and (not self.looks or not self.evaluator._doubts)
+                and (not self.looks or not self.evaluator.in_doubt)
             ):
                 quiet += 1
                 if quiet == 4:  # a busy machine may be between two steps
@@ -210,9 +213,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     (tmp_path / "metrics").mkdir()
     store.open()
     series_index = SeriesIndex([], 1000)
-    made = World(
-        store, series_index, Writer(store, series_index, limit=100_000), FailingStore(database)
-    )
+    made = World(store, series_index, FailingStore(database))
     yield made
     if made.running is not None:
         await made.stop()
@@ -334,13 +335,9 @@ async def test_when_the_clock_is_set_nothing_changes_by_itself(world: World) -> 
     await world.measure(1)
     await world.wait(60)
     before = await world.changes(alarm)
-    assert world.evaluator is not None
-    steady = world.evaluator._steady
     for step in (3600, -7200):
-        offset = world.now_s - steady()
         world.now_s += step
-        world.evaluator._steady = lambda o=offset, s=step: world.now_s - o - s  # type: ignore[misc]
-        steady = world.evaluator._steady
+        world.clock_set_by_s += step
         await world.wait(10)
         assert await world.changes(alarm) == before
 
@@ -625,7 +622,7 @@ async def test_an_alarm_that_another_takes_along_and_cannot_watch_is_tried_again
         tasks.append(asyncio.create_task(world.evaluator.watch(alarm)))
         await asyncio.sleep(0.02)
     world.now_s += 6  # the one in doubt is looked at, and waits behind the other two
-    while in_doubt.id not in world.evaluator._to_watch:
+    while in_doubt.id not in world.evaluator.waiting:
         await asyncio.sleep(0.001)
     world.store.answering.set()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -658,12 +655,10 @@ async def test_a_clock_that_is_set_while_nothing_can_be_read_stops_nothing(
 ) -> None:
     await world.start()
     alarm = await world.alarm("avg(ns) > 5")
-    assert world.evaluator is not None
-    offset = 3600
-    world.evaluator._steady = lambda: world.now_s - offset
     world.store.away = True
     await world.measure(10)
-    world.now_s += offset
+    world.now_s += 3600
+    world.clock_set_by_s += 3600
     assert world.running is not None
     while "windows cannot be read" not in caplog.text and not world.running.done():
         await asyncio.sleep(0.001)

@@ -13,9 +13,10 @@ from aiormq.abc import DeliveredMessage
 from pamqp import commands
 from pamqp.header import ContentHeader
 
+from heliometer.alarms.clock import Clock
+from heliometer.alarms.evaluator import Evaluator
 from heliometer.alarms.expression import normal_form, parse
 from heliometer.alarms.model import Alarm, State
-from heliometer.alarms.scheduler import Evaluator
 from heliometer.cluster.message import TICK, Handover, Unit, encode, new_token, own_receipt
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.series_catalog import SeriesCatalog
@@ -85,8 +86,8 @@ class World:
         def make_evaluator(share: ProjectShard, part: Partition, stream: StreamClock) -> Evaluator:
             return Evaluator(
                 self.store, self.series_index, part, self.alarms,
-                AlarmSettings(at_once=False, flapping_changes=100), stream,
-                share=share, sleep=stream.sleep, steady=stream,
+                AlarmSettings(at_once=False, flapping_changes=100),
+                Clock(stream, stream, stream.sleep), shard=share,
             )  # fmt: skip
 
         def clock() -> float:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from heliometer.alarms.dry_run import Replay
+from heliometer.alarms.dry_run import DryRun
 from heliometer.alarms.engine.engine import Explanation
 from heliometer.alarms.model import Alarm, Finding, HistoryEntry, State, Transition
 from heliometer.api.hp import wire
@@ -121,39 +121,39 @@ def transition_document(transition: Transition) -> dict[str, Any]:
     }
 
 
-def replay_document(replay: Replay, *, values: bool, most: int | None = None) -> dict[str, Any]:
+def dry_run_document(dry_run: DryRun, *, values: bool, most: int | None = None) -> dict[str, Any]:
     """The outcome of a dry run, with its first ``most`` transitions."""
-    shown = replay.transitions[:most]
-    stays = _stays(replay)
+    shown = dry_run.transitions[:most]
+    stays = _stays(dry_run)
     seconds = dict.fromkeys(STATES, 0.0)
     for state, start, end in stays:
         seconds[state] += (end - start) / 1000
     spans = [(start, end) for state, start, end in stays if state == "ALARM"]
     document: dict[str, Any] = {
-        "start_time": wire.iso(replay.start_ms),
-        "end_time": wire.iso(replay.end_ms),
+        "start_time": wire.iso(dry_run.start_ms),
+        "end_time": wire.iso(dry_run.end_ms),
         "transitions": [transition_document(t) for t in shown],
-        "transitions_left_out": len(replay.transitions) - len(shown),
+        "transitions_left_out": len(dry_run.transitions) - len(shown),
         "alarms": len(spans),
         "seconds_in_alarm": seconds["ALARM"],
         "seconds": seconds,
         "spans": [{"start": wire.iso(start), "end": wire.iso(end)} for start, end in spans],
     }
     if values:
-        document["minutes"] = [m // 1000 for m in replay.minutes_ms]
-        document["values"] = [list(v) for v in replay.values]
+        document["minutes"] = [m // 1000 for m in dry_run.minutes_ms]
+        document["values"] = [list(v) for v in dry_run.values]
     return document
 
 
-def _stays(replay: Replay) -> list[tuple[str, int, int]]:
+def _stays(dry_run: DryRun) -> list[tuple[str, int, int]]:
     """Each state as v1.1 shows it, with its start and end in milliseconds."""
     stays: list[tuple[str, int, int]] = []
-    state, since = _shown(State.UNDETERMINED), replay.start_ms
-    for transition in replay.transitions:
+    state, since = _shown(State.UNDETERMINED), dry_run.start_ms
+    for transition in dry_run.transitions:
         if _shown(transition.new) != state:
             stays.append((state, since, transition.at_ms))
             state, since = _shown(transition.new), transition.at_ms
-    return [*stays, (state, since, replay.end_ms)]
+    return [*stays, (state, since, dry_run.end_ms)]
 
 
 def _shown(state: State) -> str:

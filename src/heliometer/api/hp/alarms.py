@@ -15,9 +15,9 @@ from heliometer.api.hp.alarm_documents import (
     STATES,
     alarm_document,
     alarm_path,
+    dry_run_document,
     entry_document,
     explanation_document,
-    replay_document,
 )
 from heliometer.core.errors import Malformed
 from heliometer.http import paging
@@ -174,11 +174,11 @@ class AlarmOperations:
         wanted = await wire.body(call, DryRunBody)
         start = wire.time_ms("start_time", wanted.start_time)
         end = wire.time_ms("end_time", wanted.end_time) if wanted.end_time else None
-        replay = await self._alarms.dry_run(call.caller, wanted.expression, start, end)
+        found = await self._alarms.dry_run(call.caller, wanted.expression, start, end)
         # Rendering megabytes in a thread keeps the event loop free for others.
         return await asyncio.to_thread(
             lambda: wire.json_response(
-                {"dry_run": replay_document(replay, values=wanted.values, most=TRANSITIONS)}
+                {"dry_run": dry_run_document(found, values=wanted.values, most=TRANSITIONS)}
             )
         )
 

@@ -1,0 +1,34 @@
+"""The time that alarms are evaluated by: this machine's, or how far a shard's time is known."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Tells the time in two ways, which differ when somebody sets the clock."""
+
+    now_s: Callable[[], float]
+    """Seconds since the epoch."""
+    steady_s: Callable[[], float] = time.monotonic
+    """Seconds since some moment; never set."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Wait for so many seconds, or less."""
+
+    def now_ms(self) -> int:
+        """Now, in milliseconds since the epoch."""
+        return int(self.now_s() * 1000)
+
+    def minute_ms(self) -> int:
+        """The beginning of the current minute, in milliseconds since the epoch."""
+        return self.now_ms() // MINUTE_MS * MINUTE_MS
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so many seconds, not less."""
+        until = self.steady_s() + seconds
+        while (left := until - self.steady_s()) > 0:
+            await self.sleep(left)
