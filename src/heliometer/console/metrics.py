@@ -15,7 +15,8 @@ from starlette.responses import Response
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import HeliometerError, Malformed
 from heliometer.identity.model import Permission
-from heliometer.metrics.service import Metrics, Query, SeriesStatistics
+from heliometer.metrics.queries import Query, SeriesStatistics
+from heliometer.metrics.service import Metrics
 from heliometer.metrics.statistics import STATISTICS
 
 RANGES = {

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.model import Caller, Permission
+from heliometer.metrics.columns import Columns, Measured, of_known
 from heliometer.metrics.model import Batch
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns, Measured, Metrics, of_known
+from heliometer.metrics.service import Metrics
 from heliometer.projects.model import LEVEL_INTERVAL_S, Found
 from heliometer.projects.ports import ProjectStore
 

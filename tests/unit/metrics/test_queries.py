@@ -13,9 +13,10 @@ from heliometer.core.errors import Malformed
 from heliometer.identity.model import ROLES, Caller
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
+from heliometer.metrics.queries import Query
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
-from heliometer.metrics.service import Metrics, Query
+from heliometer.metrics.service import Metrics
 from heliometer.pipeline.group_commit import Writer
 from heliometer.projects.model import Found
 

@@ -15,9 +15,10 @@ from heliometer.http import paging
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
+from heliometer.metrics.queries import Query
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.reports import Reports
-from heliometer.metrics.service import Metrics, Query
+from heliometer.metrics.service import Metrics
 from heliometer.metrics.statistics import STATISTICS
 
 DEFAULT_PERIOD_S = 300

@@ -14,9 +14,9 @@ import numpy as np
 
 from heliometer.core.errors import HeliometerError, Invalid
 from heliometer.http.json import strict_loads
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.model import Float64s
 from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns
 from heliometer.metrics.validation import (
     FUTURE_MS,
     LARGEST,

@@ -8,8 +8,8 @@ import numpy as np
 
 from heliometer.api.push.naming import shown
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.series_index import Name, ProjectSeries
-from heliometer.metrics.service import Columns
 from heliometer.metrics.validation import (
     FUTURE_MS,
     LARGEST,

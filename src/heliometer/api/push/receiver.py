@@ -8,8 +8,9 @@ from heliometer.api.push.intake import Intake
 from heliometer.api.push.naming import namespace_of
 from heliometer.http.operation import Call, Parameter
 from heliometer.identity.model import Permission
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.series_index import ProjectSeries
-from heliometer.metrics.service import Columns, Metrics
+from heliometer.metrics.service import Metrics
 
 T = TypeVar("T")
 

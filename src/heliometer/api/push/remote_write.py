@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from heliometer.api.push.intake import MOST_SAMPLES, Intake, too_many
 from heliometer.api.push.naming import MOST_LABELS, name_of
 from heliometer.core.errors import Malformed
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.series_index import Name
-from heliometer.metrics.service import Columns
 from heliometer.metrics.validation import FUTURE_MS, LARGEST, PAST_MS, SMALLEST
 
 FORM = "prometheus"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from heliometer.api.hp import metrics_json
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.model import Series
 from heliometer.metrics.series_index import ProjectSeries
-from heliometer.metrics.service import Columns
 
 NOW = 1_795_000_000_000
 GOOD = {"namespace": "ns", "dimensions": {"host": "a"}, "timestamp": NOW / 1000, "value": 1.5}

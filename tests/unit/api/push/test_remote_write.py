@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from heliometer.api.push.intake import Intake
 from heliometer.api.push.remote_write import FORM, read, unpack
 from heliometer.core.errors import Malformed
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.metrics.service import Columns
 
 NOW = 1_790_000_000_000
 Taken = list[tuple[Name, int, float]]
