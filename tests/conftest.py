@@ -39,6 +39,8 @@ class RunningServer:
 
     data_dir: Path
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "heliometer")
+    """What Python runs; another one may know more."""
     username: str = "demo"
     password: str = PASSWORD
     project: str = "demo"
@@ -65,7 +67,7 @@ class RunningServer:
         }
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "heliometer", "serve", "--listen", listen,
+                [sys.executable, *self.program, "serve", "--listen", listen,
                  "--data-dir", str(self.data_dir)],
                 stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
             )  # fmt: skip

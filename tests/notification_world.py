@@ -1,6 +1,6 @@
 """Two projects on a real database, with a notifier's hand that takes what is queued."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,12 +8,19 @@ from pathlib import Path
 from heliometer.config import NotifySettings, ServerSettings, Settings
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.model import ROLES, Caller
-from heliometer.notifications.model import CODE_MESSAGE, DELIVERED, Delivery, NotificationAddress
+from heliometer.notifications.model import (
+    CODE_MESSAGE,
+    DELIVERED,
+    Delivery,
+    NotificationAddress,
+    Settlement,
+)
+from heliometer.notifications.ports import NotificationStores
 from heliometer.notifications.service import Notifications, Wanted
 from heliometer.notifications.verification import Validation
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.notification_stores import notification_stores
 from heliometer.storage.sql.tokens import SqlTokenStore
 
 CLIENT = "192.0.2.1"
@@ -23,7 +30,7 @@ CLIENT = "192.0.2.1"
 class World:
     """The use cases with what they stand on. Time stands still unless it is moved."""
 
-    store: SqlNotificationStore
+    stores: NotificationStores
     settings: Settings
     shop: Caller
     stock: Caller
@@ -33,8 +40,8 @@ class World:
     validation: Validation = field(init=False)
 
     def __post_init__(self) -> None:
-        self.notifications = Notifications(self.store, self.settings, self.clock, self._wake)
-        self.validation = Validation(self.store, self.clock, self.clock)
+        self.notifications = Notifications(self.stores, self.settings, self.clock, self._wake)
+        self.validation = self.restarted()
 
     def clock(self) -> float:
         """Now, in seconds."""
@@ -42,7 +49,7 @@ class World:
 
     def restarted(self) -> Validation:
         """What another process, or the next, sees: only what is stored."""
-        return Validation(self.store, self.clock, self.clock)
+        return Validation(self.stores.addresses, self.stores.codes, self.clock, self.clock)
 
     async def ask(
         self, address: str = "joe@mail.com", type_: str = "EMAIL", caller: Caller | None = None
@@ -51,9 +58,9 @@ class World:
         wanted = Wanted("Joe", type_, address)
         return await self.notifications.create_address(caller or self.shop, wanted)
 
-    async def take(self) -> list[Delivery]:
+    async def take(self) -> Sequence[Delivery]:
         """What is due, as a notifier takes it."""
-        return await self.store.claim(int(self.now * 1000), 60_000, 100)
+        return await self.stores.outbox.claim(int(self.now * 1000), 60_000, 100)
 
     async def codes(self) -> list[tuple[str, str]]:
         """Send every code that is queued: the short and the long one of each."""
@@ -63,7 +70,8 @@ class World:
             code = await self.validation.make_code(delivery.payload["address_id"])
             if code is not None:
                 sent.append(code)
-            await self.store.settle(delivery.id, DELIVERED, "", int(self.now * 1000))
+            end = Settlement(delivery.id, DELIVERED, "")
+            await self.stores.outbox.settle([end], int(self.now * 1000))
         return sent
 
     async def code(self, address: str = "joe@mail.com", type_: str = "EMAIL") -> tuple[str, str]:
@@ -93,7 +101,7 @@ async def running(folder: Path, schemes: str = "") -> AsyncIterator[World]:
     ids = [await identity.create_project(name) for name in ("shop", "stock")]
     shop = Caller("u", "ann", ids[0], "shop", ROLES["member"])
     yield World(
-        SqlNotificationStore(database), settings, shop,
+        notification_stores(database), settings, shop,
         replace(shop, user_name="bob", project_id=ids[1], project_name="stock"),
     )  # fmt: skip
     identity.close()

@@ -25,11 +25,12 @@ from heliometer.config import ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
 from heliometer.notifications.model import DeliveryFilter, NotificationMethod
+from heliometer.notifications.policy import METHOD_DELETED
 from heliometer.projects.model import ProjectShard, shard_of
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.notification_stores import notification_stores
 from resource_databases import KINDS, new_database
 
 U, OK, ALARM = State.UNDETERMINED, State.OK, State.ALARM
@@ -40,13 +41,13 @@ class Stores:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.alarms = SqlAlarmStore(database)
-        self.notifications = SqlNotificationStore(database)
+        self.notifications = notification_stores(database)
 
     async def method(self, project: str = SHOP) -> str:
         made = NotificationMethod(
             str(uuid.uuid4()), project, "hook", "WEBHOOK", "https://x.se/", 1, "key"
         )
-        await self.notifications.create_method(made, "joe", 100)
+        await self.notifications.methods.create(made, "joe", 100)
         return made.id
 
     async def alarm(self, name: str = "n", project: str = SHOP, **fields: Any) -> Alarm:
@@ -116,7 +117,7 @@ async def test_what_was_committed_is_not_committed_again(stores: Stores) -> None
     assert await stores.alarms.commit(outcome) == []
     assert await stores.alarms.commit(outcome) == [], "it is done: the first answer was lost"
     assert len(await stores.alarms.history(SHOP, None, None, 10)) == 1
-    assert len(await stores.notifications.list_deliveries(SHOP, DeliveryFilter(), None, 10)) == 1
+    assert len(await stores.notifications.log.list(SHOP, DeliveryFilter(), None, 10)) == 1
 
 
 async def test_of_what_is_committed_again_the_rest_counts(stores: Stores) -> None:
@@ -137,7 +138,7 @@ async def test_of_what_is_committed_again_the_rest_counts(stores: Stores) -> Non
     for alarm, times in ((back, [2000, 1000]), (on, [3000, 2000])):
         found = await stores.alarms.history(SHOP, alarm.id, None, 10)
         assert [e.transition.at_ms for e in found] == times
-    assert len(await stores.notifications.list_deliveries(SHOP, DeliveryFilter(), None, 10)) == 2
+    assert len(await stores.notifications.log.list(SHOP, DeliveryFilter(), None, 10)) == 2
     assert (await stores.alarms.resume(0)).checkpoint == b"kept"
 
 
@@ -180,7 +181,7 @@ async def test_deleting_a_method_takes_it_out_of_actions_and_what_waits(stores: 
     method = await stores.method()
     alarm = await stores.alarm(alarm_actions=(method,), ok_actions=(method,))
     await stores.alarms.commit(Outcome([change(alarm, U, ALARM)]))
-    await stores.notifications.delete_method(SHOP, method, "joe")
+    await stores.notifications.methods.delete(SHOP, method, "joe", METHOD_DELETED)
     found = await stores.alarms.get(SHOP, alarm.id)
     assert (found.alarm_actions, found.ok_actions) == ((), ())
     (fate,) = (await stores.alarms.history(SHOP, alarm.id, None, 10))[0].deliveries

@@ -30,8 +30,10 @@ from heliometer.notifications.model import (
     Delivery,
     NotificationAddress,
     NotificationMethod,
+    Settlement,
     ValidationCode,
 )
+from heliometer.notifications.ports import Outbox
 from heliometer.storage.sql import postgresql_doctor
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
@@ -39,7 +41,7 @@ from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.meters import SqlMeterStore
 from heliometer.storage.sql.migrate import UnusableDatabase
-from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.notification_stores import notification_stores
 from heliometer.storage.sql.tokens import SqlTokenStore
 
 pytestmark = pytest.mark.engines
@@ -77,10 +79,8 @@ async def two(url: str) -> AsyncIterator[tuple[Database, Database]]:
 
 
 def delivery(number: int, alarm: str | None = None, transition: int | None = None) -> Delivery:
-    return Delivery(
-        str(uuid.uuid4()), TEST_MESSAGE, SHOP, "WEBHOOK", "https://x.se/", "m", alarm, transition,
-        PENDING, "", 0, number, number, number, number, {},
-    )  # fmt: skip
+    made = Delivery.new(TEST_MESSAGE, SHOP, "WEBHOOK", "https://x.se/", number, method_id="m")
+    return replace(made, alarm_id=alarm, transition_id=transition)
 
 
 def alarm(name: str = "n") -> Alarm:
@@ -99,11 +99,11 @@ def refusals(results: Sequence[object]) -> list[Code]:
 
 
 async def test_no_message_is_claimed_twice(two: tuple[Database, Database]) -> None:
-    stores = [SqlNotificationStore(database) for database in two]
+    stores = [notification_stores(database).outbox for database in two]
     queued = [delivery(i) for i in range(300)]
     await stores[0].enqueue(queued)
 
-    async def claim_all(store: SqlNotificationStore) -> list[str]:
+    async def claim_all(store: Outbox) -> list[str]:
         mine: list[str] = []
         while taken := await store.claim(1000, 60_000, 7):
             mine += [d.id for d in taken]
@@ -123,16 +123,16 @@ async def test_no_message_is_claimed_twice(two: tuple[Database, Database]) -> No
 
 
 async def test_messages_of_an_alarm_keep_their_order(two: tuple[Database, Database]) -> None:
-    stores = [SqlNotificationStore(database) for database in two]
+    stores = [notification_stores(database).outbox for database in two]
     await stores[0].enqueue([delivery(0, f"alarm {i % 5}", i) for i in range(60)])
     seen: list[Delivery] = []
 
-    async def work(store: SqlNotificationStore) -> None:
+    async def work(store: Outbox) -> None:
         while len(seen) < 60:
             for taken in await store.claim(1000, 60_000, 3):
                 seen.append(taken)
                 await asyncio.sleep(0.001)
-                await store.settle(taken.id, "delivered", "", 1000)
+                await store.settle([Settlement(taken.id, "delivered", "")], 1000)
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(work(stores[i % 2]) for i in range(6)))
@@ -143,7 +143,7 @@ async def test_messages_of_an_alarm_keep_their_order(two: tuple[Database, Databa
 
 
 async def test_who_claims_does_not_wait_for_others(two: tuple[Database, Database]) -> None:
-    store = SqlNotificationStore(two[1])
+    store = notification_stores(two[1]).outbox
     queued = [delivery(i) for i in range(3)]
     await store.enqueue(queued)
     async with two[0].write() as connection:
@@ -157,7 +157,7 @@ async def test_who_claims_does_not_wait_for_others(two: tuple[Database, Database
 async def test_settling_while_methods_and_alarms_go_is_no_deadlock(
     two: tuple[Database, Database],
 ) -> None:
-    first, second = (SqlNotificationStore(database) for database in two)
+    first, second = (notification_stores(database).outbox for database in two)
     alarms = SqlAlarmStore(two[1])
     for turn in range(5):
         made = [alarm(f"{turn} {i}") for i in range(10)]
@@ -167,9 +167,9 @@ async def test_settling_while_methods_and_alarms_go_is_no_deadlock(
         await first.enqueue(queued)
         started = time.monotonic()
         await asyncio.gather(
-            first.settle_many([(d.id, "delivered", "", 0) for d in queued], 1),
+            first.settle([Settlement(d.id, "delivered", "") for d in queued], 1),
             first.defer([d.id for d in reversed(queued)], 5),
-            second.settle_many([(d.id, PENDING, "later", 7) for d in reversed(queued)], 1),
+            second.settle([Settlement(d.id, PENDING, "later", 7) for d in reversed(queued)], 1),
             *(alarms.delete(SHOP, each.id, "joe") for each in made),
         )
         assert time.monotonic() - started < 0.9  # PostgreSQL looks for deadlocks after a second
@@ -222,7 +222,7 @@ async def test_renaming_two_alarms_to_one_name_is_a_conflict(
 
 
 async def test_methods_and_addresses_are_counted(two: tuple[Database, Database]) -> None:
-    stores = [SqlNotificationStore(database) for database in two]
+    stores = [notification_stores(database) for database in two]
 
     def method() -> NotificationMethod:
         return NotificationMethod(str(uuid.uuid4()), SHOP, "m", "WEBHOOK", "https://x.se/", 1, "")
@@ -231,16 +231,16 @@ async def test_methods_and_addresses_are_counted(two: tuple[Database, Database])
         return NotificationAddress(str(uuid.uuid4()), SHOP, EMAIL, name, "a", IN_PROGRESS, 1, 2)
 
     made = await asyncio.gather(
-        *(stores[i % 2].create_method(method(), "joe", 5) for i in range(20)),
+        *(stores[i % 2].methods.create(method(), "joe", 5) for i in range(20)),
         return_exceptions=True,
     )
     assert refusals(made) == [Code.RATE_LIMITED] * 15
     same = await asyncio.gather(
-        *(stores[i % 2].put_address(address("a@x.se"), "joe", 5) for i in range(20))
+        *(stores[i % 2].addresses.put(address("a@x.se"), "joe", 5) for i in range(20))
     )
     assert len({a.id for a in same}) == 1
     many = await asyncio.gather(
-        *(stores[i % 2].put_address(address(f"{i}@x.se"), "joe", 5) for i in range(20)),
+        *(stores[i % 2].addresses.put(address(f"{i}@x.se"), "joe", 5) for i in range(20)),
         return_exceptions=True,
     )
     assert refusals(many) == [Code.RATE_LIMITED] * 16
@@ -303,27 +303,29 @@ async def test_samples_of_a_meter_are_counted_once_each(two: tuple[Database, Dat
 
 
 async def test_a_hundred_racers_use_a_code_once(two: tuple[Database, Database]) -> None:
-    stores = [SqlNotificationStore(database) for database in two]
+    stores = [notification_stores(database) for database in two]
     made = NotificationAddress(str(uuid.uuid4()), SHOP, EMAIL, "a@x.se", "a", IN_PROGRESS, 1, 2)
-    address = await stores[0].put_address(made, "joe", 5)
-    assert await stores[0].add_code(ValidationCode(address.id, "s", b"long", 99), 3)
-    won = await asyncio.gather(*(stores[i % 2].verify(address.id, 5) for i in range(100)))
+    address = await stores[0].addresses.put(made, "joe", 5)
+    assert await stores[0].codes.add(ValidationCode(address.id, "s", b"long", 99), 3)
+    won = await asyncio.gather(
+        *(stores[i % 2].addresses.verify(address.id, 5, "joe") for i in range(100))
+    )
     assert sorted(won) == [False] * 99 + [True]
 
 
 async def test_wrong_codes_are_all_counted(two: tuple[Database, Database]) -> None:
-    stores = [SqlNotificationStore(database) for database in two]
+    stores = [notification_stores(database) for database in two]
     for name in ("a", "b"):
         made = NotificationAddress(
             str(uuid.uuid4()), SHOP, EMAIL, f"{name}@x.se", "a", IN_PROGRESS, 1, 2
         )
-        address = await stores[0].put_address(made, "joe", 5)
+        address = await stores[0].addresses.put(made, "joe", 5)
         for i in range(3):
-            await stores[0].add_code(ValidationCode(address.id, f"{i}", b"", 99), 3)
-    await asyncio.gather(*(stores[i % 2].code_failed(SHOP, 100) for i in range(30)))
-    assert {code.failures for code in await stores[0].codes(SHOP, 5)} == {30}
-    await asyncio.gather(*(stores[i % 2].code_failed(SHOP, 31) for i in range(3)))
-    assert await stores[1].codes(SHOP, 5) == []
+            await stores[0].codes.add(ValidationCode(address.id, f"{i}", b"", 99), 3)
+    await asyncio.gather(*(stores[i % 2].codes.count_failure(SHOP, 100) for i in range(30)))
+    assert {code.failures for code in await stores[0].codes.valid(SHOP, 5)} == {30}
+    await asyncio.gather(*(stores[i % 2].codes.count_failure(SHOP, 31) for i in range(3)))
+    assert await stores[1].codes.valid(SHOP, 5) == []
 
 
 async def test_no_token_outlives_what_it_was_earned_with(two: tuple[Database, Database]) -> None:
@@ -428,17 +430,17 @@ async def test_every_take_over_has_a_fencing_token_of_its_own(
 async def test_what_is_queued_while_its_method_goes_is_withheld(
     two: tuple[Database, Database],
 ) -> None:
-    alarms, notifications = SqlAlarmStore(two[0]), SqlNotificationStore(two[1])
+    alarms, notifications = SqlAlarmStore(two[0]), notification_stores(two[1])
     for turn in range(20):
         method = NotificationMethod(str(uuid.uuid4()), SHOP, "m", "WEBHOOK", "https://x.se/", 1, "")
-        await notifications.create_method(method, "joe", 100)
+        await notifications.methods.create(method, "joe", 100)
         made = replace(alarm(f"{turn}"), alarm_actions=(method.id,))
         await alarms.create(made, "joe", 100)
         await asyncio.gather(
             alarms.commit(Outcome([change(made, U, ALARM)])),
-            notifications.delete_method(SHOP, method.id, "joe"),
+            notifications.methods.delete(SHOP, method.id, "joe", "gone"),
         )
-    assert (await notifications.backlog())[0] == 0
+    assert await notifications.outbox.next_due_ms() is None
 
 
 # -- the server -----------------------------------------------------------------------------------

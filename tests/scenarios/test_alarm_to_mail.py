@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from conftest import RunningServer
-from heliometer.notifications.dispatcher import AT_ONCE_A_HOST
+from heliometer.notifications.hosts import AT_ONCE_A_HOST
 from mail_server import MailServer, text_of
 
 

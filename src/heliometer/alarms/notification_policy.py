@@ -10,13 +10,14 @@ from typing import Any
 
 from heliometer.alarms.model import Alarm, State, Transition
 from heliometer.alarms.reason import reason_document
+from heliometer.notifications.channels import needs_confirmation
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     PENDING,
-    VERIFIED_TYPES,
     WITHHELD,
     Delivery,
 )
+from heliometer.notifications.policy import NOT_VERIFIED
 
 ACTIONS: Mapping[str, State] = {
     "alarm_actions": State.ALARM,
@@ -79,8 +80,8 @@ def withheld_because(transition: Transition, recipient: Recipient) -> str:
     """Why the recipient is not notified; empty when it is."""
     if transition.old is State.FLAPPING and transition.new is not State.ALARM:
         return "the alarm is flapping"
-    if recipient.type in VERIFIED_TYPES and not recipient.is_verified:
-        return "the address is not verified"
+    if needs_confirmation(recipient.type) and not recipient.is_verified:
+        return NOT_VERIFIED
     return ""
 
 

@@ -28,7 +28,7 @@ BROKEN_PIPE = 1
         "alarms": ("alarms:alarms", "Define alarms, try them on history, ask why."),
         "notifications": (
             "notifications:notifications",
-            "Notification methods, addresses, and who was told of what.",
+            "Notification methods, addresses and the delivery log.",
         ),
         "collect": ("collect:collect", "Report this machine, or its virtual machines."),
         "tail": ("tail:tail", "Show the project's metrics as they arrive."),

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from heliometer.alarms.model import AlarmFilter, State
 from heliometer.alarms.service import Alarms
+from heliometer.console.notifications import confirmed_only
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.health import Health
 from heliometer.identity.model import Permission
@@ -30,7 +31,7 @@ def section(
         states = Counter(alarm.state for alarm in everything if alarm.enabled)
         history = await alarms.history(caller, None, None, NEWEST)
         addresses = await notifications.list_addresses(caller)
-        failed = await notifications.ledger(caller, DeliveryFilter(status=FAILED), None, 100)
+        failed = await notifications.deliveries(caller, DeliveryFilter(status=FAILED), None, 100)
         usage = metrics.usage(caller)
         return visit.page(
             "overview.html",
@@ -56,7 +57,7 @@ def section(
                     "Verify an address",
                     any(address.state == VERIFIED for address in addresses),
                     "/console/notifications",
-                    "E-mail and SMS go only to who agreed to it.",
+                    confirmed_only(),
                 ),
                 (
                     "Create an alarm",

@@ -1,45 +1,55 @@
-"""The last hours of what an alarm watches, for the picture in its message."""
+"""The last hours of what an alarm watches, for the chart in its message."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from heliometer.alarms.expression import Subexpression, parse
-from heliometer.metrics.model import Aggregation
+from heliometer.metrics.model import Aggregation, Series
 from heliometer.metrics.ports import MeasurementReader
-from heliometer.metrics.series_index import SeriesIndex
+from heliometer.notifications.chart_image import Chart
 from heliometer.notifications.model import Delivery
-from heliometer.notifications.picture import Chart
 
 BEFORE_MS = 6 * 3_600_000
 STEPS = 360
 SERIES = 200
-"""Series beyond which no picture is drawn."""
+"""Series beyond which no chart is drawn."""
 MINUTE_MS = 60_000
 
 
-class Charts:
-    """Reads the store for each picture."""
+class SeriesSelection(Protocol):
+    """Finds the series that an alarm watches."""
 
-    def __init__(self, store: MeasurementReader, series_index: SeriesIndex) -> None:
-        self._store = store
-        self._series_index = series_index
+    def select(
+        self, project_id: str, namespace: str, dimensions: Mapping[str, str]
+    ) -> Sequence[Series]:
+        """A project's series of the namespace that have the dimensions."""
+        ...
+
+
+class Charts:
+    """Makes the chart of a delivery when it is sent."""
+
+    def __init__(self, measurements: MeasurementReader, series: SeriesSelection) -> None:
+        self._measurements = measurements
+        self._series = series
 
     async def of(self, delivery: Delivery) -> Chart | None:
-        """The subexpression that counted most, up to the transition; ``None``: nothing to draw."""
+        """The subexpression that decided, up to the transition; ``None``: nothing to draw."""
         findings = delivery.payload["reason"]["findings"]
         said = next((f for f in findings if f["truth"]), findings[0] if findings else None)
         part = parse(said["text"]) if said else None
         if not isinstance(part, Subexpression):
             return None
         metric = part.metric
-        series = self._series_index.select(
-            delivery.project_id, metric.namespace, dict(metric.dimensions)
-        )
+        series = self._series.select(delivery.project_id, metric.namespace, dict(metric.dimensions))
         if not 0 < len(series) <= SERIES:
             return None
         period = max(part.period_s * 1000, BEFORE_MS // STEPS)
         end = -(-delivery.payload["at_ms"] // period) * period
         start = end - max(BEFORE_MS // period, 12) * period
-        found = await self._store.aggregate(
+        found = await self._measurements.aggregate(
             Aggregation([s.id for s in series], start, end, period, ("sum", "count", "min", "max"))
         )
         at = (found.timestamp - start) // period

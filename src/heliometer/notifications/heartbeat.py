@@ -1,16 +1,15 @@
 """The dead man's switch: a message at regular intervals while alarms are evaluated in time. Its
-silence means trouble."""
+absence means trouble."""
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
 from heliometer.config import NotifySettings
-from heliometer.notifications.channels import Kind
+from heliometer.notifications.channels.channel import Sender
 from heliometer.notifications.dispatcher import DEADLINE_S
 from heliometer.notifications.messages import heartbeat_message
-from heliometer.notifications.model import EMAIL, HEARTBEAT, PENDING, WEBHOOK, Delivery
+from heliometer.notifications.model import EMAIL, HEARTBEAT, WEBHOOK, Delivery
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +17,7 @@ RETRY_S = 10.0
 
 
 async def beat(
-    kinds: Mapping[str, Kind],
+    senders: Mapping[str, Sender],
     settings: NotifySettings,
     base_url: str,
     clock: Callable[[], float],
@@ -27,24 +26,19 @@ async def beat(
 ) -> None:
     """Send a heartbeat every ``heartbeat_interval`` seconds until cancelled.
 
-    None is sent while ``is_healthy()`` says no. One that fails is tried again soon.
+    None is sent while ``is_healthy()`` is false. One that fails is tried again after RETRY_S.
     """
     to = settings.heartbeat_to
-    type_, address = (EMAIL, to.removeprefix("mailto:")) if to.startswith("mailto:") else (
-        WEBHOOK, to
-    )  # fmt: skip
+    is_mail = to.startswith("mailto:")
+    type_, address = (EMAIL, to.removeprefix("mailto:")) if is_mail else (WEBHOOK, to)
     while True:
         wait = float(settings.heartbeat_interval)
         if is_healthy():
-            now = int(clock() * 1000)
-            delivery = Delivery(
-                str(uuid.uuid4()), HEARTBEAT, "", type_, address, None, None, None, PENDING, "",
-                0, now, now, now, now,
-            )  # fmt: skip
+            delivery = Delivery.new(HEARTBEAT, "", type_, address, int(clock() * 1000))
             message = heartbeat_message(delivery, base_url, settings.heartbeat_interval)
             try:
                 async with asyncio.timeout(DEADLINE_S):
-                    await kinds[type_].send(message, delivery, "")
+                    await senders[type_].send(message, delivery, "")
             except Exception as error:
                 log.warning("the heartbeat to %s failed: %s", address, error)
                 wait = min(wait, RETRY_S)

@@ -1,16 +1,16 @@
-"""What a message says, in the forms that the kinds need: subject, text, HTML, SMS and document."""
+"""What a message says: subject, text, a line for SMS, and a document for programs. A channel that
+shows it otherwise, as e-mail does, renders ``values`` with templates of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     CODE_MESSAGE,
-    EMAIL,
     HEARTBEAT,
     TEST_MESSAGE,
     Delivery,
@@ -23,7 +23,7 @@ _WORDS = {">": "above", ">=": "at or above", "<": "below", "<=": "at or below"}
 
 _templates = Environment(
     loader=PackageLoader("heliometer.notifications"),
-    autoescape=select_autoescape(["html"]),
+    autoescape=False,  # noqa: S701 (plain text)
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -32,26 +32,29 @@ _templates = Environment(
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, whatever way it goes."""
+    """One message, whichever channel it takes."""
 
     id: str
-    """Of the delivery: a duplicate has the same."""
+    """The delivery's: a duplicate has the same."""
     kind: str
+    template: str
+    """Name of the template of its text, and of those that channels have besides."""
+    values: Mapping[str, Any]
+    """What templates are rendered with."""
     subject: str
     text: str
-    html: str
     short: str
     """At most SMS_LENGTH characters."""
     document: Mapping[str, Any]
     """For programs: what a webhook posts."""
     thread: str = ""
     """Messages with the same one belong together: an alarm's id."""
-    picture: bytes | None = None
+    chart: bytes | None = None
     """A PNG of the last hours."""
 
 
-def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = None) -> Message:
-    """That an alarm changed its state."""
+def alarm_message(delivery: Delivery, base_url: str, chart: bytes | None = None) -> Message:
+    """An alarm changed its state."""
     p = delivery.payload
     link = f"{base_url}/v1.1/alarms/{p['alarm_id']}"
     findings = [_finding(f) for f in p["reason"]["findings"]]
@@ -64,7 +67,6 @@ def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = Non
         "said": said,
         "page": f"{base_url}/console/alarms/{p['alarm_id']}",
         "link": link,
-        "has_picture": picture is not None,
     }
     subject = f"[{p['new']}] {p['name']}"
     short = f"{p['new']}: {p['name']}" + (f" - {said['summary']}" if said else "")
@@ -87,11 +89,14 @@ def alarm_message(delivery: Delivery, base_url: str, picture: bytes | None = Non
             "reason": p["reason"],
         },
     }
-    return _message(delivery, "alarm", values, subject, short, document, p["alarm_id"], picture)
+    return _message(
+        delivery, "alarm", values, subject, short,
+        document=document, thread=p["alarm_id"], chart=chart,
+    )  # fmt: skip
 
 
 def digest_message(delivery: Delivery, gathered: Sequence[Delivery], base_url: str) -> Message:
-    """Several alarm messages to one destination in one, which has the id of ``delivery``."""
+    """Several alarm messages to one destination in one, with the id of ``delivery``."""
     entries = [
         {
             "at": when(d.payload["at_ms"]),
@@ -106,48 +111,48 @@ def digest_message(delivery: Delivery, gathered: Sequence[Delivery], base_url: s
     subject = f"[digest] {len(entries)} changes of {alarms} alarms"
     values = {**_common(delivery, base_url), "entries": entries, "alarms": alarms}
     document = {"changes": [dict(d.payload) for d in gathered]}
-    return _message(delivery, DIGEST, values, subject, subject, document)
+    return _message(delivery, DIGEST, values, subject, subject, document=document)
 
 
 def test_message(delivery: Delivery, base_url: str) -> Message:
-    """That a notification method works."""
+    """A notification method works."""
     values = {**_common(delivery, base_url), **delivery.payload, "at": when(delivery.created_ms)}
     subject = f"[test] {delivery.payload['method_name']}"
     short = f"Test of notification method {delivery.payload['method_name']}: it works."
-    return _message(delivery, TEST_MESSAGE, values, subject, short, {})
+    return _message(delivery, TEST_MESSAGE, values, subject, short)
 
 
 def code_message(delivery: Delivery, short_code: str, long_code: str, base_url: str) -> Message:
-    """The code that proves an address."""
+    """The code that confirms an address; ``long_code`` is empty where the channel has none."""
     values = {
         **_common(delivery, base_url),
         **delivery.payload,
         "short_code": short_code,
-        "long_code": long_code if delivery.type == EMAIL else "",
+        "long_code": long_code,
         "url": f"{base_url}/v1.1/notification-addresses/validate",
     }
     short = f"Your validation code for monitoring notifications: {short_code}"
-    return _message(delivery, CODE_MESSAGE, values, "Your validation code", short, {})
+    return _message(delivery, CODE_MESSAGE, values, "Your validation code", short)
 
 
 def heartbeat_message(delivery: Delivery, base_url: str, interval_s: int) -> Message:
-    """That the service lives; silence means trouble."""
+    """Alarms are being evaluated; its absence means trouble."""
     values = {
         **_common(delivery, base_url),
         "at": when(delivery.created_ms),
         "minutes": max(1, round(interval_s / 60)),
     }
     subject = "[heartbeat] alarms are being evaluated"
-    return _message(delivery, HEARTBEAT, values, subject, subject, {})
+    return _message(delivery, HEARTBEAT, values, subject, subject)
 
 
 def when(milliseconds: int) -> str:
-    """A time as people read it."""
+    """A time in milliseconds, as people read it."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def iso(milliseconds: int) -> str:
-    """A time as programs read it."""
+    """A time in milliseconds, in ISO 8601."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -162,25 +167,27 @@ def _message(
     values: Mapping[str, Any],
     subject: str,
     short: str,
-    document: Mapping[str, Any],
+    *,
+    document: Mapping[str, Any] | None = None,
     thread: str = "",
-    picture: bytes | None = None,
+    chart: bytes | None = None,
 ) -> Message:
     return Message(
         id=delivery.id,
         kind=delivery.kind,
+        template=template,
+        values=values,
         subject=_line(subject)[:SUBJECT_LENGTH],
         text=_templates.get_template(f"{template}.txt").render(values),
-        html=_templates.get_template(f"{template}.html").render(values, subject=subject),
         short=_cut(_line(short), SMS_LENGTH),
         document={
             "version": 1,
             "id": delivery.id,
             "kind": ALARM_MESSAGE if template == "alarm" else template,
-            **document,
+            **(document or {}),
         },
         thread=thread,
-        picture=picture,
+        chart=chart,
     )
 
 

@@ -16,10 +16,13 @@ from heliometer.feed.ports import FeedServer
 from heliometer.metrics.ports import MeasurementStore, Writing
 from heliometer.metrics.series_ids import LocalStore, SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
-from heliometer.notifications.channels import Kind, load_kinds
+from heliometer.notifications.channels import load_channels
+from heliometer.notifications.channels.channel import Sender
 from heliometer.notifications.charts import Charts
+from heliometer.notifications.composer import Composer
 from heliometer.notifications.dispatcher import Notifier
 from heliometer.notifications.model import DELIVERED, FAILED
+from heliometer.notifications.ports import NotificationStores
 from heliometer.notifications.verification import Validation
 from heliometer.server.identity import People, load_identity
 from heliometer.storage.clickhouse.store import ClickHouseStore
@@ -27,7 +30,7 @@ from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
-from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.notification_stores import notification_stores
 
 Probe = Callable[[], Awaitable[None]]
 
@@ -51,9 +54,9 @@ class Base:
     people: People
     alarms: SqlAlarmStore
     dry_runs: DryRunner
-    outbox: SqlNotificationStore
+    notifications: NotificationStores
     feed: SqlFeedStore
-    kinds: Mapping[str, Kind]
+    senders: Mapping[str, Sender]
     validation: Validation
     notifier: Notifier
 
@@ -117,17 +120,20 @@ async def open_base(
     # Together with others it is the catalogue that learns the series.
     series = [] if settings.clustered else await store.load_series()
     series_index = SeriesIndex(series, settings.limits.series_per_project, ids)
-    outbox = SqlNotificationStore(resources)
-    validation = Validation(outbox, clock, time.monotonic)
-    kinds = load_kinds(settings)
+    stores = notification_stores(resources)
+    validation = Validation(stores.addresses, stores.codes, clock, time.monotonic)
+    senders = load_channels(settings)
     notifier = Notifier(
-        outbox,
-        kinds,
+        stores.outbox,
+        stores.methods,
+        senders,
+        Composer(
+            settings.base_url,
+            make_code=validation.make_code,
+            make_chart=Charts(store, series_index).of,
+        ),
         settings.notify,
-        settings.base_url,
         clock,
-        make_code=validation.make_code,
-        make_chart=Charts(store, series_index).of,
     )
     dry_runs = DryRunner(store, series_index, rules_of(settings.alarms))
     stack.callback(dry_runs.close)
@@ -144,9 +150,9 @@ async def open_base(
         people,
         SqlAlarmStore(resources),
         dry_runs,
-        outbox,
+        stores,
         SqlFeedStore(resources),
-        kinds,
+        senders,
         validation,
         notifier,
     )

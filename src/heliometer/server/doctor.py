@@ -24,7 +24,7 @@ CHECKS = (
     ("TLS", "server.host_checks:tls"),
     ("feed", "feed.amqp_server.doctor:feed"),
     ("feed", "feed.rabbitmq_doctor:feed"),
-    ("notifications", "cli.checks_notify:relays"),
+    ("notifications", "notifications.doctor:channels"),
     ("hypervisor", "collectors.libvirt.doctor:hypervisor"),
     ("StatsD", "statsd.doctor:statsd"),
     ("clock", "server.host_checks:clock"),

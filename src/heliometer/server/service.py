@@ -25,7 +25,7 @@ from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
-from heliometer.notifications.channels import Kind, Probed
+from heliometer.notifications.channels.channel import Probed, Sender
 from heliometer.notifications.heartbeat import beat
 from heliometer.notifications.service import Notifications
 from heliometer.projects.metering import Metering
@@ -91,7 +91,7 @@ async def running(
                 "metrics": base.store.ping,
                 **core.probes,
                 **base.people.probes,
-                **_relays(base.kinds if "notifier" in roles else {}),
+                **_relays(base.senders if "notifier" in roles else {}),
             },
             time.monotonic,
             core.elsewhere,
@@ -125,7 +125,7 @@ async def running(
             await base.engine.maintain(now_ms)
             await base.store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
             kept_ms = settings.notify.keep_days * DAY_MS
-            await base.outbox.forget_deliveries(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+            await base.notifications.log.forget(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
             await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
             await base.people.purge_expired()
 
@@ -141,11 +141,11 @@ async def running(
         if "notifier" in roles:
             if not settings.clustered:
                 # The embedded database has one process: what the last one claimed, it left behind.
-                await base.outbox.release_claims()
+                await base.notifications.outbox.release_claims()
             background(stack, base.notifier.run(), "notifier")
             if settings.notify.heartbeat_to:
                 heart = beat(
-                    base.kinds, settings.notify, settings.base_url, clock, core.is_punctual
+                    base.senders, settings.notify, settings.base_url, clock, core.is_punctual
                 )
                 background(stack, heart, "heartbeat")
         if "api" in roles and settings.statsd.listen:
@@ -169,7 +169,7 @@ def _dialects(
         settings.metrics.retention_days,
         clock,
     )
-    notifications = Notifications(base.outbox, settings, clock, core.wake)
+    notifications = Notifications(base.notifications, settings, clock, core.wake)
     meters = Meters(
         SqlMeterStore(base.resources),
         base.series_index,
@@ -207,6 +207,6 @@ def _dialects(
     return [dialect(services) for dialect in DIALECTS]
 
 
-def _relays(kinds: Mapping[str, Kind]) -> dict[str, Callable[[], Awaitable[None]]]:
+def _relays(senders: Mapping[str, Sender]) -> dict[str, Callable[[], Awaitable[None]]]:
     """What takes messages, as far as it can be asked."""
-    return {name.lower(): kind.ping for name, kind in kinds.items() if isinstance(kind, Probed)}
+    return {t.lower(): sender.ping for t, sender in senders.items() if isinstance(sender, Probed)}

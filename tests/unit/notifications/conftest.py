@@ -19,20 +19,21 @@ from heliometer.alarms.model import (
 )
 from heliometer.config import NotifySettings, ServerSettings, Settings
 from heliometer.identity.accounts import Project
-from heliometer.notifications.channels import Kind
+from heliometer.notifications.channels.channel import Sender
+from heliometer.notifications.composer import Composer
 from heliometer.notifications.dispatcher import Notifier
 from heliometer.notifications.model import (
     IN_PROGRESS,
-    PENDING,
     TEST_MESSAGE,
     Delivery,
     NotificationAddress,
     NotificationMethod,
 )
+from heliometer.notifications.ports import NotificationStores
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.notifications import SqlNotificationStore
+from heliometer.storage.sql.notification_stores import notification_stores
 
 START_MS = 1_795_000_020_000
 PROJECT = "a" * 32
@@ -43,25 +44,25 @@ class Office:
     """A project with alarms and methods, and what is told about them."""
 
     database: Database
-    store: SqlNotificationStore
+    stores: NotificationStores
     alarms: SqlAlarmStore
     now_ms: int = START_MS
     steady_s: float = 0.0
     codes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def notifier(self, kinds: Mapping[str, Kind], **settings: Any) -> Notifier:
-        """A notifier with these ways."""
+    def notifier(self, senders: Mapping[str, Sender], **settings: Any) -> Notifier:
+        """A notifier with these senders."""
 
         async def make_code(address_id: str) -> tuple[str, str] | None:
             return self.codes.get(address_id)
 
         return Notifier(
-            self.store,
-            kinds,
+            self.stores.outbox,
+            self.stores.methods,
+            senders,
+            Composer("https://monitoring.example.org", make_code=make_code),
             NotifySettings(**settings),
-            "https://monitoring.example.org",
             lambda: self.now_ms / 1000,
-            make_code=make_code,
             steady=lambda: self.steady_s,
         )
 
@@ -75,14 +76,14 @@ class Office:
         method = NotificationMethod(
             str(uuid.uuid4()), PROJECT, "Joe", type_, address, self.now_ms, "key"
         )
-        await self.store.create_method(method, "joe", 10_000)
+        await self.stores.methods.create(method, "joe", 10_000)
         if verified and type_ in ("EMAIL", "SMS"):
             wanted = NotificationAddress(
                 str(uuid.uuid4()), PROJECT, type_, address, "Joe", IN_PROGRESS, self.now_ms,
                 self.now_ms + 1000,
             )  # fmt: skip
-            kept = await self.store.put_address(wanted, "joe", 10_000)
-            await self.store.verify(kept.id, self.now_ms)
+            kept = await self.stores.addresses.put(wanted, "joe", 10_000)
+            await self.stores.addresses.verify(kept.id, self.now_ms, "joe")
         return method.id
 
     async def alarm(self, name: str, *actions: str) -> str:
@@ -106,22 +107,21 @@ class Office:
 
     async def test_message(self, type_: str, address: str, method_id: str) -> str:
         """A queued test message's id."""
-        delivery = Delivery(
-            str(uuid.uuid4()), TEST_MESSAGE, PROJECT, type_, address, method_id, None, None,
-            PENDING, "", 0, self.now_ms, self.now_ms, self.now_ms, self.now_ms,
-            {"method_name": "Joe", "user_name": "joe", "project_name": "shop"},
+        delivery = Delivery.new(
+            TEST_MESSAGE, PROJECT, type_, address, self.now_ms, method_id=method_id,
+            payload={"method_name": "Joe", "user_name": "joe", "project_name": "shop"},
         )  # fmt: skip
-        await self.store.enqueue([delivery])
+        await self.stores.outbox.enqueue([delivery])
         return delivery.id
 
     async def fate(self, delivery_id: str) -> Delivery:
         """What became of a delivery."""
-        return await self.store.get_delivery(PROJECT, delivery_id)
+        return await self.stores.log.get(PROJECT, delivery_id)
 
 
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
     database = await Database.open(Settings(server=ServerSettings(data_dir=str(tmp_path))))
     await SqlAccountStore(database).add_project(Project(PROJECT, "shop"), 0, "test")
-    yield Office(database, SqlNotificationStore(database), SqlAlarmStore(database))
+    yield Office(database, notification_stores(database), SqlAlarmStore(database))
     await database.close()

@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliometer.config import EmailSettings, ServerSettings, Settings, SmsSettings, WebhookSettings
-from heliometer.notifications.channels import Rejected, load_kinds
-from heliometer.notifications.channels.email import SmtpKind, build
-from heliometer.notifications.channels.sms import GatewayKind
-from heliometer.notifications.channels.webhook import WebhookKind, is_public
+from heliometer.notifications.channels import load_channels
+from heliometer.notifications.channels.channel import Rejected
+from heliometer.notifications.channels.email.mail import build, html
+from heliometer.notifications.channels.email.smtp import SmtpSender
+from heliometer.notifications.channels.outbound_http import is_public
+from heliometer.notifications.channels.sms.gateway import GatewaySender
+from heliometer.notifications.channels.webhook.sender import WebhookSender
+from heliometer.notifications.chart_image import Chart, draw
 from heliometer.notifications.messages import SMS_LENGTH, Message, alarm_message
-from heliometer.notifications.model import ALARM_MESSAGE, PENDING, WEBHOOK, Delivery
-from heliometer.notifications.picture import Chart, draw
+from heliometer.notifications.model import ALARM_MESSAGE, WEBHOOK, Delivery
 from mail_server import MailServer
 
 
@@ -45,24 +49,8 @@ def delivery(address: str = "joe@mail.com", type_: str = "EMAIL", **payload: Any
         "expression": "ns > 1", "project_name": "shop", "old": "OK", "new": "ALARM",
         "at_ms": 1_795_000_081_000, "reason": reason, **payload,
     }  # fmt: skip
-    return Delivery(
-        "d-1",
-        ALARM_MESSAGE,
-        "p",
-        type_,
-        address,
-        "m-1",
-        "a-1",
-        7,
-        PENDING,
-        "",
-        0,
-        0,
-        0,
-        0,
-        0,
-        whole,
-    )
+    made = Delivery.new(ALARM_MESSAGE, "p", type_, address, 0, method_id="m-1", payload=whole)
+    return replace(made, id="d-1", alarm_id="a-1", transition_id=7)
 
 
 def message(**payload: Any) -> Message:
@@ -101,10 +89,10 @@ def test_no_name_adds_a_header_or_recipient(name: str, project: str, description
 
 
 def test_names_are_text_in_the_html() -> None:
-    html = message(name="<script>alert(1)</script>", description='"><img src=x>').html
-    assert "<script>" not in html
-    assert "<img" not in html
-    assert "<b>a</b>" not in html
+    page = html(message(name="<script>alert(1)</script>", description='"><img src=x>'))
+    assert "<script>" not in page
+    assert "<img" not in page
+    assert "<b>a</b>" not in page
 
 
 def test_a_mail_carries_its_picture() -> None:
@@ -115,7 +103,7 @@ def test_a_mail_carries_its_picture() -> None:
     mail = build(made, "heliometer@localhost", "joe@mail.com")
     (image,) = [p for p in mail.walk() if p.get_content_type() == "image/png"]
     assert image["Content-ID"] == "<picture>"
-    assert 'src="cid:picture"' in made.html
+    assert 'src="cid:picture"' in html(made)
     assert draw(Chart([None, 1.0], 2.5, True)) is None
 
 
@@ -177,9 +165,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def test_a_webhook_is_signed(receiver: Receiver) -> None:
-    kind = WebhookKind(WebhookSettings(allow_private=True))
+    sender = WebhookSender(WebhookSettings(allow_private=True))
     to = delivery(f"http://localhost:{receiver.port}/hook?x=1", WEBHOOK)
-    assert await kind.send(message(), to, "key") == "HTTP 200"
+    assert await sender.send(message(), to, "key") == "HTTP 200"
     ((headers, body),) = receiver.requests
     assert headers["host"] == f"localhost:{receiver.port}"
     assert headers["x-heliometer-id"] == "d-1"
@@ -193,11 +181,11 @@ async def test_a_webhook_is_signed(receiver: Receiver) -> None:
 
 
 async def test_a_webhook_reaches_no_private_address(receiver: Receiver) -> None:
-    kind = WebhookKind(WebhookSettings())
+    sender = WebhookSender(WebhookSettings())
     for host in ("localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "127.1", "2130706433"):
         to = delivery(f"http://{host}:{receiver.port}/", WEBHOOK)
         with pytest.raises(Rejected, match="not a public address"):
-            await kind.send(message(), to, "key")
+            await sender.send(message(), to, "key")
     assert receiver.requests == []
 
 
@@ -216,11 +204,11 @@ async def test_what_a_receivers_answer_means(
 ) -> None:
     receiver.answer = answer
     url = f"http://127.0.0.1:{receiver.port}/"
-    hook = WebhookKind(WebhookSettings(allow_private=True))
-    gateway = GatewayKind(SmsSettings(url=url, authorization="Bearer x"))
-    for kind, to in ((hook, delivery(url, WEBHOOK)), (gateway, delivery("+4670", "SMS"))):
+    hook = WebhookSender(WebhookSettings(allow_private=True))
+    gateway = GatewaySender(SmsSettings(url=url, authorization="Bearer x"))
+    for sender, to in ((hook, delivery(url, WEBHOOK)), (gateway, delivery("+4670", "SMS"))):
         with pytest.raises(Rejected if rejected else ConnectionError, match=said):
-            await kind.send(message(), to, "key")
+            await sender.send(message(), to, "key")
     assert receiver.requests[1][0]["authorization"] == "Bearer x"
     assert json.loads(receiver.requests[1][1])["to"] == "+4670"
     await gateway.close()
@@ -228,25 +216,25 @@ async def test_what_a_receivers_answer_means(
 
 async def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
     receiver.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 100_000
-    kind = WebhookKind(WebhookSettings(allow_private=True))
+    sender = WebhookSender(WebhookSettings(allow_private=True))
     to = delivery(f"http://127.0.0.1:{receiver.port}/", WEBHOOK)
-    assert await kind.send(message(), to, "key") == "HTTP 200"
+    assert await sender.send(message(), to, "key") == "HTTP 200"
 
 
 async def test_a_password_never_goes_in_the_clear() -> None:
     server = MailServer().start()
     settings = EmailSettings(url=f"smtp://joe:secret@127.0.0.1:{server.port}", starttls="never")
     with pytest.raises(Exception, match="STARTTLS"):
-        await SmtpKind(settings).send(message(), delivery(), "")
+        await SmtpSender(settings).send(message(), delivery(), "")
     server.stop()
     assert server.mails == []
 
 
 async def test_by_default_messages_are_files(tmp_path: Path) -> None:
-    kinds = load_kinds(Settings(server=ServerSettings(data_dir=str(tmp_path))))
+    senders = load_channels(Settings(server=ServerSettings(data_dir=str(tmp_path))))
     for type_, place in (("EMAIL", "outbox/email/new"), ("SMS", "outbox/sms")):
         for _ in range(2):  # a duplicate replaces itself
-            await kinds[type_].send(message(), delivery(type_=type_), "")
+            await senders[type_].send(message(), delivery(type_=type_), "")
         (file,) = (tmp_path / place).iterdir()
         assert "[ALARM] n" in file.read_text() or "ALARM: n" in file.read_text()
         assert file.stat().st_mode & 0o77 == 0

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from heliometer.alarms.model import State
 from heliometer.config import EmailSettings, Settings
-from heliometer.notifications.channels import Kind, Rejected
-from heliometer.notifications.channels.email import SmtpKind
+from heliometer.notifications.channels.channel import Rejected, Sender
+from heliometer.notifications.channels.email.mail import html
+from heliometer.notifications.channels.email.smtp import SmtpSender
 from heliometer.notifications.messages import Message
 from heliometer.notifications.model import DELIVERED, FAILED, PENDING, WITHHELD, Delivery
 from mail_server import MailServer, text_of
@@ -18,10 +20,11 @@ U, OK, ALARM, FLAPPING = State.UNDETERMINED, State.OK, State.ALARM, State.FLAPPI
 
 
 class Relay:
-    """A way that does what the test says, and remembers what it took."""
+    """A sender that does what the test says, and remembers what it took."""
 
     def __init__(self) -> None:
         self.taken: list[Message] = []
+        self.took = asyncio.Event()
         self.error: Exception | None = None
         self.hangs = False
 
@@ -31,6 +34,7 @@ class Relay:
         if self.error is not None:
             raise self.error
         self.taken.append(message)
+        self.took.set()
         return "taken"
 
     async def close(self) -> None:
@@ -44,8 +48,8 @@ def mail_server() -> Iterator[MailServer]:
     running.stop()
 
 
-def smtp(server: MailServer) -> Kind:
-    return SmtpKind(EmailSettings(url=server.url, starttls="never"))
+def smtp(server: MailServer) -> Sender:
+    return SmtpSender(EmailSettings(url=server.url, starttls="never"))
 
 
 async def test_a_change_is_told_by_mail_and_the_ledger_knows(
@@ -119,7 +123,7 @@ async def test_after_the_retry_period_it_is_a_dead_letter_that_can_be_replayed(
     assert (fate.status, fate.reason) == (FAILED, "refused")
     assert fate.attempts >= 8
     relay.error = None
-    await office.store.retry_delivery(PROJECT, sent, office.now_ms, "joe")
+    assert await office.stores.log.retry(PROJECT, sent, office.now_ms, "joe")
     await notifier.idle()
     assert (await office.fate(sent)).status == DELIVERED
 
@@ -170,7 +174,7 @@ async def test_a_crash_after_sending_sends_it_again_with_the_same_id(office: Off
     sent = await office.test_message("EMAIL", "joe@mail.com", "m")
     crashed = office.notifier({"EMAIL": relay})
     await crashed.step()  # claims and begins
-    await asyncio.wait(crashed._tasks)  # sent, and never settled
+    await relay.took.wait()  # sent, and never settled
     assert [m.id for m in relay.taken] == [sent]
     again = office.notifier({"EMAIL": relay})
     await again.idle()
@@ -239,16 +243,15 @@ async def test_a_code_is_made_when_it_is_sent(office: Office) -> None:
     message = await office.test_message("EMAIL", "joe@mail.com", "m")
     fate = await office.fate(message)
     for address_id in ("a1", "gone"):
-        code = Delivery(
-            address_id, "code", PROJECT, "EMAIL", "joe@mail.com", None, None, None, PENDING, "",
-            0, fate.created_ms, fate.created_ms, fate.created_ms, fate.created_ms,
-            {"address_id": address_id, "project_name": "shop"},
+        code = Delivery.new(
+            "code", PROJECT, "EMAIL", "joe@mail.com", fate.created_ms,
+            payload={"address_id": address_id, "project_name": "shop"},
         )  # fmt: skip
-        await office.store.enqueue([code])
+        await office.stores.outbox.enqueue([replace(code, id=address_id)])
     await office.notifier({"EMAIL": relay}).idle()
     (mail,) = [m for m in relay.taken if m.kind == "code"]
     assert "0123456789" in mail.text
-    assert "long-code" in mail.html
+    assert "long-code" in html(mail)
     assert "0123456789" in mail.short
     assert (await office.fate("gone")).status == WITHHELD
     kept = await office.fate("a1")

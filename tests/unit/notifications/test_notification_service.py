@@ -10,7 +10,8 @@ import pytest
 
 from heliometer.config import LimitSettings, WebhookSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid
-from heliometer.notifications.destinations import email_address, phone_number
+from heliometer.notifications.channels.email.address import email_address
+from heliometer.notifications.channels.sms.address import phone_number
 from heliometer.notifications.model import (
     CODE_MESSAGE,
     DELIVERED,
@@ -21,6 +22,7 @@ from heliometer.notifications.model import (
     TIMED_OUT,
     VERIFIED,
     WITHHELD,
+    Settlement,
 )
 from heliometer.notifications.service import Notifications, Wanted
 from notification_world import CLIENT, World, running
@@ -107,7 +109,7 @@ async def test_other_destinations_are_kept_as_given(world: World, type_: str, ad
 
 async def test_the_operator_can_demand_https_of_webhooks(world: World) -> None:
     strict = msgspec.structs.replace(world.settings, webhook=WebhookSettings(require_https=True))
-    notifications = Notifications(world.store, strict, world.clock)
+    notifications = Notifications(world.stores, strict, world.clock)
     await notifications.create_method(world.shop, Wanted("n", "WEBHOOK", "https://x.se/"))
     with pytest.raises(Invalid, match="https://"):
         await notifications.create_method(world.shop, Wanted("n", "WEBHOOK", "http://x.se/"))
@@ -123,7 +125,7 @@ async def test_a_name_is_one_printable_line(world: World, name: str) -> None:
 
 async def test_a_project_has_as_many_methods_and_addresses_as_its_limit(world: World) -> None:
     few = msgspec.structs.replace(world.settings, limits=LimitSettings(methods_per_project=2))
-    notifications = Notifications(world.store, few, world.clock)
+    notifications = Notifications(world.stores, few, world.clock)
     for i in range(2):
         await notifications.create_method(world.shop, Wanted("n", "EMAIL", f"{i}@mail.com"))
         await notifications.create_address(world.shop, Wanted("n", "EMAIL", f"{i}@mail.com"))
@@ -211,7 +213,9 @@ async def test_asking_many_times_at_once_gets_no_more_codes(world: World) -> Non
 async def test_a_failed_code_cannot_be_replayed_past_the_count(world: World) -> None:
     await world.ask()
     (queued,) = await world.take()
-    await world.store.settle(queued.id, FAILED, "no such user", int(world.now * 1000))
+    await world.stores.outbox.settle(
+        [Settlement(queued.id, FAILED, "no such user")], int(world.now * 1000)
+    )
     with pytest.raises(HeliometerError, match="code") as refused:
         await world.notifications.replay(world.shop, queued.id)
     assert refused.value.code is Code.CONFLICT
@@ -262,7 +266,7 @@ async def test_a_failed_notification_can_be_replayed_by_its_project(world: World
     sent = await world.notifications.test_method(world.shop, method.id)
     for status in (FAILED, DELIVERED):
         (queued,) = await world.take()
-        await world.store.settle(queued.id, status, "", int(world.now * 1000))
+        await world.stores.outbox.settle([Settlement(queued.id, status, "")], int(world.now * 1000))
         with pytest.raises(HeliometerError) as missing:
             await world.notifications.replay(world.stock, sent.id)
         assert missing.value.code is Code.NOT_FOUND

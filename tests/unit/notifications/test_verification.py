@@ -9,8 +9,9 @@ import pytest
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.model import ROLES, Caller
+from heliometer.notifications.code_budgets import TRIES, TRIES_OVERALL
 from heliometer.notifications.model import IN_PROGRESS, TIMED_OUT, VERIFIED
-from heliometer.notifications.verification import FAILURES, TRIES, TRIES_OVERALL, Validation
+from heliometer.notifications.verification import FAILURES, Validation
 from notification_world import CLIENT, World, running
 
 DONE, MISSING = "done", Code.NOT_FOUND.value
@@ -84,7 +85,7 @@ async def test_who_may_not_change_the_project_may_not_try_codes(world: World, ro
 async def test_a_code_expires(world: World, type_: str, address: str, life_s: int) -> None:
     short, long = await world.code(address, type_)
     world.now += life_s - 1
-    assert len(await world.store.codes(world.shop.project_id, int(world.now * 1000))) == 1
+    assert len(await world.stores.codes.valid(world.shop.project_id, int(world.now * 1000))) == 1
     world.now += 1
     assert await tried(world.validation, world.shop, short) == MISSING
     assert not long or await tried(world.validation, None, long) == MISSING
@@ -93,7 +94,7 @@ async def test_a_code_expires(world: World, type_: str, address: str, life_s: in
 
 async def test_nobody_knows_the_long_code_of_an_sms(world: World) -> None:
     await world.code("+12063823454", "SMS")
-    (kept,) = await world.store.codes(world.shop.project_id, int(world.now * 1000))
+    (kept,) = await world.stores.codes.valid(world.shop.project_id, int(world.now * 1000))
     assert kept.long_digest == b""
 
 
@@ -112,7 +113,7 @@ async def test_five_wrong_tries_void_a_project_s_codes_and_no_other_s(world: Wor
     ((others, _),) = await world.codes()
     for _ in range(FAILURES - 1):
         assert await tried(world.validation, world.shop, wrong(short)) == MISSING
-    assert len(await world.store.codes(world.shop.project_id, int(world.now * 1000))) == 1
+    assert len(await world.stores.codes.valid(world.shop.project_id, int(world.now * 1000))) == 1
     assert await tried(world.validation, world.shop, wrong(short)) == MISSING
     assert await tried(world.validation, world.shop, short) == MISSING
     assert await tried(world.validation, None, long) == MISSING

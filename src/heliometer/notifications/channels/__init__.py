@@ -1,75 +1,53 @@
-"""The ways that a message goes, by the type of a notification method."""
+"""The channels: how a message travels, by the type of a notification method.
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+Adding one takes its folder and its line in ``CHANNELS`` (docs/adding-a-channel.md).
+"""
+
+from functools import cache
+from pkgutil import resolve_name
 
 from heliometer.config import Settings
-from heliometer.notifications.messages import Message
-from heliometer.notifications.model import APPRISE, EMAIL, SMS, WEBHOOK, Delivery
+from heliometer.notifications.channels.channel import Channel, Sender
+from heliometer.notifications.model import EMAIL, SMS, WEBHOOK
 
-
-class Rejected(Exception):
-    """The destination refused for good: trying again would not help. The message says why."""
-
-
-class Kind(Protocol):
-    """One way."""
-
-    async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Hand the message over; return what the relay said.
-
-        Raises Rejected when it refused for good, and anything else when it may take it later.
-        ``secret`` is the notification method's.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        ...
-
-
-@runtime_checkable
-class Probed(Protocol):
-    """A way whose relay can be asked whether it is there."""
-
-    async def ping(self) -> None:
-        """Raise unless messages could be handed over now."""
-        ...
-
-
-def load_kinds(settings: Settings) -> dict[str, Kind]:
-    """A sender for each type; those that need more than is installed are left out."""
-    return {name: load(settings) for name, load in KINDS.items()}
-
-
-def _email(settings: Settings) -> Kind:
-    from heliometer.notifications.channels.email import load
-
-    return load(settings)
-
-
-def _sms(settings: Settings) -> Kind:
-    from heliometer.notifications.channels.sms import load
-
-    return load(settings)
-
-
-def _webhook(settings: Settings) -> Kind:
-    from heliometer.notifications.channels.webhook import WebhookKind
-
-    return WebhookKind(settings.webhook)
-
-
-def _apprise(settings: Settings) -> Kind:
-    from heliometer.notifications.channels.apprise import AppriseKind
-
-    return AppriseKind(settings.notify.apprise_schemes)
-
-
-KINDS: dict[str, Callable[[Settings], Kind]] = {
-    EMAIL: _email,
-    SMS: _sms,
-    WEBHOOK: _webhook,
-    APPRISE: _apprise,
+CHANNELS: dict[str, str] = {
+    EMAIL: "heliometer.notifications.channels.email:EmailChannel",
+    SMS: "heliometer.notifications.channels.sms:SmsChannel",
+    WEBHOOK: "heliometer.notifications.channels.webhook:WebhookChannel",
+    "APPRISE": "heliometer.notifications.channels.apprise:AppriseChannel",
 }
-"""Imported only when the notifier starts."""
+"""The class of each type, in the order in which forms and faults list them. A class is imported
+when it is first needed; the libraries that send, when its ``sender`` is."""
+
+
+def find_channel(type_: str) -> Channel | None:
+    """The channel of a type; ``None``: there is none, or none any more."""
+    path = CHANNELS.get(type_)
+    return _load(type_, path) if path else None
+
+
+def every_channel() -> list[Channel]:
+    """All channels, in the order of ``CHANNELS``."""
+    return [_load(type_, path) for type_, path in CHANNELS.items()]
+
+
+def confirmed_types() -> tuple[str, ...]:
+    """Types that are only sent to confirmed addresses."""
+    return tuple(channel.type for channel in every_channel() if channel.code is not None)
+
+
+def needs_confirmation(type_: str) -> bool:
+    """Whether messages of the type go to confirmed addresses only."""
+    channel = find_channel(type_)
+    return channel is not None and channel.code is not None
+
+
+def load_channels(settings: Settings) -> dict[str, Sender]:
+    """What sends, for each type. Raises WrongSetting."""
+    return {channel.type: channel.sender(settings) for channel in every_channel()}
+
+
+@cache
+def _load(type_: str, path: str) -> Channel:
+    channel: Channel = resolve_name(path)(type_)
+    return channel

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 1184, 320
-"""Pixels; shown at half of that, so that it is sharp on dense screens."""
+"""Pixels; shown at half that size, so that it is sharp on dense screens."""
 MARGIN = 12
 LINE, THRESHOLD, GRID = (31, 111, 235), (180, 35, 24), (232, 235, 240)
 BREACH = (253, 236, 234)
@@ -40,19 +40,19 @@ def draw(chart: Chart) -> bytes | None:
     y = MARGIN + (high - values) / (high - low) * (HEIGHT - 2 * MARGIN)
     line_y = MARGIN + (high - chart.threshold) / (high - low) * (HEIGHT - 2 * MARGIN)
 
-    picture: Pixels = np.full((HEIGHT, WIDTH, 3), 255.0)
+    image: Pixels = np.full((HEIGHT, WIDTH, 3), 255.0)
     bad = slice(MARGIN, round(line_y)) if chart.above else slice(round(line_y), HEIGHT - MARGIN)
-    picture[bad, MARGIN : WIDTH - MARGIN] = BREACH
+    image[bad, MARGIN : WIDTH - MARGIN] = BREACH
     for k in range(5):
         row = round(MARGIN + k * (HEIGHT - 2 * MARGIN - 1) / 4)
-        picture[row : row + 1, MARGIN : WIDTH - MARGIN] = GRID
+        image[row : row + 1, MARGIN : WIDTH - MARGIN] = GRID
     for left in range(MARGIN, WIDTH - MARGIN, 20):  # dashed
-        picture[round(line_y) - 1 : round(line_y) + 1, left : left + 12] = THRESHOLD
-    _stroke(picture, x, y, 2.2)
-    return _png(np.rint(picture).astype(np.uint8))
+        image[round(line_y) - 1 : round(line_y) + 1, left : left + 12] = THRESHOLD
+    _stroke(image, x, y, 2.2)
+    return _png(np.rint(image).astype(np.uint8))
 
 
-def _stroke(picture: Pixels, x: Pixels, y: Pixels, radius: float) -> None:
+def _stroke(image: Pixels, x: Pixels, y: Pixels, radius: float) -> None:
     """A line through the points, smooth at its edges; a gap where a value is missing."""
     columns = np.arange(WIDTH)
     rows = np.arange(HEIGHT)[:, None]
@@ -71,7 +71,7 @@ def _stroke(picture: Pixels, x: Pixels, y: Pixels, radius: float) -> None:
         distance = np.hypot(px - along * dx, py - along * dy)
         part = cover[top:bottom, left:right]
         np.maximum(part, np.clip(radius + 0.5 - distance, 0, 1), out=part)
-    picture += (np.array(LINE) - picture) * cover[:, :, None]
+    image += (np.array(LINE) - image) * cover[:, :, None]
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,69 +1,26 @@
-"""E-mail: by SMTP, or into a maildir."""
+"""E-mail through an SMTP relay."""
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
-from email.utils import format_datetime
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from heliometer.config import EmailSettings, Settings, WrongSetting
-from heliometer.notifications.channels import Kind, Rejected, folder
+from heliometer.config import EmailSettings, WrongSetting
+from heliometer.notifications.channels.channel import Rejected
+from heliometer.notifications.channels.email.mail import build
 from heliometer.notifications.messages import Message
 from heliometer.notifications.model import Delivery
 
 TIMEOUT_S = 20
 IDLE = 8
-"""Connections that are kept for the next message."""
 IDLE_S = 20.0
+"""Idle connections kept for the next message, and for how many seconds."""
 PORTS = {"smtp": 25, "smtps": 465}
 
 
-def load(settings: Settings) -> Kind:
-    """The way that the settings name; raises WrongSetting."""
-    url = settings.email.url
-    if url.startswith("maildir:"):
-        path = url.removeprefix("maildir:").removeprefix("//")
-        place = Path(path) if path else settings.data_dir / "outbox" / "email"
-        return MaildirKind(place, settings.email.sender)
-    return SmtpKind(settings.email)
-
-
-class MaildirKind:
-    """Writes each message into the ``new`` folder of a maildir."""
-
-    def __init__(self, place: Path, sender: str) -> None:
-        self._place = place
-        self._sender = sender
-
-    async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Write it durably."""
-        content = build(message, self._sender, delivery.address).as_bytes()
-        (self._place / "cur").mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = await asyncio.to_thread(
-            folder.write,
-            self._place / "new",
-            f"{delivery.created_ms}.{message.id}.eml",
-            content,
-            within=self._place / "tmp",
-        )
-        return f"written to {path.name}"
-
-    async def ping(self) -> None:
-        """Write and remove a file."""
-        await asyncio.to_thread(folder.probe, self._place / "tmp")
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class SmtpKind:
-    """Hands messages to a relay."""
+class SmtpSender:
+    """Hands messages to the relay, on connections that are reused."""
 
     def __init__(self, settings: EmailSettings) -> None:
         parts = urlsplit(settings.url)
@@ -87,7 +44,7 @@ class SmtpKind:
         self._idle: list[tuple[float, aiosmtplib.SMTP]] = []
 
     async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Return the relay's answer; its 5xx for this recipient is for good."""
+        """Return the relay's answer. Raises Rejected for a 5xx about this recipient."""
         mail = build(message, self._sender, delivery.address)
         client, used = await self._connection()
         try:
@@ -103,7 +60,7 @@ class SmtpKind:
             raise _refused(error.code, error.message) from error
         except (aiosmtplib.SMTPServerDisconnected, ConnectionError):
             client.close()
-            if used:  # the relay tired of an idle connection: that is no failure of ours
+            if used:  # the relay closed an idle connection, which is no failure
                 return await self.send(message, delivery, secret)
             raise
         except BaseException:
@@ -113,7 +70,7 @@ class SmtpKind:
         return answer.strip()[:200] or "accepted"
 
     async def ping(self) -> None:
-        """Ask the relay whether it is there, on a connection that is kept for the next message."""
+        """Send NOOP on a connection that is then kept for the next message."""
         client, _ = await self._connection()
         try:
             await client.noop()
@@ -123,13 +80,13 @@ class SmtpKind:
         await self._keep(client)
 
     async def close(self) -> None:
-        """Say goodbye on every idle connection."""
+        """Close the idle connections."""
         for _, client in self._idle:
             client.close()
         self._idle.clear()
 
     async def _connection(self) -> tuple[aiosmtplib.SMTP, bool]:
-        """A connection, and whether it was used before."""
+        """A connection to the relay, and whether it was used before."""
         now = asyncio.get_running_loop().time()
         while self._idle:
             since, client = self._idle.pop()
@@ -156,29 +113,6 @@ class SmtpKind:
             self._idle.append((asyncio.get_running_loop().time(), client))
         else:
             client.close()
-
-
-def build(message: Message, sender: str, recipient: str) -> EmailMessage:
-    """The message as e-mail: plain text, HTML, and the picture inside the HTML."""
-    mail = EmailMessage(policy=SMTP_POLICY.clone(max_line_length=78))
-    mail["Subject"] = message.subject
-    mail["From"] = Address("Heliometer", addr_spec=sender)
-    mail["To"] = Address(addr_spec=recipient)
-    mail["Date"] = format_datetime(datetime.now(UTC))
-    domain = sender.rpartition("@")[2]
-    mail["Message-ID"] = f"<{message.id}@{domain}>"
-    if message.thread:
-        mail["References"] = f"<alarm-{message.thread}@{domain}>"
-    mail["Auto-Submitted"] = "auto-generated"
-    mail["X-Heliometer-Notification-Id"] = message.id
-    mail["X-Heliometer-Kind"] = message.kind
-    mail.set_content(message.text)
-    mail.add_alternative(message.html, subtype="html")
-    if message.picture is not None:
-        html = mail.get_payload()[1]  # type: ignore[index]
-        assert isinstance(html, EmailMessage)
-        html.add_related(message.picture, "image", "png", cid="<picture>", filename="chart.png")
-    return mail
 
 
 def _refused(code: int, text: str) -> Exception:

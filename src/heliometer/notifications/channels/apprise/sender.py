@@ -1,21 +1,23 @@
-"""Any service that apprise speaks to, where the operator has allowed its kind of URL."""
+"""Messages through the library apprise, which is an extra: ``heliometer[apprise]``."""
 
 import asyncio
 import logging
+from collections.abc import Collection
 
-from heliometer.notifications.channels import Rejected
+from heliometer.notifications.channels.channel import Rejected
 from heliometer.notifications.messages import Message
 from heliometer.notifications.model import Delivery
 
 
-class AppriseKind:
-    """Sends through the library apprise, which is an extra: ``heliometer[apprise]``."""
+class AppriseSender:
+    """Sends to URLs with one of the schemes, which are in lower case."""
 
-    def __init__(self, schemes: str) -> None:
-        self._schemes = {s.strip().lower() for s in schemes.split(",") if s.strip()}
+    def __init__(self, schemes: Collection[str]) -> None:
+        self._schemes = schemes
 
     async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Return that the library sent it; raises Rejected for a URL that it does not know."""
+        """Return that the service took it. Raises Rejected for a URL that apprise does not know,
+        or that is no longer allowed."""
         scheme = delivery.address.partition("://")[0].lower()
         if scheme not in self._schemes:
             raise Rejected(f"{scheme}:// is not allowed (setting notify.apprise_schemes)")
@@ -23,7 +25,7 @@ class AppriseKind:
             import apprise
         except ImportError as error:
             raise ConnectionError("apprise is not installed: heliometer[apprise]") from error
-        # It logs URLs, and these hold secrets.
+        # It logs URLs, and these contain secrets.
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         service = apprise.Apprise()
         if not service.add(delivery.address):
@@ -34,4 +36,4 @@ class AppriseKind:
         return f"taken by {scheme}"
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is kept open."""

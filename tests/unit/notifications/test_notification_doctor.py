@@ -2,17 +2,17 @@
 
 import socket
 
-from heliometer.cli.checks_notify import relays
 from heliometer.config import EmailSettings, Settings, SmsSettings
 from heliometer.core.finding import FAIL, OK, WARN, Finding
 from heliometer.core.server_status import ServerStatus
+from heliometer.notifications.doctor import channels
 from mail_server import MailServer
 
 NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
 
 
 def found(**settings: object) -> dict[str, Finding]:
-    return {f.check: f for f in relays(Settings(**settings), NOBODY)}  # type: ignore[arg-type]
+    return {f.check: f for f in channels(Settings(**settings), NOBODY)}  # type: ignore[arg-type]
 
 
 def test_files_are_well() -> None:

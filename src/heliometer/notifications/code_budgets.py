@@ -1,0 +1,46 @@
+"""How many wrong codes are accepted, of a project, of a client and of all together."""
+
+import math
+
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.throttle import SIZE, Budgets, Key, network
+
+TRIES = 30
+TRIES_OVERALL = 1000
+SPAN_S = 600.0
+"""Seconds in which a project or a client earns TRIES wrong attempts, and all together
+TRIES_OVERALL; more are refused."""
+
+
+class CodeBudgets:
+    """Counts wrong attempts. ``now_s`` is any clock of seconds that only goes forward."""
+
+    def __init__(self) -> None:
+        self._projects = Budgets(TRIES, SPAN_S / TRIES, SIZE)
+        self._clients = Budgets(TRIES, SPAN_S / TRIES, SIZE)
+        self._overall = Budgets(TRIES_OVERALL, SPAN_S / TRIES_OVERALL, SIZE)
+
+    def check(self, project: str, client: str, now_s: float) -> None:
+        """Raise RATE_LIMITED while a budget is used up. ``project`` is empty without a token;
+        ``client`` is a network address."""
+        wait_s = max(b.wait_s(key, now_s) for b, key in self._charged(project, client))
+        if wait_s > 0:
+            raise HeliometerError(
+                Code.RATE_LIMITED,
+                "Too many wrong validation codes.",
+                details="Wait, and use the code of the newest message.",
+                retry_after=math.ceil(wait_s),
+            )
+
+    def charge(self, project: str, client: str, now_s: float) -> None:
+        """Count a wrong attempt."""
+        for budgets, key in self._charged(project, client):
+            budgets.start(key)
+            budgets.finish(key, now_s, failed=True)
+
+    def _charged(self, project: str, client: str) -> list[tuple[Budgets, Key]]:
+        # Requests without a token have an overall budget of their own: strangers cannot use up
+        # that of users who are signed in.
+        overall = ("signed in" if project else "open", "")
+        charged = [(self._clients, ("", network(client))), (self._overall, overall)]
+        return [*charged, (self._projects, (project, ""))] if project else charged
