@@ -1,4 +1,4 @@
-"""Messages as files: what a newcomer sees before a relay is set up."""
+"""Messages as files, for a service without a relay."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ def probe(folder: Path) -> None:
 def write(folder: Path, name: str, content: bytes, *, within: Path | None = None) -> Path:
     """Write a file durably; it appears whole or not at all, and a duplicate replaces it.
 
-    ``within`` is where it is kept until it is whole: a maildir has ``tmp`` for that.
+    ``within`` is the folder for the incomplete file, such as ``tmp`` of a maildir.
     """
-    nursery = within or folder
-    for place in (folder, nursery):
+    scratch = within or folder
+    for place in (folder, scratch):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path, partial = folder / name, nursery / f".{name}.part"
+    path, partial = folder / name, scratch / f".{name}.part"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -228,7 +228,7 @@ class CodeRow(Base):
 
 
 class DeliveryRow(Base):
-    """One message to one destination: the outbox while it is pending, the ledger afterwards."""
+    """One message to one destination: the outbox while it is pending, then the delivery log."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
