@@ -1,4 +1,4 @@
-"""Tokens of those who send their password with each request, so that it is hashed only once."""
+"""Tokens for callers who send their password with each request, so that it is hashed only once."""
 
 import asyncio
 import hashlib
@@ -17,30 +17,30 @@ T = TypeVar("T")
 
 REMEMBERED = 10_000
 REFUSED_S = 30.0
-"""How long a sender with a right password and a wrong project is refused without looking again."""
+"""How long a caller with a right password and a wrong project is refused without a new check."""
 
 
 @dataclass(slots=True)
-class BasicAuthCache:
-    """What a password was last good for."""
+class _Entry:
+    """What one user, password and project last led to."""
 
     monotonic: Callable[[], float]
     token: str = ""
-    """Empty: it is to be verified."""
+    """Empty: the password is to be verified."""
     refusal: str | None = None
-    """Why a right password was of no use, until then by a clock that nobody sets."""
+    """Why a right password did not help; valid until ``refused_until``, by the monotonic clock."""
     refused_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
 
-class StandingTokens:
-    """By a digest of user, password and project whose key is nowhere else than in memory."""
+class BasicAuthCache:
+    """Tokens by a keyed digest of user, password and project; the key is only in memory."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._key = secrets.token_bytes(32)
-        self._standing: dict[bytes, BasicAuthCache] = {}
+        self._entries: dict[bytes, _Entry] = {}
 
     async def caller(
         self,
@@ -51,36 +51,36 @@ class StandingTokens:
     ) -> Caller:
         """The caller behind a user, password and project.
 
-        ``verify`` checks the password, and ``issue`` makes a token of what that found, which
-        ``authenticate`` knows. Raises what those raise, and UNAUTHENTICATED for INVALID.
+        ``verify`` checks the password, and ``issue`` makes a token of its result for
+        ``authenticate``. Raises what those raise, but UNAUTHENTICATED instead of INVALID.
         """
-        with self._of(*sender) as standing:
-            caller = await _standing_caller(standing, authenticate)
+        with self._of(*sender) as entry:
+            caller = await _known_caller(entry, authenticate)
             if caller is not None:
                 return caller
-            async with standing.lock:  # of those who wait, one is verified for all
-                caller = await _standing_caller(standing, authenticate)
+            async with entry.lock:  # one waiting caller verifies for all
+                caller = await _known_caller(entry, authenticate)
                 if caller is None:
-                    standing.token = ""
-                    standing.token = await _sign_in(standing, verify, issue)
-                    caller = await authenticate(standing.token)
+                    entry.token = ""
+                    entry.token = await _sign_in(entry, verify, issue)
+                    caller = await authenticate(entry.token)
                 return caller
 
     @contextmanager
-    def _of(self, user: str, password: str, project: str) -> Iterator[BasicAuthCache]:
-        """That of one sender."""
+    def _of(self, user: str, password: str, project: str) -> Iterator[_Entry]:
+        """The entry of one caller, which is kept while it is in use."""
         text = "\0".join((user, password, project))
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._key).digest()
-        standing = self._standing.setdefault(digest, BasicAuthCache(self._monotonic))
-        standing.users += 1
+        entry = self._entries.setdefault(digest, _Entry(self._monotonic))
+        entry.users += 1
         try:
-            yield standing
+            yield entry
         finally:
-            standing.users -= 1
-            worthless = not standing.token and standing.refusal is None
-            if not standing.users and (worthless or len(self._standing) > REMEMBERED):
-                # Neither guesses nor a crowd may fill the memory.
-                self._standing.pop(digest, None)
+            entry.users -= 1
+            worthless = not entry.token and entry.refusal is None
+            if not entry.users and (worthless or len(self._entries) > REMEMBERED):
+                # Neither guesses nor a crowd must fill the memory.
+                self._entries.pop(digest, None)
 
 
 def only_project(user: str, memberships: Sequence[Membership]) -> Membership:
@@ -94,7 +94,7 @@ def only_project(user: str, memberships: Sequence[Membership]) -> Membership:
 
 
 async def _sign_in(
-    standing: BasicAuthCache,
+    entry: _Entry,
     verify: Callable[[], Awaitable[T]],
     issue: Callable[[T], Awaitable[str]],
 ) -> str:
@@ -108,21 +108,21 @@ async def _sign_in(
         return await issue(proved)
     except HeliometerError as error:
         if error.code is Code.UNAUTHENTICATED:
-            # The password is right and stays so: it need not be verified for each request.
-            standing.refusal = error.message
-            standing.refused_until = standing.monotonic() + REFUSED_S
+            # The password is right, and need not be verified for each request.
+            entry.refusal = error.message
+            entry.refused_until = entry.monotonic() + REFUSED_S
         raise
 
 
-async def _standing_caller(
-    standing: BasicAuthCache, authenticate: Callable[[str], Awaitable[Caller]]
+async def _known_caller(
+    entry: _Entry, authenticate: Callable[[str], Awaitable[Caller]]
 ) -> Caller | None:
-    if standing.refusal is not None and standing.monotonic() < standing.refused_until:
-        raise unauthenticated(standing.refusal)
-    if not standing.token:
+    if entry.refusal is not None and entry.monotonic() < entry.refused_until:
+        raise unauthenticated(entry.refusal)
+    if not entry.token:
         return None
     try:
-        return await authenticate(standing.token)
+        return await authenticate(entry.token)
     except HeliometerError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise

@@ -1,42 +1,43 @@
-"""What is known of tokens that were looked up a moment ago."""
+"""Answers about tokens, remembered for a moment."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+from heliometer.core.bounded import put_newest
 from heliometer.identity.model import Caller
 
 FRESH_S = 30.0
-"""Seconds that an answer is used without asking again. We promise that a revocation, by whatever
-process, is honoured within 60 s; this leaves as much again for a slow answer."""
+"""For how many seconds an answer is used. A revocation by any process is honoured within 60 s; this
+leaves as much again for a slow answer."""
 SIZE = 20_000
 
 
 class Known(NamedTuple):
-    """The answer to one token; ``caller`` is ``None`` when it is good for nothing."""
+    """The answer about one token; ``caller`` is ``None`` for an invalid one."""
 
     caller: Caller | None
     expires_at: float
-    """Seconds since 1970."""
+    """Seconds since the epoch."""
 
 
 class TokenCache:
-    """A bounded memory, by the token's digest. Bad tokens have a room of their own, so that
-    guessing at tokens does not push the good ones out."""
+    """A bounded cache by the token's digest. Invalid tokens are kept apart, so that guesses do not
+    push valid ones out."""
 
     def __init__(
         self, monotonic: Callable[[], float], size: int = SIZE, fresh_s: float = FRESH_S
     ) -> None:
-        # Not the wall clock: when that is set back, answers must not live on.
+        # Not the wall clock: setting it back must not prolong answers.
         self._monotonic = monotonic
         self._size = size
         self._fresh_s = fresh_s
         self._good: dict[bytes, tuple[float, Known]] = {}
         self._bad: dict[bytes, tuple[float, Known]] = {}
         self.generation = 0
-        """Grows with every revocation; an answer that was asked for before one is not kept."""
+        """Grows with each revocation; an answer that was asked for before one is not kept."""
 
     def now(self) -> float:
-        """The time from which an answer's freshness counts: take it before asking."""
+        """The time from which an answer's age counts, to be taken before asking."""
         return self._monotonic()
 
     def get(self, digest: bytes) -> Known | None:
@@ -47,13 +48,11 @@ class TokenCache:
         return found[1]
 
     def put(self, digest: bytes, asked_at: float, known: Known) -> None:
-        """Keep an answer, in place of the oldest where there is no room."""
+        """Keep an answer, instead of the oldest one if the cache is full."""
         self._good.pop(digest, None)
         self._bad.pop(digest, None)
-        room = self._good if known.caller else self._bad
-        if len(room) >= self._size:
-            del room[next(iter(room))]
-        room[digest] = (asked_at, known)
+        entries = self._good if known.caller else self._bad
+        put_newest(entries, digest, (asked_at, known), self._size)
 
     def revoke(self, digest: bytes | None = None) -> None:
         """Forget one token, or all of them."""

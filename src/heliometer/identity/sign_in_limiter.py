@@ -1,4 +1,4 @@
-"""Where whoever tries a password waits for its turn."""
+"""Limits how often passwords may be tried, and makes parallel tries wait."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ from heliometer.identity.throttle import Attempt, Throttle
 
 
 class SignInLimiter:
-    """A throttle with its waiting room. ``monotonic`` is in seconds."""
+    """A throttle whose callers wait for each other. ``monotonic`` is in seconds."""
 
     def __init__(self, failures: int, monotonic: Callable[[], float]) -> None:
         self._throttle = Throttle(failures, monotonic)
@@ -17,8 +17,8 @@ class SignInLimiter:
 
     @asynccontextmanager
     async def admitted(self, user: str, address: str) -> AsyncIterator[Attempt]:
-        """A try of a password, which has failed unless the block says otherwise, or raises
-        UNAVAILABLE. Raises RATE_LIMITED when there were too many."""
+        """A try of a password. It counts as failed unless the block reports another result or
+        raises UNAVAILABLE. Raises RATE_LIMITED after too many failures."""
         while (attempt := self._throttle.begin(user, address)) is None:
             await self._settled.wait()
         try:
@@ -28,6 +28,6 @@ class SignInLimiter:
                 attempt.withdrawn()
             raise
         finally:
-            attempt.failed()  # Unless it was settled before.
-            self._settled.set()  # Whoever waits looks again; the next wait for the next event.
+            attempt.failed()  # unless another result was reported
+            self._settled.set()  # those who wait now look again; later ones wait for the next event
             self._settled = asyncio.Event()

@@ -1,10 +1,10 @@
-"""Slows the guessing of passwords. Pure: the clock is an argument, waiting is the caller's.
+"""Slows down the guessing of passwords. Pure: the clock is an argument, and the caller waits.
 
 Three budgets of wrong passwords: one for each pair of user and address, larger ones for each
 address and for each user. A budget refills slowly, so a try is refused for a while, never for
-good. A pair that has signed in before spends only its own budget: whoever guesses from elsewhere
-cannot keep the real user out. A try in flight counts as a failure until it is known to be none,
-so that many at once get no more guesses than one after the other.
+good. A pair that has signed in before uses only its own budget, so that guesses from elsewhere
+cannot lock the user out. A try in flight counts as a failure until its result is known, so that
+parallel tries get no more guesses than sequential ones.
 """
 
 import ipaddress
@@ -13,48 +13,49 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
 
 PAIR_REFILL_S = 60.0
-"""Seconds in which a pair earns one more try."""
+"""Seconds after which a pair gets one more try."""
 ADDRESS_FACTOR = 10
 ADDRESS_REFILL_S = 10.0
 USER_FACTOR = 20
 USER_REFILL_S = 30.0
 """An address has 10 times the failures of a pair and a user 20 times; both refill faster."""
 SIZE = 10_000
-"""Budgets of a kind, and pairs known to be good, that are remembered."""
+"""The most budgets of each kind, and known pairs, that are remembered."""
 
 Key = tuple[str, str]
 
 
 class Budgets:
-    """What is left of each key's budget; a key that is not remembered has all of it."""
+    """What is left of each key's budget; an unknown key has all of it."""
 
     def __init__(self, failures: int, refill_s: float, size: int) -> None:
         self.failures = failures
         self._refill_s = refill_s
         self._size = size
         self._full_at: dict[Key, float] = {}
-        """When each budget will be full again: one number says all that there is to know."""
+        """When each budget will be full again, which determines what is left of it now."""
         self.in_flight: Counter[Key] = Counter()
 
     def wait_s(self, key: Key, now: float) -> float:
-        """Seconds until the key may fail once more; 0 when it may now."""
+        """Seconds until the key may fail again; 0 if it may now."""
         spent_s = self._full_at.get(key, now) - now
         return max(0.0, spent_s - (self.failures - 1) * self._refill_s)
 
     def left(self, key: Key, now: float) -> int:
-        """How often the key may fail now, with every try in flight failing too."""
+        """How often the key may fail now if all tries in flight fail."""
         spent_s = max(0.0, self._full_at.get(key, now) - now)
         return self.failures - math.ceil(spent_s / self._refill_s) - self.in_flight[key]
 
     def start(self, key: Key) -> None:
-        """Count a try in flight."""
+        """Count a try as in flight."""
         self.in_flight[key] += 1
 
     def finish(self, key: Key, now: float, *, failed: bool) -> None:
-        """Settle a try."""
+        """Count the result of a try."""
         self.in_flight[key] -= 1
         if not self.in_flight[key]:
             del self.in_flight[key]
@@ -71,14 +72,14 @@ class Budgets:
         return len(self._full_at)
 
     def _make_room(self) -> None:
-        # Those that would be full soonest, thus lose least by being forgotten.
+        # The ones that are full soonest lose least by being forgotten.
         by_time = sorted(self._full_at, key=self._full_at.__getitem__)
         for key in by_time[: max(1, self._size // 10)]:
             del self._full_at[key]
 
 
 class Throttle:
-    """Says whether a password may be tried now. All times are in seconds."""
+    """Decides whether a password may be tried now. Times are in seconds."""
 
     def __init__(self, failures: int, clock: Callable[[], float], size: int = SIZE) -> None:
         self._clock = clock
@@ -90,7 +91,7 @@ class Throttle:
         """Pairs that have signed in, the latest last."""
 
     def begin(self, user: str, address: str) -> "Attempt | None":
-        """Admit a try; settle what is returned. ``None``: wait until another try is settled.
+        """Admit a try, whose result must be reported. ``None``: wait until another try has ended.
 
         Raises RATE_LIMITED, with the seconds to wait, when a budget is spent.
         """
@@ -115,25 +116,22 @@ class Throttle:
         return Attempt(self, pair, tuple(spends))
 
     def settle(self, attempt: "Attempt", *, failed: bool, proven: bool) -> None:
-        """Take note of how a try ended; ``proven``: the password was right."""
+        """Count the result of a try; ``proven``: the password was right."""
         now = self._clock()
         for budgets, key in attempt.spends:
             budgets.finish(key, now, failed=failed)
         if proven:
             self._pairs.refill(attempt.pair)
-            self._good.pop(attempt.pair, None)
-            self._good[attempt.pair] = None
-            if len(self._good) > self._size:
-                del self._good[next(iter(self._good))]
+            put_newest(self._good, attempt.pair, None, self._size)
 
     def __len__(self) -> int:
-        """How much is remembered."""
+        """How many entries are remembered."""
         return len(self._pairs) + len(self._addresses) + len(self._users) + len(self._good)
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try of a password. Whatever is not settled otherwise has failed."""
+    """One try of a password, which counts as failed unless it is reported otherwise."""
 
     throttle: Throttle
     pair: Key
@@ -145,11 +143,11 @@ class Attempt:
         self._settle(failed=False, proven=True)
 
     def withdrawn(self) -> None:
-        """It could not be found out whether the password was right."""
+        """The password could not be checked."""
         self._settle(failed=False, proven=False)
 
     def failed(self) -> None:
-        """The password was wrong, or nobody waited to hear."""
+        """The password was wrong, or the caller is gone."""
         self._settle(failed=True, proven=False)
 
     def _settle(self, *, failed: bool, proven: bool) -> None:
@@ -159,7 +157,7 @@ class Attempt:
 
 
 def network(address: str) -> str:
-    """What counts as one address: of IPv6 the /64, since that is what one subscriber gets."""
+    """What counts as one address. Of IPv6 it is the /64, which one subscriber gets."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heliometer.config import LimitSettings
-from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.core.errors import HeliometerError, Malformed
 from heliometer.core.keyed_lock import KeyedLock
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import (
@@ -345,8 +345,3 @@ def check_recorded(recorded_ms: int, now_ms: int) -> None:
     """Raise MALFORMED unless measurements of that time are taken."""
     if not now_ms - PAST_MS <= recorded_ms <= now_ms + FUTURE_MS:
         raise Malformed("Invalid recorded_at.")
-
-
-def not_authorized() -> HeliometerError:
-    """What asking for another project is answered with (004, 002)."""
-    return HeliometerError(Code.UNAUTHENTICATED, "Not authorized to access project.")

@@ -16,7 +16,9 @@ from heliometer.api.keystone.requests import address, header, read
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import Call
 from heliometer.identity.keystone.client import Answer, unavailable
-from heliometer.identity.keystone.service import KeystoneIdentity, receipt_of, refusal, throttled
+from heliometer.identity.keystone.faults import receipt_of, refusal
+from heliometer.identity.keystone.references import limiter_key
+from heliometer.identity.keystone.service import KeystoneIdentity
 
 BODY_BYTES = 64 << 10
 RECEIPT = "OpenStack-Auth-Receipt"
@@ -132,5 +134,5 @@ def _prover(identity: dict[str, Any]) -> str | None:
         given = identity.get(method)
         if isinstance(given, dict):
             by_id = method == "application_credential" and "user" not in given
-            return throttled(given if by_id else given.get("user"))
+            return limiter_key(given if by_id else given.get("user"))
     return "?"

@@ -20,7 +20,7 @@ from heliometer.identity.accounts import (
     check_password,
     normalized,
 )
-from heliometer.identity.basic_auth_cache import StandingTokens, only_project
+from heliometer.identity.basic_auth_cache import BasicAuthCache, only_project
 from heliometer.identity.builtin.directory import Directory
 from heliometer.identity.builtin.passwords import Passwords
 from heliometer.identity.cache import Known, TokenCache
@@ -32,16 +32,16 @@ from heliometer.identity.signing import Issued, unauthenticated
 log = logging.getLogger(__name__)
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""What ``secrets.token_urlsafe(32)`` gives; anything else is no token of ours."""
+"""The form of ``secrets.token_urlsafe(32)``; anything else is not our token."""
 PURGE_ROWS = 5_000
-"""Expired tokens that one transaction removes, so that others need not wait long."""
+"""Expired tokens that one transaction removes, so that others do not wait long."""
 LOOKUP_S = 10.0
 
 
 class BuiltinIdentity(Directory):
     """A directory that signs its users in; implements ``identity.signing.Identity``.
 
-    ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds. Users and
+    ``clock`` is the wall clock and ``monotonic`` a monotonic one, both in seconds. Users and
     projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.
     """
 
@@ -58,13 +58,13 @@ class BuiltinIdentity(Directory):
         super().__init__(accounts, passwords or Passwords(), clock)
         self._tokens = tokens
         self._lifetime_ms = settings.identity.token_lifetime * 1000
-        self._gate = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic)
         self._cache = TokenCache(monotonic)
         self._lookups: SingleFlight[bytes, Known] = SingleFlight()
-        self._standing = StandingTokens(monotonic)
+        self._basic_auth = BasicAuthCache(monotonic)
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """End the threads."""
         self._passwords.close()
 
     async def authenticate(self, token: str) -> Caller:
@@ -104,7 +104,7 @@ class BuiltinIdentity(Directory):
         found = await self._accounts.find_user(normalized(user))
         # By id, so that guessing by name and by id draw on one budget.
         subject = found.id if found else f"?{user[:NAME_LENGTH]}"
-        async with self._gate.admitted(subject, address or "") as attempt:
+        async with self._sign_in_limiter.admitted(subject, address or "") as attempt:
             right = await self._passwords.verify(found.password_hash if found else None, password)
             if found is None or not right or not found.enabled:
                 log.warning("sign-in failed: user %a from %s", user[:NAME_LENGTH], address)
@@ -118,8 +118,8 @@ class BuiltinIdentity(Directory):
         """Return the caller of a request that comes with a password, in its only project unless
         one is named.
 
-        The password is verified once; what it was good for is a token like any other, which
-        passwords, users and grants that change make void. Raises as ``authenticate_password``.
+        The password is verified once, for a token like any other, which changes of passwords, users
+        and roles revoke. Raises as ``authenticate_password``.
         """
 
         async def issue(found: User) -> str:
@@ -130,7 +130,7 @@ class BuiltinIdentity(Directory):
                 membership = await self._membership(found, project)
             return (await self._issue(found, membership, ("password",), password_hash=True)).secret
 
-        return await self._standing.caller(
+        return await self._basic_auth.caller(
             (user, password, project or ""),
             self.authenticate,
             lambda: self._verified(user, password, address),
@@ -158,7 +158,7 @@ class BuiltinIdentity(Directory):
             try:
                 await self._tokens.remove(digest)
             finally:
-                self._cache.revoke(digest)  # Even when nobody waits any more to hear of it.
+                self._cache.revoke(digest)  # even if the caller is gone
 
     async def revoke_all(self, user_id: str) -> None:
         """End all tokens of a user: at once in this process, within 60 s in others."""
@@ -168,7 +168,7 @@ class BuiltinIdentity(Directory):
             self._cache.revoke()
 
     async def purge_expired(self) -> int:
-        """Remove expired tokens from the store; say how many."""
+        """Remove expired tokens from the store; return how many."""
         total = 0
         while gone := await self._tokens.remove_expired(self._now_ms(), PURGE_ROWS):
             total += gone
@@ -189,7 +189,7 @@ class BuiltinIdentity(Directory):
                 ) from error
             if generation == self._cache.generation:
                 break
-            # Something was revoked meanwhile: what was read may be what is void now.
+            # Something was revoked meanwhile, possibly this token.
         known = Known(None, 0.0) if owner is None else _known(owner)
         self._cache.put(digest, asked_at, known)
         return known
@@ -253,7 +253,7 @@ def _digest(token: str) -> bytes | None:
 
 
 def _new_secret() -> str:
-    """A token. It does not begin like an option, so that it can stand on a command line."""
+    """A token that does not start like an option, so that it can be given on a command line."""
     while (secret := secrets.token_urlsafe(32)).startswith("-"):
         pass
     return secret

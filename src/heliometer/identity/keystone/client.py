@@ -1,4 +1,4 @@
-"""Talks to Keystone: bounded in time, size and number, with a service token that renews itself."""
+"""Talks to Keystone, with bounds on time, size and connections, and renews its service token."""
 
 import asyncio
 import logging
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0
 TOTAL_S = 10.0
-"""For everything that one question takes, renewing the service token included."""
+"""The longest that one request may take, including the renewal of the service token."""
 CONNECTIONS = 32
 REPLY_BYTES = 4 << 20
 MARGIN_S = 120.0
-"""The service token is renewed so long before it ends."""
+"""How long before its end the service token is renewed."""
 LONG_TOKEN = 2000
-"""Characters that web servers before Keystone may find too many; Keystone's own have up to 1000."""
+"""Web servers before Keystone may refuse tokens of so many characters; its own have up to 1000."""
 REFUSED_S = 10.0
-"""After a refusal the service user does not try its password again for so long: Keystone may lock
+"""How long after a refusal the service user does not try its password again: Keystone may lock
 users who try too often."""
 RETRY_AFTER_S = 5
 BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError)
-"""How a connection ends that Keystone closed while it was idle."""
+"""The errors of a connection that Keystone closed while it was idle."""
 
 PROJECT = "project"
 SYSTEM = "system"
@@ -49,14 +49,14 @@ T = TypeVar("T", bound=Struct)
 
 
 class Answer(NamedTuple):
-    """What Keystone replied."""
+    """A reply of Keystone."""
 
     status: int
     headers: httpx.Headers
     body: bytes
 
     def read(self, type_: type[T]) -> T:
-        """The body; raise UNAVAILABLE when Keystone would not say so."""
+        """The decoded body. Raises UNAVAILABLE for one that Keystone would not send."""
         try:
             return decode(self.body, type_)
         except Unintelligible as error:
@@ -73,13 +73,13 @@ class _Held:
     ends_at: float = 0.0
     """By the wall clock."""
     refused_until: float = 0.0
-    """By a clock that nobody sets."""
+    """By the monotonic clock."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Keystone:
-    """A client of Keystone's v3 API. ``clock`` is the wall clock, ``monotonic`` one that nobody
-    sets, both in seconds. Raises WrongSetting for authorities that cannot be read."""
+    """A client of Keystone's v3 API. ``clock`` is the wall clock, ``monotonic`` a
+    monotonic one, both in seconds. Raises WrongSetting for authorities that cannot be read."""
 
     def __init__(
         self,
@@ -109,14 +109,14 @@ class Keystone:
         self._slow = False
         self._probing = False
         self.failing = ""
-        """What is wrong with it, for the operator."""
+        """What is wrong with Keystone, for the operator; empty while it works."""
         self.domain: Named | None = None
-        """That of the service user, once it has signed in."""
+        """The domain of the service user, once it has signed in."""
         self.service_roles: frozenset[str] = frozenset()
-        """What the service user may be called in its project, in lower case."""
+        """The service user's roles in its project, in lower case."""
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def ping(self) -> None:
@@ -189,18 +189,17 @@ class Keystone:
         if answer.status >= 500 or answer.status == 429 or 300 <= answer.status < 400:
             raise self.failed(f"answers {answer.status} to {method} {path.partition('?')[0]}")
         if answer.status >= 400 and method != "HEAD" and not self._is_own(answer, subject):
-            # Something else answers there: a proxy whose Keystone is away, or a wrong URL.
+            # Something else answers there: a proxy whose Keystone is down, or a wrong URL.
             raise self.failed(f"answers {answer.status}, but not in Keystone's words")
         self._slow = False
         if self.failing and answer.status not in (401, 403):
             log.warning("Keystone at %s answers again", self.url)
             self.failing = ""
-        """What is wrong with it, for the operator."""
         return answer
 
     @staticmethod
     def _is_own(answer: Answer, subject: str) -> bool:
-        """Whether a refusal is Keystone's, or a web server's that finds the token too long."""
+        """Whether a refusal is Keystone's, or that of a web server for too long a token."""
         too_long = len(subject) > LONG_TOKEN and answer.status in (400, 413, 414, 431)
         return too_long or answer.status == 401 or fault_message(answer.body) is not None
 
@@ -220,8 +219,8 @@ class Keystone:
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
-        """After Keystone was too slow, one question at a time finds out whether it still is: the
-        others need not wait for that."""
+        """After Keystone was too slow, one request at a time tries whether it still is; the others
+        are refused at once."""
         probing = self._slow
         if probing:
             if self._probing:
@@ -234,13 +233,13 @@ class Keystone:
                 self._probing = False
 
     def complain(self, why: str) -> None:
-        """Tell the operator, once, what is wrong with Keystone or with what we may do there."""
+        """Log, once, what is wrong with Keystone or with our rights there."""
         if why != self.failing:
             self.failing = why
             log.error("Keystone at %s %s", self.url, why)
 
     def failed(self, why: str) -> HeliometerError:
-        """UNAVAILABLE, and why for the operator."""
+        """UNAVAILABLE; the reason is logged for the operator."""
         self.complain(why)
         return unavailable()
 
@@ -290,7 +289,7 @@ class Keystone:
 
 
 def issued(answer: Answer) -> tuple[str, Issue]:
-    """A new token, and what it stands for; raise UNAVAILABLE if the answer has none."""
+    """A new token and its description. Raises UNAVAILABLE if the answer has none."""
     issue = answer.read(TokenReply).token
     token = answer.headers.get("x-subject-token", "")
     if not token:
@@ -306,7 +305,7 @@ def base_url(url: str) -> str:
 
 
 def unavailable() -> HeliometerError:
-    """The refusal while Keystone cannot be asked."""
+    """The error while Keystone does not answer."""
     return HeliometerError(
         Code.UNAVAILABLE,
         "Who you are cannot be checked now: Keystone does not answer as it should.",

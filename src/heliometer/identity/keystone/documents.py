@@ -59,7 +59,7 @@ class TokenReply(Struct):
 
 
 class ProjectEntry(Struct, frozen=True):
-    """A project as it is listed."""
+    """A project in a list of projects."""
 
     id: str
     name: str
@@ -77,10 +77,6 @@ class ProjectsReply(Struct):
 
 class DomainReply(Struct):
     domain: Named
-
-
-class DomainsReply(Struct):
-    domains: list[Named]
 
 
 class RolesReply(Struct):
@@ -104,7 +100,7 @@ def decode(body: bytes, type_: type[T]) -> T:
 
 
 def fault_message(body: bytes) -> str | None:
-    """What a refusal of Keystone's says, in printable characters; ``None``: it is none of its."""
+    """The message of a refusal, in printable characters; ``None`` if it is not Keystone's."""
     try:
         message = msgspec.json.decode(body, type=_FaultReply).error.message
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -113,21 +109,21 @@ def fault_message(body: bytes) -> str | None:
 
 
 class Rights(NamedTuple):
-    """What somebody may do."""
+    """A role and its permissions."""
 
     role: str
-    """The strongest of our roles, to be shown; empty: none."""
+    """The strongest of our roles, for display; empty if there is none."""
     permissions: frozenset[Permission]
 
 
 class Roles:
-    """Which role of ours each of Keystone's is. Keystone's services ignore case, and so do we."""
+    """Maps Keystone's roles to ours, ignoring case, as Keystone's own services do."""
 
     def __init__(self, pairs: Mapping[str, str]) -> None:
         self._ours = {theirs.casefold(): ours for theirs, ours in pairs.items()}
 
     def of(self, roles: Iterable[Named]) -> Rights:
-        """What these of Keystone's roles allow together."""
+        """What these roles of Keystone allow together."""
         ours = {self._ours.get(role.name.casefold()) for role in roles}
         held = [role for role in STRONGEST if role in ours]
         permissions = frozenset[Permission]().union(*(ROLES[role] for role in held))
@@ -135,14 +131,15 @@ class Roles:
 
 
 def local_project(id_: str, name: str, domain: Named, default_domain: str) -> Project:
-    """The project as it is kept here, where names are unique in all domains and 64 characters.
+    """The project as it is stored here, where names are unique across domains and have at most 64
+    characters.
 
-    A project of the default domain keeps its name, any other is called ``name@domain``. No two
-    projects of one Keystone get the same name, so that whatever else has it had it before.
+    A project of the default domain keeps its name; others are called ``name@domain``. No two
+    projects of one Keystone get the same name: another project here with that name had it before.
     """
     name = "".join(c if c.isprintable() else "?" for c in normalized(name)).strip()
     default = domain.name.casefold() == default_domain.casefold()
-    # What looks like an id must not be taken for another project's.
+    # A name that looks like an id must not be taken for one.
     if not default or not name or "@" in name or is_id(name):
         readable = domain.name and domain.name.isprintable() and "@" not in domain.name
         name += f"@{domain.name if readable and not is_id(domain.name) else domain.id}"

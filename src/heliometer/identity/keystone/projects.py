@@ -1,10 +1,11 @@
-"""Projects that live in Keystone: looked up there, kept here so that rows can refer to them."""
+"""Keystone's projects: looked up there, and copied here so that rows can refer to them."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
+from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import Project, is_id, normalized
@@ -26,18 +27,18 @@ from heliometer.projects.ports import ProjectStore
 log = logging.getLogger(__name__)
 
 KNOWN_S = 300.0
-"""Seconds that a project which somebody else than its own user names is not looked up again."""
+"""For how many seconds a project that was looked up is not looked up again."""
 MISSING_S = 30.0
-"""… and one that is not there, or is disabled."""
+"""The same for a project that is missing or disabled."""
 REMEMBERED = 50_000
 AT_ONCE = 8
-"""Projects that are looked up at the same time."""
+"""The most lookups at the same time."""
 
 
 class KeystoneProjects:
-    """Implements ``projects.ports.ProjectStore``; what is set for each project is kept here.
+    """Implements ``projects.ports.ProjectStore``; monitoring levels are stored here.
 
-    Raises UNAVAILABLE when Keystone cannot say what it is asked.
+    Raises UNAVAILABLE when Keystone does not answer.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class KeystoneProjects:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def seen(self, project: Of) -> Project:
-        """Take note of a project that a valid token is scoped to."""
+        """Remember a project that a valid token is scoped to."""
         self._domains[project.domain.id] = project.domain.name
         asked_at = self._monotonic()
         kept = await self._keep(project.id, project.name, project.domain, enabled=True)
@@ -83,13 +84,13 @@ class KeystoneProjects:
         return await self._by_name(reference)
 
     async def project_exists(self, project_id: str) -> bool:
-        """Whether there is such a project, enabled."""
+        """Whether the project exists and is enabled."""
         if not PROJECT_ID.fullmatch(project_id):
             return False
         return await self._by_id(project_id) is not None
 
     async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
-        """The enabled projects of these ids or names, by what each was called."""
+        """The enabled projects among these ids and names, by the reference that was given."""
         wanted = list(dict.fromkeys(references))
         found = await asyncio.gather(*(self.find(reference) for reference in wanted))
         ids = {r: project.id for r, project in zip(wanted, found, strict=True) if project}
@@ -97,11 +98,11 @@ class KeystoneProjects:
         return {reference: rows[id_] for reference, id_ in ids.items() if id_ in rows}
 
     async def levels(self) -> Mapping[str, str]:
-        """The level of every project that has another than the default, by id and by name."""
+        """The levels that differ from the default, by project id and again by project name."""
         return await self._store.levels()
 
     async def monitoring_level(self, project_id: str) -> str:
-        """The project's level; the default when none was set."""
+        """The project's level, or the default if none was set."""
         return await self._store.monitoring_level(project_id)
 
     async def set_monitoring_level(self, project_id: str, level: str, by: str) -> None:
@@ -130,7 +131,7 @@ class KeystoneProjects:
         return project
 
     async def _by_name(self, name: str) -> Project | None:
-        """A project of the default domain, whose name nobody told us yet."""
+        """The project of the default domain with this name."""
         known = self._known.get(f"name {name}")
         if known is not None and self._monotonic() - known[0] < MISSING_S:
             return known[1]
@@ -154,7 +155,7 @@ class KeystoneProjects:
         async with self._at_once:
             answer = await self._keystone.as_service("GET", path)
             if answer.status == 403:
-                # The role "service" may check tokens, but reading projects takes more.
+                # The role "service" may check tokens but not read projects.
                 answer = await self._keystone.as_service("GET", path, scope=SYSTEM)
             return answer
 
@@ -187,10 +188,7 @@ class KeystoneProjects:
         return project
 
     def _remember(self, key: str, asked_at: float, project: Project | None) -> None:
-        self._known.pop(key, None)
-        if len(self._known) >= REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[key] = (asked_at, project)
+        put_newest(self._known, key, (asked_at, project), REMEMBERED)
 
     def _forbidden(self, answer: Answer) -> HeliometerError:
         log.error(

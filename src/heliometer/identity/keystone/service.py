@@ -1,4 +1,4 @@
-"""Identity by Keystone v3: its users, projects and tokens, checked there and remembered briefly."""
+"""Identity by Keystone v3: users, projects and tokens are checked there and remembered briefly."""
 
 import hashlib
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from heliometer.config import Settings, parse_roles
+from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
@@ -16,9 +17,8 @@ from heliometer.identity.accounts import (
     TokenOwner,
     User,
     check_password,
-    normalized,
 )
-from heliometer.identity.basic_auth_cache import StandingTokens, only_project
+from heliometer.identity.basic_auth_cache import BasicAuthCache, only_project
 from heliometer.identity.cache import FRESH_S, Known, TokenCache
 from heliometer.identity.keystone.client import Answer, Keystone, issued, unavailable
 from heliometer.identity.keystone.documents import (
@@ -26,36 +26,32 @@ from heliometer.identity.keystone.documents import (
     ProjectsReply,
     Roles,
     TokenReply,
-    fault_message,
 )
+from heliometer.identity.keystone.faults import receipt_of, refusal
 from heliometer.identity.keystone.projects import KeystoneProjects
+from heliometer.identity.keystone.references import (
+    NAME_LENGTH,
+    domain_of,
+    limiter_key,
+    scope_document,
+    user_document,
+)
 from heliometer.identity.model import Caller
 from heliometer.identity.sign_in_limiter import SignInLimiter
 from heliometer.identity.signing import Issued, unauthenticated
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 """Fernet tokens have about 200 characters, signed ones (JWS) more."""
-ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
-"""Users' and projects' ids; those of users in LDAP have 64 digits."""
-NAME_LENGTH = 255
-SOME = 1000
-"""Users whose projects are remembered."""
-CODES = {
-    400: Code.MALFORMED,
-    401: Code.UNAUTHENTICATED,
-    403: Code.FORBIDDEN,
-    404: Code.NOT_FOUND,
-    409: Code.CONFLICT,
-    413: Code.TOO_LARGE,
-}
+REMEMBERED = 1000
+"""Tokens whose projects are remembered."""
 
 
 class KeystoneIdentity:
     """Implements ``identity.signing.Identity``. Users and projects are referred to by id or name;
-    ``DOMAIN\\name`` names those of another domain than the default one.
+    ``DOMAIN\\name`` is for domains other than the default one.
 
-    ``clock`` is the wall clock and ``monotonic`` one that nobody sets, both in seconds; answers
-    are used for ``fresh_s`` seconds.
+    ``clock`` is the wall clock and ``monotonic`` a monotonic one, both in seconds; answers are
+    used for ``fresh_s`` seconds.
     """
 
     def __init__(
@@ -74,10 +70,10 @@ class KeystoneIdentity:
         self._roles = Roles(parse_roles(settings.identity.keystone_roles))
         self._clock = clock
         self._fresh_s = fresh_s
-        self._gate = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic)
         self._cache = TokenCache(monotonic, fresh_s=fresh_s)
         self._lookups: SingleFlight[bytes, Known] = SingleFlight()
-        self._standing = StandingTokens(monotonic)
+        self._basic_auth = BasicAuthCache(monotonic)
         self._memberships: dict[bytes, tuple[float, list[Membership]]] = {}
 
     async def authenticate(self, token: str) -> Caller:
@@ -107,23 +103,22 @@ class KeystoneIdentity:
         unscoped = await self._verified(user, password, address)
         if project is None:
             return unscoped
-        return await self._rescoped(unscoped.secret, project, _domain(user))
+        return await self._rescoped(unscoped.secret, project, domain_of(user))
 
     async def authenticate_basic(
         self, user: str, password: str, address: str | None, project: str | None
     ) -> Caller:
         """Return the caller of a request that comes with a password, in its only project unless
-        one is named. The password is verified once: what it was good for is a token of Keystone's
-        like any other."""
+        one is named. The password is verified once, for a token of Keystone like any other."""
 
         async def issue(unscoped: Issued) -> str:
             wanted = project
             if wanted is None:
                 known = await self.memberships(unscoped.secret)
                 wanted = only_project(unscoped.owner.user.name, known).project.id
-            return (await self._rescoped(unscoped.secret, wanted, _domain(user))).secret
+            return (await self._rescoped(unscoped.secret, wanted, domain_of(user))).secret
 
-        return await self._standing.caller(
+        return await self._basic_auth.caller(
             (user, password, project or ""),
             self.authenticate,
             lambda: self._verified(user, password, address),
@@ -135,8 +130,7 @@ class KeystoneIdentity:
         return await self._rescoped(token, project, None)
 
     async def memberships(self, token: str) -> list[Membership]:
-        """The enabled projects of the token's user, by name. Which role it has in each is not
-        known."""
+        """The enabled projects of the token's user, by name. The roles are left empty."""
         await self.authenticate(token)
         digest = _sha256(token)
         found = self._memberships.get(digest)
@@ -152,10 +146,7 @@ class KeystoneIdentity:
             for entry in sorted(entries, key=lambda entry: (entry.name, entry.id))
             if entry.enabled
         ]
-        self._memberships.pop(digest, None)
-        if len(self._memberships) >= SOME:
-            del self._memberships[next(iter(self._memberships))]
-        self._memberships[digest] = (asked_at, memberships)
+        put_newest(self._memberships, digest, (asked_at, memberships), REMEMBERED)
         return memberships
 
     async def revoke(self, token: str) -> None:
@@ -165,13 +156,13 @@ class KeystoneIdentity:
             return
         try:
             answer = await self._keystone.ask("DELETE", "/auth/tokens", token=token, subject=token)
-            if answer.status not in (204, 401, 404):  # those: it was no good any more
+            if answer.status not in (204, 401, 404):  # the last two: it was void already
                 raise refusal(answer)
         finally:
             self.forget(token)
 
     def forget(self, token: str) -> None:
-        """Ask again what the token is good for."""
+        """Forget the answers about a token."""
         digest = _digest(token)
         if digest is not None:
             self._cache.revoke(digest)
@@ -180,22 +171,22 @@ class KeystoneIdentity:
     async def sign_in(
         self, document: Any, subject: str | None, address: str | None, receipt: str = ""
     ) -> Answer:
-        """Hand a v3 sign-in on to Keystone, and return whatever it answers.
+        """Pass a v3 sign-in on to Keystone; return its answer.
 
-        ``subject`` is the user who proves to be that, if a password or the like does so. Raises
-        RATE_LIMITED after too many failures of that user.
+        ``subject`` is the user whose password or the like is tried, if any. Raises RATE_LIMITED
+        after too many failures of that user.
         """
         path = "/auth/tokens?nocatalog"
         if subject is None:
             return await self._keystone.ask("POST", path, document=document, receipt=receipt)
-        async with self._gate.admitted(subject, address or "") as attempt:
+        async with self._sign_in_limiter.admitted(subject, address or "") as attempt:
             answer = await self._keystone.ask("POST", path, document=document, receipt=receipt)
             if answer.status == 201 or receipt_of(answer):
                 attempt.succeeded()
             elif answer.status != 401:
                 attempt.withdrawn()
             elif document["auth"].get("scope") not in (None, "unscoped"):
-                # Keystone says the same of a wrong password and of a wrong project.
+                # Keystone gives the same answer for a wrong password and a wrong project.
                 identity = document["auth"]["identity"]
                 again = {"auth": {"identity": identity, "scope": "unscoped"}}
                 if (await self._keystone.ask("POST", path, document=again)).status == 201:
@@ -203,7 +194,7 @@ class KeystoneIdentity:
         return answer
 
     async def ask(self, method: str, path: str, token: str, subject: str = "") -> Answer:
-        """Hand a user's question on to Keystone. Raises UNAUTHENTICATED without a token, and
+        """Pass a user's request on to Keystone. Raises UNAUTHENTICATED without a token, and
         UNAVAILABLE."""
         if not TOKEN.fullmatch(token):
             raise unauthenticated()
@@ -217,7 +208,7 @@ class KeystoneIdentity:
             issue = await self._ask(token)
             if generation == self._cache.generation:
                 break
-            # Something was revoked meanwhile: what was read may be what is void now.
+            # Something was revoked meanwhile, possibly this token.
         known = Known(None, 0.0) if issue is None else await self._known(issue)
         self._cache.put(digest, asked_at, known)
         return known
@@ -226,7 +217,7 @@ class KeystoneIdentity:
         answer = await self._keystone.as_service("GET", "/auth/tokens?nocatalog", subject=token)
         if answer.status == 200:
             issue = answer.read(TokenReply).token
-            # Such a token counts only with a certificate that is not seen here.
+            # Such a token is valid only together with a certificate, which is not visible here.
             return None if issue.oauth2_credential is not None else issue
         if answer.status in (400, 404, 413, 414, 431):
             return None
@@ -254,7 +245,7 @@ class KeystoneIdentity:
 
     async def _verified(self, user: str, password: str, address: str | None) -> Issued:
         check_password(password)
-        given = self._user(user)
+        given = user_document(user, self._default_domain)
         if given is None:
             raise unauthenticated()
         identity = {
@@ -262,7 +253,7 @@ class KeystoneIdentity:
             "password": {"user": {**given, "password": password}},
         }
         document = {"auth": {"identity": identity, "scope": "unscoped"}}
-        answer = await self.sign_in(document, throttled(given), address)
+        answer = await self.sign_in(document, limiter_key(given), address)
         if answer.status != 201:
             raise refusal(answer)
         return self._issued(answer)
@@ -271,44 +262,19 @@ class KeystoneIdentity:
         if not TOKEN.fullmatch(token):
             raise unauthenticated()
         identity = {"methods": ["token"], "token": {"id": token}}
-        scopes = ["unscoped"] if project is None else self._scopes(project, domain)
-        answer = None
-        for scope in scopes:
-            document = {"auth": {"identity": identity, "scope": scope}}
-            answer = await self._keystone.ask("POST", "/auth/tokens?nocatalog", document=document)
-            if answer.status == 201:
-                return self._issued(answer)
-        if answer is None or answer.status in (401, 404):
-            # Keystone tells neither which of them it is.
-            raise unauthenticated(
-                ""
-                if project is None
-                else f"You do not belong to a project {project[:NAME_LENGTH]!r}, or signed out."
-            )
-        raise refusal(answer)
-
-    def _user(self, reference: str) -> dict[str, Any] | None:
-        """How Keystone calls a user; ``None``: nobody can be called so."""
-        reference = normalized(reference)
-        if not 0 < len(reference) <= 2 * NAME_LENGTH or not reference.isprintable():
-            return None
-        if ID.fullmatch(reference):
-            return {"id": reference}
-        name = reference.partition("\\")[2] if _domain(reference) else reference
-        domain = _domain(reference) or self._default_domain
-        return {"name": name, "domain": {"name": domain}}
-
-    def _scopes(self, reference: str, domain: str | None) -> list[dict[str, Any]]:
-        """What a project may be called, in the order in which it is tried."""
-        reference = normalized(reference)
-        if not 0 < len(reference) <= 2 * NAME_LENGTH or not reference.isprintable():
-            return []
-        if ID.fullmatch(reference):
-            return [{"project": {"id": reference}}]
-        named = _domain(reference)
-        name = reference.partition("\\")[2] if named else reference
-        where = {"name": named or domain or self._default_domain}
-        return [{"project": {"name": name, "domain": where}}]
+        scope: Any = "unscoped"
+        why = ""
+        if project is not None:
+            scope = scope_document(project, domain, self._default_domain)
+            # Keystone does not say which of the two it is.
+            why = f"You do not belong to a project {project[:NAME_LENGTH]!r}, or signed out."
+        if scope is None:
+            raise unauthenticated(why)
+        document = {"auth": {"identity": identity, "scope": scope}}
+        answer = await self._keystone.ask("POST", "/auth/tokens?nocatalog", document=document)
+        if answer.status == 201:
+            return self._issued(answer)
+        raise unauthenticated(why) if answer.status in (401, 404) else refusal(answer)
 
     def _issued(self, answer: Answer) -> Issued:
         secret, issue = issued(answer)
@@ -330,41 +296,6 @@ class KeystoneIdentity:
             role = self._roles.of(issue.roles).role
             membership = Membership(Project(project.id, project.name), role)
         return TokenOwner(token, User(issue.user.id, issue.user.name, ""), membership)
-
-
-def refusal(answer: Answer) -> HeliometerError:
-    """What Keystone refuses, in its words."""
-    if receipt_of(answer):
-        return unauthenticated("A password alone does not do for this user: sign in at Keystone.")
-    code = CODES.get(answer.status)
-    if code is None:
-        return unavailable()
-    message = fault_message(answer.body) or "Keystone refuses the request."
-    return HeliometerError(code, message)
-
-
-def receipt_of(answer: Answer) -> str:
-    """What proves, where Keystone wants more than a password, that the password was right."""
-    receipt: str = answer.headers.get("openstack-auth-receipt", "")
-    return receipt if answer.status == 401 else ""
-
-
-def throttled(user: Any) -> str:
-    """Under which name the failures of a user are counted; ``user`` is Keystone's description."""
-    if not isinstance(user, dict):
-        return "?"
-    if isinstance(user.get("id"), str):
-        return str(user["id"])[:NAME_LENGTH]
-    domain = user.get("domain")
-    parts = domain if isinstance(domain, dict) else {}
-    where = str(parts.get("name") or parts.get("id") or "").casefold()
-    return f"{where}\\{str(user.get('name')).casefold()}"[: 2 * NAME_LENGTH]
-
-
-def _domain(reference: str) -> str | None:
-    """The domain in ``DOMAIN\\name``."""
-    domain, backslash, name = reference.partition("\\")
-    return domain if backslash and domain and name else None
 
 
 def _digest(token: str) -> bytes | None:

@@ -190,11 +190,6 @@ def series_since(added_ms: int) -> str:
     return f"{_SERIES} WHERE added >= {added_ms} ORDER BY id LIMIT 1 BY id FORMAT JSONCompact"
 
 
-def series_of(ids: Sequence[int]) -> str:
-    """The series with these ids, each once."""
-    return f"{_SERIES} WHERE id IN ({_list(ids)}) ORDER BY id LIMIT 1 BY id FORMAT JSONCompact"
-
-
 def receipts_since(at_ms: int) -> str:
     """Receipts of requests taken since then, each once."""
     return (

@@ -161,10 +161,6 @@ class ClickHouseStore:
         older ones."""
         return await self._session.series(sql.series_since(at_ms - ADDED_MARGIN_MS))
 
-    async def find_series(self, ids: Sequence[int]) -> list[Series]:
-        """The stored series with these ids."""
-        return await self._session.series(sql.series_of(ids)) if ids else []
-
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
         rows = await self._session.json(sql.receipts_since(since_ms), tuple[str, str, str, int])
         return [Receipt.decode(p, k, bytes.fromhex(f), at) for p, k, f, at in rows]
