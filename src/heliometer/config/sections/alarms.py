@@ -11,15 +11,15 @@ class AlarmSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=55,
-            description="Seconds after each minute at which alarms are evaluated, for measurements "
-            "that arrive late.",
+            description="Seconds to wait for late measurements after each minute before alarms "
+            "are evaluated.",
         ),
     ] = 5
     at_once: Annotated[
         bool,
         Meta(
-            description="Whether an alarm goes off as soon as a measurement makes it certain, "
-            "without waiting for the minute."
+            description="Whether an alarm triggers as soon as a measurement makes the result "
+            "certain, without waiting for the end of the minute."
         ),
     ] = True
     flapping_changes: Annotated[
@@ -27,9 +27,14 @@ class AlarmSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=2,
             le=100,
-            description="State changes within the span below beyond which an alarm is flapping.",
+            description="State changes within flapping_span beyond which an alarm is flapping.",
         ),
     ] = 4
     flapping_span: Annotated[
-        int, Meta(ge=60, le=86_400, description="Seconds in which those changes are counted.")
+        int,
+        Meta(
+            ge=60,
+            le=86_400,
+            description="Seconds over which state changes are counted for flapping.",
+        ),
     ] = 600

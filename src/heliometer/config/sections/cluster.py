@@ -9,8 +9,9 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            description="Hand-over between processes: amqp://user:password@host:5672/vhost of a "
-            "RabbitMQ; empty: one process does everything.",
+            description="RabbitMQ that connects the processes of a cluster: "
+            "amqp://user:password@host:5672/vhost; empty: a single process does "
+            "everything.",
             pattern="^(|inproc:|amqps?://.+)$",
         ),
     ] = ""
@@ -19,20 +20,23 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=256,
-            description="Parts that projects are divided into; each is stored and evaluated by one "
-            "process at a time. The same in all processes.",
+            description="Number of shards that projects are divided into; each is stored and "
+            "evaluated by one process at a time. Must be the same in all processes.",
         ),
     ] = 8
     queue_type: Annotated[
         Literal["quorum", "classic"],
-        Meta(description="Kind of RabbitMQ's queues; quorum is replicated where it is a cluster."),
+        Meta(
+            description="Type of RabbitMQ's queues; quorum queues are replicated if RabbitMQ is a "
+            "cluster."
+        ),
     ] = "quorum"
     queue_bytes: Annotated[
         int,
         Meta(
             ge=1 << 20,
-            description="Bytes that wait in RabbitMQ for one part's process before posts get a "
-            "503.",
+            description="Bytes that may wait in RabbitMQ for the owner of one shard before posts "
+            "get 503.",
         ),
     ] = 512 << 20
     settle_ms: Annotated[
@@ -40,7 +44,7 @@ class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=60_000,
-            description="Milliseconds that a post waits to be readable, once RabbitMQ has it "
-            "safely; 0: it does not.",
+            description="Milliseconds for which a post waits to become readable, once RabbitMQ "
+            "has stored it safely; 0: it does not wait.",
         ),
     ] = 1000

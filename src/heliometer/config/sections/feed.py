@@ -8,31 +8,33 @@ from msgspec import Meta, Struct
 class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     backend: Annotated[
         Literal["builtin", "rabbitmq"],
-        Meta(description="What serves the feed: the built-in AMQP listener, or a RabbitMQ."),
+        Meta(description="What serves the feed: the built-in AMQP listener, or RabbitMQ."),
     ] = "builtin"
     listen: Annotated[
         str,
-        Meta(description="Address and port of the built-in AMQP listener; empty: it is off."),
+        Meta(description="Address and port of the built-in AMQP listener; empty: off."),
     ] = "127.0.0.1:5672"
     url: Annotated[
         str,
         Meta(
-            description="RabbitMQ and its administrator: amqp://user:password@host:5672.",
+            description="RabbitMQ and its administrator's credentials: "
+            "amqp://user:password@host:5672.",
             pattern="^($|amqps?://)",
         ),
     ] = ""
     management_url: Annotated[
         str,
         Meta(
-            description="RabbitMQ's management API; empty: port 15672 of the host in amqp.url.",
+            description="URL of RabbitMQ's management API; empty: port 15672 on the host of "
+            "amqp.url.",
             pattern="^($|https?://)",
         ),
     ] = ""
     public_url: Annotated[
         str,
         Meta(
-            description="What clients are told to connect to, amqp://host:port; empty: the "
-            "listener's or RabbitMQ's own address.",
+            description="URL that clients are told to connect to, amqp://host:port; empty: the "
+            "address of the listener, or of RabbitMQ.",
             pattern="^($|amqps?://)",
         ),
     ] = ""
@@ -44,18 +46,25 @@ class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat: Annotated[
         int,
         Meta(
-            ge=0, le=3600, description="Seconds between heartbeats, suggested to clients; 0: off."
+            ge=0,
+            le=3600,
+            description="Seconds between heartbeats, as suggested to clients; 0: off.",
         ),
     ] = 60
     connections: Annotated[
-        int, Meta(ge=1, description="AMQP clients that may be connected at once.")
+        int, Meta(ge=1, description="AMQP clients that may be connected at the same time.")
     ] = 1_000
-    connections_per_project: Annotated[int, Meta(ge=1, description="… and of one project.")] = 100
+    connections_per_project: Annotated[
+        int,
+        Meta(
+            ge=1, description="AMQP clients of one project that may be connected at the same time."
+        ),
+    ] = 100
     queue_messages: Annotated[
         int,
         Meta(
             ge=1000,
-            description="Messages that wait for a project's consumers at most; beyond it the "
+            description="Messages that may wait for a project's consumers; beyond that, the "
             "oldest are dropped and counted.",
         ),
     ] = 1_000_000
@@ -64,6 +73,6 @@ class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=60,
             le=14 * 86_400,
-            description="Seconds that they wait at most, before they are dropped and counted.",
+            description="Seconds for which messages wait before they are dropped and counted.",
         ),
     ] = 7 * 86_400

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
     backend: Annotated[
         Literal["builtin", "keystone"],
-        Meta(description="Where users and projects live: here, or in OpenStack's Keystone."),
+        Meta(description="Where users and projects are managed: here, or in OpenStack's Keystone."),
     ] = "builtin"
     keystone_url: Annotated[
         str,
@@ -17,27 +17,31 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
             pattern="^($|https?://)",
         ),
     ] = ""
-    keystone_user: Annotated[str, Meta(description="Service user that checks tokens.")] = (
+    keystone_user: Annotated[str, Meta(description="Service user that validates tokens.")] = (
         "heliometer"
     )
-    keystone_password: Annotated[str, Meta(description="Its password.")] = ""
-    keystone_project: Annotated[str, Meta(description="Its project.")] = "service"
+    keystone_password: Annotated[str, Meta(description="The service user's password.")] = ""
+    keystone_project: Annotated[str, Meta(description="The service user's project.")] = "service"
     keystone_domain: Annotated[
-        str, Meta(description="Name of its domain, and of users that name none.")
+        str,
+        Meta(
+            description="Name of the service user's domain, which is also the default for users "
+            "that give none."
+        ),
     ] = "Default"
     keystone_ca: Annotated[
-        str, Meta(description="PEM file of the authorities that Keystone's certificate is from.")
+        str, Meta(description="PEM file of the authorities that signed Keystone's certificate.")
     ] = ""
     keystone_roles: Annotated[
         str,
         Meta(
-            description="Which role here each of Keystone's roles is, as KEYSTONE=HERE separated "
-            "by commas; users with none of them are refused."
+            description="Which role here each of Keystone's roles maps to, as KEYSTONE=HERE "
+            "separated by commas; users with none of them are refused."
         ),
     ] = "reader=reader,member=member,admin=admin,service=agent"
     region: Annotated[str, Meta(min_length=1, description="Region in the service catalog.")] = (
         "region-a.geo-1"
     )
     token_lifetime: Annotated[
-        int, Meta(ge=60, le=30 * 86400, description="Seconds that a token is valid.")
+        int, Meta(ge=60, le=30 * 86400, description="Seconds for which a token is valid.")
     ] = 86_400

@@ -7,25 +7,26 @@ from msgspec import Meta, Struct
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: Annotated[
-        int, Meta(ge=1024, description="Largest request body, inflated, in bytes (413).")
+        int, Meta(ge=1024, description="Largest request body after decompression, in bytes (413).")
     ] = 16 << 20
     bodies_bytes: Annotated[
         int,
         Meta(
             ge=1024,
-            description="Memory for the bodies of all requests under way, in bytes (503 beyond).",
+            description="Memory for the bodies of all requests in progress, in bytes (503 beyond "
+            "that).",
         ),
     ] = 256 << 20
     requests_per_second: Annotated[
         float,
         Meta(
             ge=0,
-            description="Requests a second of one project, with a burst of twice as many (429); "
+            description="Requests per second of one project, with a burst of twice as many (429); "
             "0: no limit.",
         ),
     ] = 20_000.0
     series_per_project: Annotated[
-        int, Meta(ge=1, description="Series that one project may have (429 for more).")
+        int, Meta(ge=1, description="Series that one project may have (429 beyond that).")
     ] = 250_000
     series_per_query: Annotated[
         int, Meta(ge=1, description="Series that one query may return (400).")
@@ -35,48 +36,55 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1_000_000
     pending_measurements: Annotated[
         int,
-        Meta(
-            ge=1000, description="Measurements that may wait to be stored before posts get a 503."
-        ),
+        Meta(ge=1000, description="Measurements that may wait to be stored before posts get 503."),
     ] = 2_000_000
     alarms_per_project: Annotated[
-        int, Meta(ge=1, description="Alarms that one project may have (429 for more).")
+        int, Meta(ge=1, description="Alarms that one project may have (429 beyond that).")
     ] = 10_000
     alarm_minutes_per_project: Annotated[
         int,
         Meta(
             ge=1000,
             description="Minutes of windows that are kept in memory for one project's alarms, 32 "
-            "bytes each (429 for more): long periods take many.",
+            "bytes each (429 beyond that); long periods need many.",
         ),
     ] = 5_000_000
     methods_per_project: Annotated[
         int,
         Meta(
             ge=1,
-            description="Notification methods, and as many addresses, that one project may have "
-            "(429 for more).",
+            description="Notification methods, and likewise addresses, that one project may have "
+            "(429 beyond that).",
         ),
     ] = 1_000
     subscriptions_per_project: Annotated[
-        int, Meta(ge=1, description="Subscriptions that one project may have (429 for more).")
+        int, Meta(ge=1, description="Subscriptions that one project may have (429 beyond that).")
     ] = 10_000
     custom_meters_per_project: Annotated[
-        int, Meta(ge=1, description="Custom meters that one project may have (400 for more).")
+        int, Meta(ge=1, description="Custom meters that one project may have (400 beyond that).")
     ] = 500
     active_meters_basic: Annotated[
         int,
-        Meta(ge=1, description="Custom meters that may get samples in 24 hours at level basic."),
+        Meta(
+            ge=1,
+            description="Custom meters that may receive samples within 24 hours at level basic.",
+        ),
     ] = 1
-    active_meters_premium: Annotated[int, Meta(ge=1, description="… and at level premium.")] = 30
+    active_meters_premium: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Custom meters that may receive samples within 24 hours at level premium.",
+        ),
+    ] = 30
     samples_per_meter_and_day: Annotated[
-        int, Meta(ge=1, description="Samples of one custom meter in a UTC day (400 for more).")
+        int, Meta(ge=1, description="Samples of one custom meter in a UTC day (400 beyond that).")
     ] = 1500
     sign_in_failures: Annotated[
         int,
         Meta(
             ge=1,
-            description="Wrong passwords in a row for one user from one address before further "
-            "tries are slowed (429).",
+            description="Consecutive wrong passwords for one user from one address before further "
+            "attempts are slowed down (429).",
         ),
     ] = 5

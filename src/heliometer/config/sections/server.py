@@ -6,15 +6,15 @@ from msgspec import Meta, Struct
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    listen: Annotated[str, Meta(description="Address and port of the HTTP listener.")] = (
-        "127.0.0.1:8779"
-    )
-    data_dir: Annotated[str, Meta(description="Folder of the embedded data.")] = "./var"
+    listen: Annotated[
+        str, Meta(description="Address and port on which the HTTP server listens.")
+    ] = "127.0.0.1:8779"
+    data_dir: Annotated[str, Meta(description="Folder for the embedded data.")] = "./var"
     public_url: Annotated[
         str,
         Meta(
-            description="URL that clients reach the service at, for links and the service "
-            "catalog; empty: what the request's Host header says."
+            description="URL at which clients reach the service, used in links and the service "
+            "catalog; empty: taken from the request's Host header."
         ),
     ] = ""
     tls_cert: Annotated[
@@ -24,9 +24,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="Addresses and networks of the proxies in front, separated by commas, such "
-            "as 127.0.0.1,10.0.0.0/8: what they say of the client in X-Forwarded-For, -Proto and "
-            "-Host is believed; empty: nobody is."
+            description="Addresses and networks of reverse proxies, separated by commas, such as "
+            "127.0.0.1,10.0.0.0/8; X-Forwarded-For, -Proto and -Host are only trusted "
+            "when they come from these; empty: from nobody."
         ),
     ] = ""
     drain_seconds: Annotated[
@@ -34,22 +34,23 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=300,
-            description="Seconds that an API process of several (bus.url) goes on serving after "
-            "SIGTERM, with /v2/health at 503, so that proxies go elsewhere; one that is alone "
-            "stops at once.",
+            description="Seconds for which an API process of a cluster (bus.url) keeps serving "
+            "after SIGTERM, with /v2/health at 503, so that proxies can switch to "
+            "another one; a single process stops at once.",
         ),
     ] = 1
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least severity logged.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Lowest severity that is logged."),
     ] = "info"
     format: Annotated[
         Literal["auto", "text", "json"],
-        Meta(description="Form of the log; auto is text on a terminal and JSON elsewhere."),
+        Meta(description="Format of the log; auto means text on a terminal and JSON elsewhere."),
     ] = "auto"
     access: Annotated[
         Literal["all", "problems", "off"],
-        Meta(description="Requests that are logged; problems are faults and slow requests."),
+        Meta(description="Which requests are logged; problems means faults and slow requests."),
     ] = "problems"

@@ -9,14 +9,15 @@ class ResourceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            description="Database of projects, users and the like: "
-            "postgresql://user:password@host/database, or sqlite:///FILE; empty: resources.sqlite "
-            "in the data directory.",
+            description="Database of projects, users, alarms and the like: "
+            "postgresql://user:password@host/database, or sqlite:///FILE; empty: "
+            "resources.sqlite in the data directory.",
             pattern="^($|sqlite|postgresql)",
         ),
     ] = ""
     connections: Annotated[
-        int, Meta(ge=2, le=1000, description="Connections to PostgreSQL that a process keeps.")
+        int,
+        Meta(ge=2, le=1000, description="Connections to PostgreSQL that each process keeps open."),
     ] = 10
 
 
@@ -32,8 +33,8 @@ class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cluster: Annotated[
         str,
         Meta(
-            description="ClickHouse's name of the cluster that measurements are spread over, "
-            "replicated; empty: one server.",
+            description="Name of the ClickHouse cluster over which measurements are distributed "
+            "and replicated; empty: a single server.",
             pattern="^[A-Za-z0-9_-]{0,64}$",
         ),
     ] = ""
@@ -42,22 +43,23 @@ class MetricSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=16,
-            description="Replicas that must have measurements before they count as stored; 0: one.",
+            description="Replicas that must have received measurements before they count as "
+            "stored; 0: one.",
         ),
     ] = 0
     retention_days: Annotated[
-        int, Meta(ge=15, le=36500, description="Days that measurements are kept.")
+        int, Meta(ge=15, le=36500, description="Days for which measurements are kept.")
     ] = 45
     seal_rows: Annotated[
         int,
         Meta(
             ge=1000,
             description="Measurements of one day that are kept in arrival order before they are "
-            "sealed into a sorted partition without waiting for the day to end.",
+            "sealed into a sorted partition without waiting for the end of the day.",
         ),
     ] = 20_000_000
     seal_after: Annotated[
-        int, Meta(ge=0, description="Seconds after a day's end at which it is sealed.")
+        int, Meta(ge=0, description="Seconds after the end of a day at which it is sealed.")
     ] = 900
     memory_bytes: Annotated[
         int, Meta(ge=64 << 20, description="Memory that the embedded store may use, in bytes.")
