@@ -1,7 +1,8 @@
 """Notification methods and addresses (v1.1 §4.4.4, §4.4.5; v1.0 §4.4.4); beyond the documents:
 test messages and the delivery log."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -34,6 +35,8 @@ TYPES_OF_V1_0 = (EMAIL, SMS)
 NATIONAL = "US"
 """Country whose national form of numbers v1.0 accepts, as its document shows."""
 BEYOND = "beyond the documents"
+
+Entry = TypeVar("Entry", NotificationMethod, NotificationAddress, Delivery)
 
 
 class MethodFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,14 +107,9 @@ class Methods:
     async def list(self, call: Call) -> Response:
         marker, limit = wire.page(call, PAGE)
         found = await self._notifications.list_methods(call.caller, marker, limit and limit + 1)
-        shown = found[:limit] if limit else found
-        document: dict[str, Any] = {
-            "notification_methods": [self._render(call, m) for m in shown if self._knows(m.type)]
-        }
-        if limit is not None:
-            more = shown[-1].id if len(found) > limit else None
-            document["links"] = wire.next_link(call, self._base, more)
-        return wire.json_response(document)
+        shown, links = _cut(call, self._base, found, limit)
+        methods = [self._render(call, m) for m in shown if self._knows(m.type)]
+        return wire.json_response({"notification_methods": methods, **links})
 
     async def get(self, call: Call) -> Response:
         method = await self._named(call)
@@ -190,14 +188,9 @@ class Addresses:
     async def list(self, call: Call) -> Response:
         marker, limit = wire.page(call, PAGE)
         found = await self._notifications.list_addresses(call.caller, marker, limit and limit + 1)
-        shown = found[:limit] if limit else found
-        document: dict[str, Any] = {
-            "notification_addresses": [self._render(call, a) for a in shown]
-        }
-        if limit is not None:
-            more = shown[-1].id if len(found) > limit else None
-            document["links"] = wire.next_link(call, self.BASE, more)
-        return wire.json_response(document)
+        shown, links = _cut(call, self.BASE, found, limit)
+        addresses = [self._render(call, a) for a in shown]
+        return wire.json_response({"notification_addresses": addresses, **links})
 
     async def get(self, call: Call) -> Response:
         address_id = call.path_params["address_id"]
@@ -250,14 +243,9 @@ class Deliveries:
             kind=wire.one_of("kind", kind, KINDS) if kind else None,
         )
         found = await self._notifications.deliveries(call.caller, wanted, marker, limit + 1)
-        shown = found[:limit]
-        more = shown[-1].id if len(found) > limit else None
-        return wire.json_response(
-            {
-                "notifications": [self._render(call, d) for d in shown],
-                "links": wire.next_link(call, self.BASE, more),
-            }
-        )
+        shown, links = _cut(call, self.BASE, found, limit)
+        deliveries = [self._render(call, d) for d in shown]
+        return wire.json_response({"notifications": deliveries, **links})
 
     async def get(self, call: Call) -> Response:
         delivery_id = call.path_params["notification_id"]
@@ -285,6 +273,18 @@ class Deliveries:
             "created_at": wire.iso(delivery.created_ms),
             "changed_at": wire.iso(delivery.changed_ms),
         }
+
+
+def _cut(
+    call: Call, base: str, found: Sequence[Entry], limit: int | None
+) -> tuple[Sequence[Entry], dict[str, Any]]:
+    """The entries of one answer, when one more than its limit was read, and the links to the next
+    answer; without a limit all of them, and no links."""
+    if limit is None:
+        return found, {}
+    shown = found[:limit]
+    more = shown[-1].id if len(found) > limit else None
+    return shown, {"links": wire.next_link(call, base, more)}
 
 
 _PAGE = (
