@@ -15,7 +15,8 @@ from heliometer.feed.model import Endpoint, Subscription
 from heliometer.feed.service import Streams
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import INSTANCE, NAME, RESOURCE
-from heliometer.meters.samples import Sample, Samples, Wanted
+from heliometer.meters.sample_model import Sample, Wanted
+from heliometer.meters.samples import Samples
 from heliometer.metrics.validation import RESERVED_PREFIX, check_dimension
 
 HERE = "/console/feed"

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.identity.model import Caller, Permission
-from heliometer.meters.model import DELTA, TYPES
-from heliometer.meters.service import Item, Meters
+from heliometer.meters.model import DELTA, TYPES, Item
+from heliometer.meters.service import Meters
 from heliometer.metrics.validation import RESERVED_PREFIX
 from heliometer.projects.metering import Metering
 from heliometer.projects.model import LEVEL_INTERVAL_S, LEVELS

@@ -112,6 +112,36 @@ class Quota:
     """Samples of one custom meter in a UTC day."""
 
 
+class Meter(NamedTuple):
+    """A series as a meter."""
+
+    series: Series
+    name: str
+    resource_id: str
+    type: str
+    unit: str
+    display_name: str
+
+    @property
+    def id(self) -> str:
+        """The meter's id (004, Sample Response)."""
+        return meter_id(self.resource_id, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a request to create a custom meter, or to put a sample into it."""
+
+    name: str
+    resource_id: str
+    namespace: str | None
+    type: str
+    unit: str
+    display_name: str
+    volume: float | None
+    recorded_ms: int
+
+
 def name_of(series: Series) -> str:
     """A meter's name: the dimension ``metric_name``, or else the namespace."""
     return dict(series.dimensions).get(NAME, series.namespace)

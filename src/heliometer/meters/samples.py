@@ -1,117 +1,29 @@
-"""Samples, their statistics and the resources that they are of, as Telemetry v2 asks for them."""
+"""Queries of samples, their statistics and their resources, as Telemetry v2 has them."""
 
-import math
-import operator
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from heliometer.config import LimitSettings
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Caller
-from heliometer.meters.model import resource_of
-from heliometer.meters.service import Meter, Meters
+from heliometer.meters.merging import merge
+from heliometer.meters.model import Meter, resource_of
+from heliometer.meters.sample_model import Resource, Sample, Statistic, Wanted
+from heliometer.meters.service import Meters
 from heliometer.metrics.model import Aggregation, Series
 from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.metrics.validation import FUTURE_MS
 
 DAY_MS = 86_400_000
-COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "lt": operator.lt,
-    "le": operator.le,
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "ge": operator.ge,
-    "gt": operator.gt,
-}
 RAW = ("count", "sum", "min", "max", "avg", "stddev", "first_ms", "last_ms")
 RESOURCES = 1000
-"""That are looked at in one query."""
+"""How many resources are looked at in one query."""
 NEWEST = 100_000
-"""Samples in one answer at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A condition on one of the dimensions of a series."""
-
-    key: str
-    op: str
-    value: str
-    numeric: bool
-
-    def holds(self, dimensions: Mapping[str, str]) -> bool:
-        """Whether the series has the dimension, and it compares so."""
-        given = dimensions.get(self.key)
-        if given is None:
-            return False
-        if not self.numeric:
-            return COMPARISONS[self.op](given, self.value)
-        try:
-            return COMPARISONS[self.op](float(given), float(self.value))
-        except ValueError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which samples: of which series, and within [start, end)."""
-
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """``name`` and ``resource_id``."""
-    metadata: Sequence[Comparison] = ()
-    start_ms: int | None = None
-    end_ms: int | None = None
-
-
-class Sample(NamedTuple):
-    """One measurement of a meter."""
-
-    meter: Meter
-    timestamp_ms: int
-    value: float
-
-    @property
-    def id(self) -> str:
-        """Names the measurement; two that are alike in everything share it."""
-        value = struct.pack(">d", self.value).hex()
-        return f"{self.meter.series.id:x}-{self.timestamp_ms:x}-{value}"
-
-
-@dataclass(frozen=True, slots=True)
-class Statistic:
-    """Of the samples of one period and group."""
-
-    group: tuple[str, ...]
-    start_ms: int
-    """Of the period; without periods the first sample's time."""
-    end_ms: int
-    first_ms: int
-    last_ms: int
-    count: int
-    sum: float
-    avg: float
-    min: float
-    max: float
-    stddev: float
-    """Of the population, as Ceilometer has it."""
-    resources: frozenset[str]
-    """That had samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """What meters measure."""
-
-    id: str
-    meters: tuple[Meter, ...]
-    first_ms: int
-    last_ms: int
+"""The most samples in one answer."""
 
 
 class Samples:
@@ -134,7 +46,7 @@ class Samples:
         self._clock = clock
 
     async def newest(self, caller: Caller, wanted: Wanted, limit: int) -> list[Sample]:
-        """Samples, the newest first."""
+        """The selected samples, newest first."""
         ids = await self._select(caller, wanted)
         start, end = self._range(wanted)
         if not ids or start >= end:
@@ -149,7 +61,7 @@ class Samples:
         ]
 
     async def get(self, caller: Caller, sample_id: str) -> Sample:
-        """One sample. Raises NOT_FOUND."""
+        """The sample with this id. Raises NOT_FOUND."""
         parts = sample_id.split("-")
         try:
             series_id, timestamp = int(parts[0], 16), int(parts[1], 16)
@@ -175,7 +87,7 @@ class Samples:
         """Statistics over all series of a meter together, by period and group, in that order; and
         the meter's unit.
 
-        Periods begin at the start of the time that was asked for, or with the first sample.
+        Periods start at the requested start time, or else at the first sample.
         """
         ids = await self._select(caller, wanted)
         if not ids:
@@ -196,10 +108,10 @@ class Samples:
         columns = await self._aggregate(ids, start, end, period, origin, RAW)
         groups = {i: group_of(self._meters.meter(self._series_index[i])) for i in ids}
         resources = {i: resource_of(self._series_index[i]) for i in ids}
-        return _merged(columns, groups, resources, period_s), unit
+        return merge(columns, groups, resources, period_s), unit
 
     async def resources(self, caller: Caller, wanted: Wanted, limit: int) -> list[Resource]:
-        """Resources with samples, in the order in which they appeared."""
+        """Resources with samples, in the order of their first appearance."""
         by_resource: dict[str, list[Series]] = {}
         for series_id in await self._select(caller, wanted):
             series = self._series_index[series_id]
@@ -229,7 +141,7 @@ class Samples:
         return found[:limit]
 
     async def _seen(self, ids: list[int], start: int, end: int) -> dict[int, tuple[int, int]]:
-        """First and last time of each series."""
+        """The first and the last time of each series."""
         columns = await self._aggregate(
             ids, start, end, end - start, start, ("first_ms", "last_ms")
         )
@@ -275,45 +187,6 @@ class Samples:
         if wanted.end_ms is not None:
             end = min(end, wanted.end_ms)
         return start, end
-
-
-def _merged(
-    columns: Mapping[str, NDArray[Any]],
-    groups: Mapping[int, tuple[str, ...]],
-    resources: Mapping[int, str],
-    period_s: int | None,
-) -> list[Statistic]:
-    """What single series gave, over all series of a period and group."""
-    rows: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    series = columns["series"].tolist()
-    for row, (series_id, period) in enumerate(zip(series, columns["period"].tolist(), strict=True)):
-        rows.setdefault((period, groups[series_id]), []).append(row)
-    found = []
-    for (period, group), at in sorted(rows.items()):
-        counts = columns["count"][at].astype(np.float64)
-        total = float(columns["sum"][at].sum())
-        count = int(counts.sum())
-        mean = total / count
-        # Each series' own deviation, and that of its mean from the mean of all.
-        squares = counts * (columns["stddev"][at] ** 2 + (columns["avg"][at] - mean) ** 2)
-        first, last = int(columns["first_ms"][at].min()), int(columns["last_ms"][at].max())
-        found.append(
-            Statistic(
-                group,
-                first if period_s is None else period,
-                last if period_s is None else period + period_s * 1000,
-                first,
-                last,
-                count,
-                total,
-                mean,
-                float(columns["min"][at].min()),
-                float(columns["max"][at].max()),
-                math.sqrt(max(0.0, float(squares.sum()) / count)),
-                frozenset(resources[series[row]] for row in at),
-            )
-        )
-    return found
 
 
 def _no_sample(sample_id: str) -> HeliometerError:

@@ -14,8 +14,9 @@ from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.http.paging import NumberedPage
 from heliometer.identity.model import Permission
-from heliometer.meters.model import DELTA, TYPES, CustomMeter, meter_id
-from heliometer.meters.service import Item, Meter, Meters, check_recorded, check_type
+from heliometer.meters.model import DELTA, TYPES, CustomMeter, Item, Meter, meter_id
+from heliometer.meters.service import Meters
+from heliometer.meters.validation import check_recorded, check_type
 
 FIELDS = (
     "meter_id",

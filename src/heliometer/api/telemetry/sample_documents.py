@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 from heliometer.api.telemetry import wire
 from heliometer.http.operation import Call
-from heliometer.meters.model import INSTANCE, NAME, RESOURCE
-from heliometer.meters.samples import Resource, Sample, Statistic
-from heliometer.meters.service import Meter
+from heliometer.meters.model import INSTANCE, NAME, RESOURCE, Meter
+from heliometer.meters.sample_model import Resource, Sample, Statistic
 
 
 def metadata_of(meter: Meter) -> dict[str, str]:

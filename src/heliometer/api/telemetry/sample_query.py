@@ -4,7 +4,7 @@ from heliometer.api.telemetry import wire
 from heliometer.api.telemetry.query import METADATA, Condition, conditions, milliseconds
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call
-from heliometer.meters.samples import Comparison, Wanted
+from heliometer.meters.sample_model import Comparison, Wanted
 
 FIELDS = {
     "meter": "name",

@@ -17,8 +17,9 @@ from heliometer.api.telemetry.sample_query import selection
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
-from heliometer.meters.samples import NEWEST, Samples, Wanted
-from heliometer.meters.service import Meter
+from heliometer.meters.model import Meter
+from heliometer.meters.sample_model import Wanted
+from heliometer.meters.samples import NEWEST, Samples
 
 LIMIT = 100
 """Samples or resources in an answer by default, as in Ceilometer."""
