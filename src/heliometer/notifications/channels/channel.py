@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from heliometer.config import Settings
 from heliometer.core.finding import Finding
-from heliometer.notifications.messages import Message
 from heliometer.notifications.model import Delivery
+
+if TYPE_CHECKING:  # the command line shows channels, and need not load templates for it
+    from heliometer.notifications.messages import Message
 
 
 class Rejected(Exception):
@@ -18,7 +20,7 @@ class Rejected(Exception):
 class Sender(Protocol):
     """Hands messages over; it lives as long as the notifier and may keep connections."""
 
-    async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
+    async def send(self, message: "Message", delivery: Delivery, secret: str) -> str:
         """Hand the message over; return what the receiver answered, for the delivery log.
 
         Raises Rejected when it refused for good, and anything else when it may take the message
