@@ -1,6 +1,5 @@
 """The HTTP client of the client commands: signs in, keeps the connection, retries safely."""
 
-import random
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,10 +14,11 @@ from heliometer.cli.access import Access
 from heliometer.cli.errors import CommandError
 from heliometer.cli.replies import checked, decode
 from heliometer.cli.signin import Session, sign_in
+from heliometer.core.retry import pause_s
 
 RETRIED = (429, 503)
 ATTEMPTS = 8
-BACKOFF_S = 0.25
+BACKOFF_S, LONGEST_BACKOFF_S = 0.25, 8.0
 LONGEST_WAIT_S = 30.0
 TIMEOUT_S = 60.0
 
@@ -131,14 +131,15 @@ class Client:
                 # A server that was never reached is a wrong address, not one that restarts.
                 if attempt == self._attempts or not self._reached:
                     raise CommandError(_unreachable(url, error)) from error
-                wait = _backoff(attempt)
+                wait = pause_s(attempt, BACKOFF_S, LONGEST_BACKOFF_S)
             except httpx.InvalidURL as error:
                 raise CommandError(f"{url!r} is not a URL: {error}") from error
             else:
                 self._reached = True
                 if response.status_code not in RETRIED or attempt == self._attempts:
                     return response
-                wait = max(_retry_after(response), _backoff(attempt))
+                pause = pause_s(attempt, BACKOFF_S, LONGEST_BACKOFF_S)
+                wait = max(_retry_after(response), pause)
                 if wait > LONGEST_WAIT_S:
                     return response
             time.sleep(wait)
@@ -176,11 +177,6 @@ def _unreachable(url: str, error: httpx.TransportError) -> str:
         reason = "" if refused else f" ({error})"
         return f"no server answers at {server}{reason}; {hint}"
     return f"the connection to {server} broke: {error or type(error).__name__}"
-
-
-def _backoff(attempt: int) -> float:
-    """Seconds to wait after the ``attempt``-th failure: doubling, with jitter."""
-    return min(BACKOFF_S * 2.0 ** (attempt - 1), 8.0) * random.uniform(0.75, 1.25)  # noqa: S311
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pamqp.common import FieldTable
 
 from heliometer.config import BusSettings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,12 @@ class Broker:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        delay = FIRST_RETRY_S
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
-            # One that is lost as soon as it is made is no reason to hurry.
+            # A connection that is lost as soon as it is made is no success.
             if await self._once() > LAST_RETRY_S:
-                delay = FIRST_RETRY_S
-            await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
-            delay = min(2 * delay, LAST_RETRY_S)
+                backoff.reset()
+            await backoff.pause()
 
     async def _once(self) -> float:
         """Connect and serve until the connection is lost; the seconds that it stood."""

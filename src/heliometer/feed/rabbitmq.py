@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +12,7 @@ from pamqp import commands
 
 from heliometer.config import AmqpSettings
 from heliometer.core.errors import HeliometerError
+from heliometer.core.retry import Backoff
 from heliometer.feed.hub import FeedHub
 from heliometer.feed.model import EXCHANGE, Endpoint, Subscription, Usage
 from heliometer.feed.queue import Message, Queue
@@ -21,15 +21,15 @@ from heliometer.feed.rabbitmq_management import Management, refused
 log = logging.getLogger(__name__)
 
 WINDOW = 1000
-"""Messages of a project that are on their way and not confirmed."""
+"""The most messages of a project that are sent and not confirmed."""
 IDLE_S = 60.0
-"""A connection that nothing went through for so long is closed."""
+"""A connection that is idle for so long is closed."""
 CONNECT_S = 10.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 30.0
 
 
 def uri(settings: AmqpSettings, endpoint: Endpoint) -> str:
-    """Where clients connect to."""
+    """The URI that clients connect to."""
     if settings.public_url:
         return f"{settings.public_url.rstrip('/')}/{endpoint.vhost}"
     broker = urlsplit(settings.url)
@@ -40,7 +40,7 @@ def uri(settings: AmqpSettings, endpoint: Endpoint) -> str:
 
 
 class RabbitFeed:
-    """Has RabbitMQ serve the endpoints; what it does not take waits in our queues."""
+    """Serves endpoints from RabbitMQ. What it does not take waits in our queues."""
 
     def __init__(self, settings: AmqpSettings, queues: FeedHub) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class RabbitFeed:
             raise refused(self._trouble)
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
-        """Where clients connect to."""
+        """The URI that clients connect to."""
         return uri(self._settings, endpoint)
 
     async def open(self, endpoint: Endpoint) -> None:
@@ -132,15 +132,15 @@ class RabbitFeed:
         await self._queues.remove(endpoint.project_id)
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """From now on its measurements flow."""
+        """Deliver the subscription's measurements from now on."""
         self._queues.subscribe(subscription)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """They do not any more."""
+        """Stop delivering the subscription's measurements."""
         self._queues.unsubscribe(subscription)
 
     async def usage(self, project_id: str) -> Usage:
-        """Of our queue: ``delivered`` is what the broker confirmed."""
+        """Counts of our queue: ``delivered`` is what the broker has confirmed."""
         return self._queues.usage(project_id)._replace(consumers=0)
 
     def _forward(self, endpoint: Endpoint) -> None:
@@ -150,8 +150,8 @@ class RabbitFeed:
         forwarder.start()
 
     async def _reconcile(self) -> None:
-        """Bring the broker to what is stored here, and try until that is done."""
-        delay = FIRST_RETRY_S
+        """Make the broker match the stored endpoints, and try until it does."""
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while self._pending:
             try:
                 for project_id, endpoint in list(self._pending.items()):
@@ -163,19 +163,17 @@ class RabbitFeed:
                 self._trouble = str(error.__cause__)
                 self._answered.clear()
                 with suppress(TimeoutError):
-                    pause = delay * random.uniform(0.75, 1.25)  # noqa: S311
-                    await asyncio.wait_for(self._answered.wait(), pause)
-                delay = min(2 * delay, LAST_RETRY_S)
+                    await asyncio.wait_for(self._answered.wait(), backoff.next_s())
         if self._trouble:
             log.info("RabbitMQ answers again")
         self._trouble = ""
 
 
 class Forwarder:
-    """A consumer of one of our queues that publishes what it takes.
+    """A consumer of one of our queues that publishes its messages to RabbitMQ.
 
-    It connects when there is something to send, and gives back what was not confirmed when the
-    connection is lost.
+    It connects when there is something to send. Messages that were not confirmed when the
+    connection is lost are returned to the queue.
     """
 
     def __init__(self, queue: Queue, url: str) -> None:
@@ -189,12 +187,12 @@ class Forwarder:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Take part in the queue."""
+        """Start consuming."""
         self._running = asyncio.create_task(self._run(), name="feed forwarder")
         self._queue.attach(self)
 
     async def close(self) -> None:
-        """Stop, and take back what is not confirmed."""
+        """Stop consuming; what is not confirmed returns to the queue."""
         self._queue.detach(self)
         if self._running is not None:
             self._running.cancel()
@@ -202,14 +200,14 @@ class Forwarder:
                 await self._running
 
     def room(self) -> int:
-        """None without a connection: being asked is the reason to make one."""
+        """No room without a connection; the question is the reason to make one."""
         if self._channel is None:
             self._needed.set()
             return 0
         return WINDOW - self._unconfirmed
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Publish them, in order."""
+        """Publish messages, in their order."""
         self._unconfirmed += len(messages)
         self._sent += len(messages)
         task = asyncio.create_task(self._publish(self._channel, messages))
@@ -238,7 +236,7 @@ class Forwarder:
             (confirmed if good else failed).append(message.number)
         self._unconfirmed -= len(messages)
         if failed:
-            # Whatever the reason is, another connection is a new beginning.
+            # Whatever the reason is, a new connection starts afresh.
             if self._channel is channel:
                 self._channel = None
             await _close(channel.connection)
@@ -246,7 +244,7 @@ class Forwarder:
         self._queue.acknowledge(confirmed)
 
     async def _run(self) -> None:
-        delay, told = FIRST_RETRY_S, False
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
             await self._needed.wait()
             self._needed.clear()
@@ -254,7 +252,7 @@ class Forwarder:
                 connection = await asyncio.wait_for(aiormq.connect(self._url), CONNECT_S)
                 channel = await asyncio.wait_for(connection.channel(), CONNECT_S)
             except Exception as error:
-                if not told:
+                if not backoff.failed:
                     where = urlsplit(self._url)
                     log.warning(
                         "the messages of project %s wait: RabbitMQ at %s:%s does not let us in: %s",
@@ -263,14 +261,12 @@ class Forwarder:
                         where.port,
                         str(error) or type(error).__name__,
                     )
-                    told = True
-                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311
-                delay = min(2 * delay, LAST_RETRY_S)
+                await backoff.pause()
                 self._needed.set()
                 continue
-            if told:
+            if backoff.failed:
                 log.info("the messages of project %s flow again", self._queue.project_id)
-            delay, told = FIRST_RETRY_S, False
+            backoff.reset()
             try:
                 await self._serve(connection, channel)
             finally:
@@ -282,7 +278,7 @@ class Forwarder:
             self._queue.pump()
 
     async def _serve(self, connection: Any, channel: Any) -> None:
-        """Until the connection is lost, or nothing went through it for a while."""
+        """Serve until the connection is lost or has been idle for ``IDLE_S``."""
         self._channel = channel
         self._queue.pump()
         while not connection.is_closed and not channel.is_closed:
