@@ -121,7 +121,7 @@ def test_an_alarm_is_tried_on_history_before_it_is_saved(desk: Desk, history: st
     page.locator("#chart canvas").wait_for()
     page.get_by_role("button", name="Create the alarm").click()
     page.get_by_role("heading", name="Busy for once", level=1).wait_for()
-    assert page.get_by_role("status").inner_text() == "Busy for once is watched from now on."
+    assert page.get_by_role("status").inner_text() == "Alarm created: Busy for once"
     page.get_by_role("link", name="Edit").click()
     page.get_by_label("Description").fill("Since Tuesday")
     page.get_by_role("button", name="Save").click()

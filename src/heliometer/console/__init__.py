@@ -1,25 +1,27 @@
-"""The console: server-rendered pages over the use cases, at ``/console/``.
+"""The console: server-rendered pages at ``/console/``.
 
-A page is a function of a *visit* (``visit.py``) and a template; what it shows comes from the same
-use cases as the dialects' answers. Scripts only refresh what is there, draw charts and check what
-is typed: every form works without them.
+A section is a module with a class whose methods take a ``PageRequest`` and return a page; a
+section's list of pages is its ``section`` function. Pages show what the same services return to
+the dialects. Scripts only refresh, draw and validate: every form works without them.
 """
 
 from starlette.responses import Response
 
 from heliometer.api.services import Services
 from heliometer.console import alarms, feed, meters, metrics, notifications, overview, people
-from heliometer.console import sign_in as signing_in
-from heliometer.console.page_request import environment, html_response, pages, static
+from heliometer.console.page_request import SOURCE, pages
+from heliometer.console.rendering import environment, html_response
 from heliometer.console.session import Sessions
+from heliometer.console.sign_in import SignIn
+from heliometer.console.static_files import static_file
 from heliometer.core.errors import HeliometerError
 from heliometer.http.operation import STATUS, Dialect, Operation
 from heliometer.identity.builtin.service import BuiltinIdentity
 
 
 def dialect(services: Services) -> Dialect:
-    """The pages, mounted like a dialect: they are one for people."""
-    identity, use = services.identity, services
+    """The pages, mounted as a dialect for people."""
+    use, identity = services, services.identity
     sessions = Sessions(identity)
     sections = (
         overview.section(use.metrics, use.alarms, use.notifications, use.health),
@@ -35,9 +37,9 @@ def dialect(services: Services) -> Dialect:
         "The console",
         "/console",
         (
-            Operation("GET", "/static/{name}", "A file of the console", signing_in.SOURCE, static,
+            Operation("GET", "/static/{name}", "A file of the console", SOURCE, static_file,
                       foreign=True),
-            *signing_in.operations(sessions),
+            *SignIn(sessions).operations(),
             *(page for section in sections for page in pages(sessions, section)),
         ),
         render_fault,
@@ -46,6 +48,6 @@ def dialect(services: Services) -> Dialect:
 
 
 def render_fault(error: HeliometerError, request_id: str) -> Response:
-    """A page for who is not signed in, or whom the application itself says no to."""
+    """A page for faults outside a session, such as unknown paths."""
     html = environment().get_template("fault.html").render(error=error, request_id=request_id)
     return html_response(None, html, STATUS[error.code])

@@ -1,4 +1,4 @@
-"""The project's stream: its endpoint, what flows to it, and how to read it."""
+"""The page of the feed: its endpoint and subscriptions, recent samples, and how to read it."""
 
 import re
 import time
@@ -13,6 +13,7 @@ from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.feed.model import Endpoint, Subscription
 from heliometer.feed.service import Streams
+from heliometer.http.paging import cut
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import INSTANCE, NAME, RESOURCE
 from heliometer.meters.sample_model import Sample, Wanted
@@ -22,54 +23,77 @@ from heliometer.metrics.validation import RESERVED_PREFIX, check_dimension
 HERE = "/console/feed"
 TEMPLATE = "feed.html"
 PAGE = 50
-"""Subscriptions that are shown at once."""
+"""Subscriptions on one page."""
 NEWEST = 20
-"""Samples of the live tail …"""
+"""Samples in the live tail."""
 TAIL_MS = 3_600_000
-"""… none of which is older …"""
+"""None of them is older."""
 LOOKED_AT = 200
-"""… out of so many of each meter that is subscribed, since some may have further dimensions …"""
+"""Samples of each meter that are searched: some may have further dimensions."""
 TAILED = 20
-"""… of so many meters."""
+"""Most meters that are searched."""
 PASSWORD = "PASSWORD"
-"""Stands in the examples where nobody can tell the real one any more."""
+"""Stands in the examples for a password that is no longer known."""
 _PAIR = re.compile(r'\s*([^=,"]*?)\s*=\s*("(?:[^"\\]|\\.)*"|(?!")[^,]*?)\s*(?:,|$)')
 
 
 def section(
     streams: Streams, samples: Samples
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """The pages."""
+    """The page and its forms."""
+    pages = FeedPage(streams, samples)
+    read, manage = Permission.READ, Permission.MANAGE
+    base = "/feed/endpoints"
+    return (
+        ("GET", "/feed", "Feed", pages.show, read),
+        ("POST", base, "Create the endpoint", pages.create, manage),
+        ("POST", f"{base}/{{endpoint_id}}/password", "Reset its password", pages.reset, manage),
+        ("POST", f"{base}/{{endpoint_id}}/delete", "Delete the endpoint", pages.delete, manage),
+        ("POST", f"{base}/{{endpoint_id}}/subscriptions", "Subscribe", pages.subscribe, manage),
+        ("POST", "/feed/subscriptions/{subscription_id}/delete", "Delete a subscription",
+         pages.unsubscribe, manage),
+    )  # fmt: skip
 
-    async def shown(visit: PageRequest, password: str = "") -> dict[str, Any]:
-        """What the page shows, whatever was asked of it."""
-        caller = visit.session.caller
+
+class FeedPage:
+    """One page; each action leads back to it."""
+
+    def __init__(self, streams: Streams, samples: Samples) -> None:
+        self._streams = streams
+        self._samples = samples
+
+    async def _shown(self, request: PageRequest, password: str = "") -> dict[str, Any]:
+        """The context of the template."""
+        caller = request.session.caller
         context: dict[str, Any] = {
             "section": "feed", "endpoint": None, "password": password, "form": "",
             "subscriptions": [], "more": None, "tail": [],
         }  # fmt: skip
-        for endpoint in await streams.list_endpoints(caller):
-            after = visit.query.get("after") or None
-            found = await streams.list_subscriptions(caller, after, PAGE + 1)
-            uri = streams.uri(endpoint, urlsplit(visit.call.base_url).hostname or "localhost")
+        for endpoint in await self._streams.list_endpoints(caller):
+            after = request.query.get("after") or None
+            found = await self._streams.list_subscriptions(caller, after, PAGE + 1)
+            subscriptions, last = cut(found, PAGE)
+            uri = self._streams.uri(
+                endpoint, urlsplit(request.call.base_url).hostname or "localhost"
+            )
             context |= {
                 "endpoint": endpoint,
                 "uri": uri,
-                "usage": await streams.usage(endpoint),
+                "usage": await self._streams.usage(endpoint),
                 "snippets": _snippets(endpoint, uri, password or PASSWORD),
-                "subscriptions": found[:PAGE],
-                "more": found[PAGE - 1].id if len(found) > PAGE else None,
-                "tail": await tail(caller, found[:PAGE]),
+                "subscriptions": subscriptions,
+                "more": last.id if last else None,
+                "tail": await self._tail(caller, subscriptions),
             }
         return context
 
-    async def tail(caller: Caller, subscriptions: Sequence[Subscription]) -> list[Sample]:
-        """The newest samples of what is subscribed."""
+    async def _tail(self, caller: Caller, subscriptions: Sequence[Subscription]) -> list[Sample]:
+        """The newest samples that match a subscription."""
         start = int(time.time() * 1000) - TAIL_MS
         wanted = {tuple(_fields(each).items()): None for each in subscriptions}
         found: dict[str, Sample] = {}
         for fields in list(wanted)[:TAILED]:
-            for sample in await samples.newest(
+            for sample in await self._samples.newest(
                 caller, Wanted(dict(fields), start_ms=start), LOOKED_AT
             ):
                 if any(each.matches(sample.meter.series) for each in subscriptions):
@@ -77,69 +101,61 @@ def section(
         newest = sorted(found.values(), key=lambda s: (-s.timestamp_ms, s.meter.series.id))
         return newest[:NEWEST]
 
-    async def page(visit: PageRequest) -> Response:
-        return visit.page(TEMPLATE, **await shown(visit))
+    async def show(self, request: PageRequest) -> Response:
+        return request.page(TEMPLATE, **await self._shown(request))
 
-    async def wrong(visit: PageRequest, error: HeliometerError, form: str = "") -> Response:
-        return visit.wrong(TEMPLATE, error, **{**await shown(visit), "form": form})
+    async def _wrong(
+        self, request: PageRequest, error: HeliometerError, form: str = ""
+    ) -> Response:
+        return request.wrong(TEMPLATE, error, **{**await self._shown(request), "form": form})
 
-    # A new password is shown on the very page that answers the form: it is in no cookie, in no
-    # address, and gone with the page.
-    async def create(visit: PageRequest) -> Response:
+    # The page that answers the form shows a new password, so that it is in no cookie and no URL,
+    # and gone with the page.
+    async def create(self, request: PageRequest) -> Response:
         try:
-            _, password = await streams.create_endpoint(visit.session.caller)
+            _, password = await self._streams.create_endpoint(request.session.caller)
         except HeliometerError as error:
             if error.code is Code.CONFLICT:
-                return visit.go(HERE, "The project has an endpoint already.")
+                return request.go(HERE, "The project has an endpoint already.")
             raise
-        return visit.page(TEMPLATE, **await shown(visit, password))
+        return request.page(TEMPLATE, **await self._shown(request, password))
 
-    async def reset(visit: PageRequest) -> Response:
-        password = await streams.reset_password(visit.session.caller, visit.path("endpoint_id"))
-        return visit.page(TEMPLATE, **await shown(visit, password))
+    async def reset(self, request: PageRequest) -> Response:
+        password = await self._streams.reset_password(
+            request.session.caller, request.path("endpoint_id")
+        )
+        return request.page(TEMPLATE, **await self._shown(request, password))
 
-    async def delete(visit: PageRequest) -> Response:
-        await streams.delete_endpoint(visit.session.caller, visit.path("endpoint_id"))
-        return visit.go(HERE, "The endpoint was deleted, with its subscriptions and its queue.")
+    async def delete(self, request: PageRequest) -> Response:
+        await self._streams.delete_endpoint(request.session.caller, request.path("endpoint_id"))
+        return request.go(HERE, "The endpoint was deleted, with its subscriptions and its queue.")
 
-    async def subscribe(visit: PageRequest) -> Response:
+    async def subscribe(self, request: PageRequest) -> Response:
         try:
-            dimensions = _dimensions(visit.form.get("dimensions", ""))
-            made = await streams.subscribe(
-                visit.session.caller,
-                visit.path("endpoint_id"),
-                visit.form.get("namespace", "").strip(),
+            dimensions = _dimensions(request.form.get("dimensions", ""))
+            made = await self._streams.subscribe(
+                request.session.caller,
+                request.path("endpoint_id"),
+                request.form.get("namespace", "").strip(),
                 dimensions,
             )
         except HeliometerError as error:
-            return await wrong(visit, error, "subscription")
-        return visit.go(HERE, f"From now on {made.namespace} flows to the queue.")
+            return await self._wrong(request, error, "subscription")
+        return request.go(HERE, f"From now on {made.namespace} flows to the queue.")
 
-    async def unsubscribe(visit: PageRequest) -> Response:
-        caller = visit.session.caller
-        known = await streams.get_subscription(caller, visit.path("subscription_id"))
-        await streams.unsubscribe(caller, known.id)
-        return visit.go(HERE, f"The subscription to {known.namespace} was deleted.")
-
-    read, manage = Permission.READ, Permission.MANAGE
-    base = "/feed/endpoints"
-    return (
-        ("GET", "/feed", "Feed", page, read),
-        ("POST", base, "Create the endpoint", create, manage),
-        ("POST", f"{base}/{{endpoint_id}}/password", "Reset its password", reset, manage),
-        ("POST", f"{base}/{{endpoint_id}}/delete", "Delete the endpoint", delete, manage),
-        ("POST", f"{base}/{{endpoint_id}}/subscriptions", "Subscribe", subscribe, manage),
-        ("POST", "/feed/subscriptions/{subscription_id}/delete", "Delete a subscription",
-         unsubscribe, manage),
-    )  # fmt: skip
+    async def unsubscribe(self, request: PageRequest) -> Response:
+        caller = request.session.caller
+        known = await self._streams.get_subscription(caller, request.path("subscription_id"))
+        await self._streams.unsubscribe(caller, known.id)
+        return request.go(HERE, f"The subscription to {known.namespace} was deleted.")
 
 
 def _fields(subscription: Subscription) -> Mapping[str, str]:
-    """By what the meters are found that a subscription may match."""
+    """Fields that select the meters which a subscription may match."""
     fields = {"namespace": subscription.namespace}
     dimensions = dict(subscription.dimensions)
     if not subscription.namespace.startswith(RESERVED_PREFIX):
-        # All dimensions are said, so what is not there is not in the meter either.
+        # Such a subscription names all dimensions, so others are not in the meter either.
         fields["name"] = subscription.namespace
         fields["resource_id"] = ""
     if NAME in dimensions:
@@ -150,7 +166,7 @@ def _fields(subscription: Subscription) -> Mapping[str, str]:
 
 
 def _dimensions(text: str) -> dict[str, str]:
-    """What ``key=value, key="a value, with a comma"`` says; raise INVALID for anything else."""
+    """Reads ``key=value, key="a value, with a comma"``. Raises INVALID for anything else."""
     dimensions: dict[str, str] = {}
     at, text = 0, text.strip().removesuffix(",")
     while at < len(text):
@@ -186,7 +202,7 @@ def _dimensions(text: str) -> dict[str, str]:
 
 
 def _snippets(endpoint: Endpoint, uri: str, password: str) -> list[tuple[str, str]]:
-    """Programs that read the queue, ready to run."""
+    """Programs that read the queue, ready to run, by title."""
     user, queue = endpoint.user, endpoint.queue
     whole = uri.replace("://", f"://{user}:{password}@", 1)
     return [

@@ -1,4 +1,4 @@
-"""Meters as Telemetry v2 sees them, custom ones, and the project's monitoring level."""
+"""The page of meters, custom ones included, and of the monitoring level."""
 
 import asyncio
 import re
@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.http.paging import NumberedPage
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.model import DELTA, TYPES, Item
 from heliometer.meters.service import Meters
@@ -20,79 +21,92 @@ HERE = "/console/meters"
 TEMPLATE = "meters.html"
 PAGE = 50
 MOST = 1000
-"""Meters on one page."""
+"""Most meters on one page."""
 SEARCHED = 100_000
-"""Meters of a project up to which a part of a name is found; among more, only whole names are."""
+"""In a project with more meters, a search finds whole names only."""
 STEP = 1000
-"""Meters that are looked at before others get a turn."""
+"""Meters that a search examines before it yields to other requests."""
 ACTIVE = {"basic": 1, "premium": 30}
-"""Custom meters that may get samples in 24 hours, unless the operator says otherwise."""
+"""Custom meters that may receive samples in 24 hours by default, by level."""
 TEXTS = {"name": 255, "resource_id": 64, "namespace": 32, "unit": 32, "display_name": 255}
-"""Characters of the fields of a custom meter at most (002, Request Parameter)."""
+"""Most characters of each field of a custom meter (002, Request Parameter)."""
 _SYMBOLS = re.compile(r"[A-Za-z0-9._-]*")
 
 
 def section(
     meters: Meters, metering: Metering
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """The pages."""
+    """The page and its forms."""
+    pages = MetersPage(meters, metering)
+    return (
+        ("GET", "/meters", "Meters", pages.show, Permission.READ),
+        ("POST", "/meters", "Create a custom meter", pages.create, Permission.MANAGE),
+        ("POST", "/meters/level", "Set the monitoring level", pages.set_level, Permission.MANAGE),
+    )
 
-    async def shown(visit: PageRequest) -> dict[str, Any]:
-        """What the page shows, whatever was asked of it."""
-        caller, query = visit.session.caller, visit.query
+
+class MetersPage:
+    """One page; each form leads back to it."""
+
+    def __init__(self, meters: Meters, metering: Metering) -> None:
+        self._meters = meters
+        self._metering = metering
+
+    async def _shown(self, request: PageRequest) -> dict[str, Any]:
+        """The context of the template."""
+        caller, query = request.session.caller, request.query
         name, resource = query.get("name", "").strip(), query.get("resource", "").strip()
         per_page = min(max(_number(query.get("per_page", ""), PAGE), 1), MOST)
-        everything = await meters.select(caller, {})
-        found = await search(caller, everything, name, resource)
-        pages = max(1, -(-len(found) // per_page))
-        page = min(max(_number(query.get("page", ""), 1), 1), pages)
-        start = (page - 1) * per_page
+        everything = await self._meters.select(caller, {})
+        found = await self._search(caller, everything, name, resource)
+        page = NumberedPage(_number(query.get("page", ""), 1), per_page, len(found)).within()
         return {
             "section": "meters",
-            "found": meters.meters(found[start : start + per_page]),
+            "found": self._meters.meters(page.of(found)),
             "total": len(found),
-            "start": start,
-            "page": page,
-            "pages": pages,
+            "start": page.start,
+            "page": page.number,
+            "pages": page.last,
             "per_page": per_page if per_page != PAGE else None,
             "name": name,
             "resource": resource,
             "is_any": bool(everything),
             "finds_parts": len(everything) <= SEARCHED,
-            "level": await metering.level(caller),
+            "level": await self._metering.level(caller),
             "levels": [(each, LEVEL_INTERVAL_S[each], ACTIVE[each]) for each in LEVELS],
             "types": TYPES,
             "form": "",
         }
 
-    async def search(
-        caller: Caller, everything: Sequence[int], name: str, resource: str
+    async def _search(
+        self, caller: Caller, everything: Sequence[int], name: str, resource: str
     ) -> Sequence[int]:
-        """The ids of the meters whose names and resources contain these texts."""
+        """The series ids of the meters whose names and resources contain these texts."""
         if not name and not resource:
             return everything
         if len(everything) > SEARCHED:
             wanted = {"name": name, "resource_id": resource}
-            return await meters.select(caller, {k: v for k, v in wanted.items() if v})
+            return await self._meters.select(caller, {k: v for k, v in wanted.items() if v})
         found: list[int] = []
         name, resource = name.lower(), resource.lower()
         for at in range(0, len(everything), STEP):
             found += [
                 meter.series.id
-                for meter in meters.meters(everything[at : at + STEP])
+                for meter in self._meters.meters(everything[at : at + STEP])
                 if name in meter.name.lower() and resource in meter.resource_id.lower()
             ]
             await asyncio.sleep(0)
         return found
 
-    async def page(visit: PageRequest) -> Response:
-        return visit.page(TEMPLATE, **await shown(visit))
+    async def show(self, request: PageRequest) -> Response:
+        return request.page(TEMPLATE, **await self._shown(request))
 
-    async def create(visit: PageRequest) -> Response:
-        caller, form = visit.session.caller, visit.form
+    async def create(self, request: PageRequest) -> Response:
+        caller, form = request.session.caller, request.form
         try:
-            item = _item({key: form.get(key, "").strip() for key in (*TEXTS, "type")}, meters)
-            (made,) = await meters.put(caller, [item])
+            given = {key: form.get(key, "").strip() for key in (*TEXTS, "type")}
+            item = _item(given, self._meters.now_ms())
+            (made,) = await self._meters.put(caller, [item])
             if made.created_ms < item.recorded_ms:
                 raise HeliometerError(
                     Code.CONFLICT,
@@ -100,29 +114,23 @@ def section(
                     details=f"It is a {made.type} in namespace {made.namespace}.",
                 )
         except HeliometerError as error:
-            return visit.wrong(TEMPLATE, error, **{**await shown(visit), "form": "meter"})
-        return visit.go(
+            return request.wrong(TEMPLATE, error, **{**await self._shown(request), "form": "meter"})
+        return request.go(
             HERE, f"{_short(made.name)} was created in namespace {made.namespace}. "
             "It takes samples one minute from now."
         )  # fmt: skip
 
-    async def set_level(visit: PageRequest) -> Response:
-        level = visit.form.get("monitoring_level", "")
+    async def set_level(self, request: PageRequest) -> Response:
+        level = request.form.get("monitoring_level", "")
         try:
-            await metering.set_level(visit.session.caller, level)
+            await self._metering.set_level(request.session.caller, level)
         except HeliometerError as error:
-            return visit.wrong(TEMPLATE, error, **{**await shown(visit), "form": "level"})
-        return visit.go(HERE, f"The monitoring level is {level} now.")
-
-    return (
-        ("GET", "/meters", "Meters", page, Permission.READ),
-        ("POST", "/meters", "Create a custom meter", create, Permission.MANAGE),
-        ("POST", "/meters/level", "Set the monitoring level", set_level, Permission.MANAGE),
-    )
+            return request.wrong(TEMPLATE, error, **{**await self._shown(request), "form": "level"})
+        return request.go(HERE, f"The monitoring level is {level} now.")
 
 
-def _item(given: dict[str, str], meters: Meters) -> Item:
-    """A custom meter as it was asked for; raise INVALID with the field that is wrong."""
+def _item(given: dict[str, str], now_ms: int) -> Item:
+    """A custom meter from the form. Raises INVALID with the name of the field."""
     for field, most in TEXTS.items():
         value = given[field]
         if field in ("name", "resource_id") and not value:
@@ -138,7 +146,7 @@ def _item(given: dict[str, str], meters: Meters) -> Item:
         raise Invalid(f"type: must be one of {', '.join(TYPES)}.")
     return Item(
         given["name"], given["resource_id"], given["namespace"] or None, type_, given["unit"],
-        given["display_name"] or given["name"], None, meters.now_ms(),
+        given["display_name"] or given["name"], None, now_ms,
     )  # fmt: skip
 
 
@@ -147,5 +155,5 @@ def _number(text: str, default: int) -> int:
 
 
 def _short(name: str) -> str:
-    """A name in what is said: no more than a line may hold."""
+    """A name that fits into a notice."""
     return name if len(name) <= 60 else f"{name[:59]}…"

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from starlette.responses import Response
 
-from heliometer.console.page_request import Handler, PageRequest, url
+from heliometer.console.page_request import Handler, PageRequest
+from heliometer.console.rendering import url
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Permission
 from heliometer.notifications.channels import every_channel, needs_confirmation

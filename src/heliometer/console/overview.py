@@ -1,4 +1,4 @@
-"""The first page: how things are, what happened last, and what is still to be set up."""
+"""The first page: an overview of the project."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,24 +16,40 @@ from heliometer.notifications.model import FAILED, VERIFIED, DeliveryFilter
 from heliometer.notifications.service import Notifications
 
 NEWEST = 8
-"""Transitions that are shown."""
+"""Transitions on the page."""
 
 
 def section(
     metrics: Metrics, alarms: Alarms, notifications: Notifications, health: Health
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """The pages."""
+    """The page."""
+    page = OverviewPage(metrics, alarms, notifications, health)
+    return (("GET", "", "Overview", page.show, Permission.READ),)
 
-    async def overview(visit: PageRequest) -> Response:
-        caller = visit.session.caller
-        everything = await alarms.find(caller, AlarmFilter())
+
+class OverviewPage:
+    """Counts, recent alarm activity, and the first steps that are left."""
+
+    def __init__(
+        self, metrics: Metrics, alarms: Alarms, notifications: Notifications, health: Health
+    ) -> None:
+        self._metrics = metrics
+        self._alarms = alarms
+        self._notifications = notifications
+        self._health = health
+
+    async def show(self, request: PageRequest) -> Response:
+        caller = request.session.caller
+        everything = await self._alarms.find(caller, AlarmFilter())
         names = {alarm.id: alarm.name for alarm in everything}
         states = Counter(alarm.state for alarm in everything if alarm.enabled)
-        history = await alarms.history(caller, None, None, NEWEST)
-        addresses = await notifications.list_addresses(caller)
-        failed = await notifications.deliveries(caller, DeliveryFilter(status=FAILED), None, 100)
-        usage = metrics.usage(caller)
-        return visit.page(
+        history = await self._alarms.history(caller, None, None, NEWEST)
+        addresses = await self._notifications.list_addresses(caller)
+        failed = await self._notifications.deliveries(
+            caller, DeliveryFilter(status=FAILED), None, 100
+        )
+        usage = self._metrics.usage(caller)
+        return request.page(
             "overview.html",
             section="overview",
             states=states,
@@ -44,8 +60,8 @@ def section(
             history=history,
             failed=len(failed),
             usage=usage,
-            ingest=await metrics.recent(caller),
-            trouble=await health.failed(),
+            ingest=await self._metrics.recent(caller),
+            trouble=await self._health.failed(),
             steps=[
                 (
                     "Post a metric of your own",
@@ -67,5 +83,3 @@ def section(
                 ),
             ],
         )
-
-    return (("GET", "", "Overview", overview, Permission.READ),)

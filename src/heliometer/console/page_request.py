@@ -1,42 +1,28 @@
-"""One request to a page: who asks, what the form says, and how the answer is made."""
+"""A request to a page by a signed-in user, and the page that answers it."""
 
 import functools
-import gzip
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import resources
-from shlex import quote
 from typing import Any
-from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlencode
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlencode
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
-from heliometer import __version__
+from heliometer.console.forms import errors_by_field, read_form
+from heliometer.console.rendering import compressed, environment, html_response
 from heliometer.console.session import Session, Sessions, check_origin, check_proof
-from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.http.operation import STATUS, Call, Operation
 from heliometer.identity.model import Permission
 
 log = logging.getLogger(__name__)
 
-FLASH = "heliometer_said"
-FORM_BYTES = 256 << 10
-FIELDS = 1000
-GZIP_FROM = 1000
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data: blob:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; "
-    "base-uri 'none'",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+SOURCE = "beyond the documents (v1.1 §2.2.1)"
+NOTICE = "heliometer_said"
+"""The cookie that carries a notice to the next page."""
+NOTICE_LENGTH = 300
 NAVIGATION = (
     ("overview", "Overview", "/console"),
     ("metrics", "Metrics", "/console/metrics"),
@@ -50,17 +36,18 @@ PEOPLE = ("people", "Projects and users", "/console/people")
 
 @dataclass(slots=True)
 class PageRequest:
-    """A request by somebody who is signed in."""
+    """A request by a signed-in user."""
 
     call: Call
     session: Session
     form: Mapping[str, str] = field(default_factory=dict)
+    """The last value of each field."""
     many: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """All values of each field of the form."""
+    """All values of each field."""
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The URL's parameters, the last of each name."""
+        """The last value of each parameter of the URL."""
         return self.call.request.query_params
 
     def queries(self, name: str) -> list[str]:
@@ -68,62 +55,61 @@ class PageRequest:
         return self.call.request.query_params.getlist(name)
 
     def path(self, name: str) -> str:
-        """A part of the path."""
+        """A variable segment of the path."""
         return self.call.path_params[name]
 
     def allows(self, permission: Permission) -> bool:
-        """Whether the user's role allows it."""
+        """Whether the user's role has the permission."""
         return permission in self.session.caller.permissions
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """A page in the frame of the console."""
-        said = _read_flash(self.call)
-        mine = self.session.is_admin and self.session.at_home
-        navigation = [*NAVIGATION, *([PEOPLE] if mine else [])]
+        """A page inside the console's frame."""
+        notice = _read_notice(self.call)
+        manages_people = self.session.is_admin and self.session.at_home
         html = (
             environment()
             .get_template(template)
             .render(
-                visit=self,
+                request=self,
                 session=self.session,
                 caller=self.session.caller,
                 can_manage=self.allows(Permission.MANAGE),
-                navigation=navigation,
+                navigation=[*NAVIGATION, *([PEOPLE] if manages_people else [])],
                 base_url=self.call.base_url,
-                said=said,
+                said=notice,
                 values=self.form,
                 many=self.many,
                 **{"errors": {}, "error": None, "section": "", **context},
             )
         )
         response = html_response(self.call, html, status)
-        if said:
-            response.delete_cookie(FLASH, path="/console")
+        if notice:
+            response.delete_cookie(NOTICE, path="/console")
         return response
 
     def wrong(self, template: str, error: HeliometerError, **context: Any) -> Response:
-        """The page again, with what was typed and the error beside its field."""
+        """The page again, with the input and the error beside its field.
+
+        Raises the error itself if it is not about the input.
+        """
         if error.code in (Code.INTERNAL, Code.UNAVAILABLE):
             raise error
-        return self.page(
-            template, status=STATUS[error.code], error=error, errors=_beside(error, self.form),
-            **context,
-        )  # fmt: skip
+        errors = errors_by_field(error, self.form)
+        return self.page(template, status=STATUS[error.code], error=error, errors=errors, **context)
 
-    def go(self, path: str, said: str = "") -> Response:
-        """To another page, which says that something was done."""
+    def go(self, path: str, notice: str = "") -> Response:
+        """Redirect to another page, which shows the notice."""
         response = RedirectResponse(path, 303)
-        if said:
-            text = quote_from_bytes(said[:300].encode())
+        if notice:
+            text = quote_from_bytes(notice[:NOTICE_LENGTH].encode())
             response.set_cookie(
-                FLASH, text, max_age=30, path="/console", httponly=True, samesite="lax"
+                NOTICE, text, max_age=30, path="/console", httponly=True, samesite="lax"
             )
         return response
 
     def json(self, document: Any) -> Response:
         """Data for a script."""
-        body = msgspec.json.encode(document)
-        return _compressed(self.call, body, "application/json", 200)
+        return compressed(self.call, msgspec.json.encode(document), "application/json", 200)
 
 
 Handler = Callable[[PageRequest], Awaitable[Response]]
@@ -132,55 +118,33 @@ Handler = Callable[[PageRequest], Awaitable[Response]]
 def pages(
     sessions: Sessions, section: Sequence[tuple[str, str, str, Handler, Permission]]
 ) -> tuple[Operation, ...]:
-    """Operations of (method, path, summary, handler, permission): only for who is signed in."""
+    """Operations for signed-in users, from (method, path, summary, handler, permission)."""
     return tuple(
-        Operation(method, path, summary, "beyond the documents (v1.1 §2.2.1)",
-                  functools.partial(_visit, sessions, handler, permission), foreign=True)
+        Operation(method, path, summary, SOURCE,
+                  functools.partial(_answer, sessions, handler, permission), foreign=True)
         for method, path, summary, handler, permission in section
     )  # fmt: skip
 
 
-async def _visit(
+async def _answer(
     sessions: Sessions, handler: Handler, permission: Permission, call: Call
 ) -> Response:
     session = await sessions.of(call.request)
     if session is None:
         return _to_sign_in(call)
     call.caller_or_none = session.caller
-    visit = PageRequest(call, session)
+    request = PageRequest(call, session)
     try:
         if call.request.method == "POST":
             check_origin(call.request, call.base_url)
-            visit.form, visit.many = await read_form(call)
-            check_proof(session, visit.form.get("proof", ""))
+            request.form, request.many = await read_form(call)
+            check_proof(session, request.form.get("proof", ""))
         session.caller.require(permission)
-        return await handler(visit)
+        return await handler(request)
     except HeliometerError as error:
         if error.code is Code.INTERNAL:
             log.error("a page failed: %s", error)
-        return visit.page("error.html", status=STATUS[error.code], error=error)
-
-
-async def read_form(call: Call) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """The fields of a form, the last of each name and all. Raises MALFORMED, TOO_LARGE."""
-    call.body_limit = min(call.body_limit, FORM_BYTES)
-    try:
-        text = (await call.body()).decode("utf-8", "replace")
-        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS)
-    except ValueError as error:
-        raise Malformed(f"The form has more than {FIELDS} fields.") from error
-    except HeliometerError as error:
-        if error.code is not Code.TOO_LARGE:
-            raise
-        raise HeliometerError(
-            Code.TOO_LARGE,
-            f"The form is larger than {call.body_limit} bytes.",
-            details="Shorten what you wrote.",
-        ) from error
-    many: dict[str, list[str]] = {}
-    for key, value in fields:
-        many.setdefault(key, []).append(value.replace("\r\n", "\n"))
-    return {key: values[-1] for key, values in many.items()}, many
+        return request.page("error.html", status=STATUS[error.code], error=error)
 
 
 def _to_sign_in(call: Call) -> Response:
@@ -196,136 +160,6 @@ def _to_sign_in(call: Call) -> Response:
     return RedirectResponse(target, 303)
 
 
-def html_response(call: Call | None, html: str, status: int = 200) -> Response:
-    """A page with the headers that keep it ours."""
-    return _compressed(call, html.encode(), "text/html; charset=utf-8", status)
-
-
-def _compressed(call: Call | None, body: bytes, media_type: str, status: int) -> Response:
-    headers = dict(HEADERS)
-    accepted = call.request.headers.get("accept-encoding", "") if call else ""
-    if len(body) >= GZIP_FROM and "gzip" in accepted:
-        body = gzip.compress(body, 5)
-        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    return Response(body, status, headers=headers, media_type=media_type)
-
-
-# -- templates --------------------------------------------------------------------------------
-
-
-@functools.cache
-def environment() -> Environment:
-    """The templates; everything in them is escaped unless it says otherwise."""
-    made = Environment(
-        loader=PackageLoader("heliometer.console"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"when": when, "number": number, "shell": quote, "pairs": pairs_text}
-    made.globals |= {"asset": asset_url, "version": __version__, "url": url}
-    return made
-
-
-def when(ms: int | float) -> Markup:
-    """A moment, which a script shows in the reader's own time zone."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-    )
-
-
-def number(value: float | None) -> str:
-    """A number as people read it."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or (abs(value) < 1e15 and value == int(value)):
-        return f"{int(value):,}".replace(",", "\u202f")
-    if 1e5 <= abs(value) < 1e15:
-        return f"{value:,.1f}".replace(",", "\u202f")
-    return f"{value:.6g}"
-
-
-def pairs_text(dimensions: Mapping[str, str] | Sequence[tuple[str, str]]) -> str:
-    """Dimensions as they stand in an expression."""
-    items = dimensions.items() if isinstance(dimensions, Mapping) else dimensions
-    return ", ".join(f"{key}={value}" for key, value in items)
-
-
-def url(path: str, **query: Any) -> str:
-    """A path with parameters; lists repeat theirs."""
-    pairs = [
-        (key, each)
-        for key, value in query.items()
-        if value not in (None, "")
-        for each in (value if isinstance(value, list | tuple) else [value])
-    ]
-    return f"{path}?{urlencode(pairs)}" if pairs else path
-
-
-# -- static files -----------------------------------------------------------------------------
-
-TYPES = {
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
-
-
-@functools.cache
-def _names() -> frozenset[str]:
-    """Of all files: nothing else is looked for, or remembered."""
-    return frozenset(
-        each.name for each in (resources.files("heliometer.console") / "static").iterdir()
-    )
-
-
-@functools.cache
-def _asset(name: str) -> tuple[bytes, bytes, str, str]:
-    """A file, the same compressed, its type, and a digest of it."""
-    kind = TYPES[name.rpartition(".")[2]]
-    body = (resources.files("heliometer.console") / "static" / name).read_bytes()
-    digest = hashlib.blake2b(body, digest_size=8).hexdigest()
-    return body, gzip.compress(body, 9), kind, digest
-
-
-def asset_url(name: str) -> str:
-    """Where a file is; another address when it changes."""
-    return f"/console/static/{name}?v={_asset(name)[3]}"
-
-
-async def static(call: Call) -> Response:
-    """A script, style sheet or picture of ours."""
-    name = call.path_params["name"]
-    if name not in _names():
-        raise HeliometerError(Code.NOT_FOUND, "There is no such file.")
-    body, packed, kind, digest = _asset(name)
-    newest = call.request.query_params.get("v") == digest
-    headers = {
-        # Another address when it changes: only that one may be kept for ever.
-        "Cache-Control": "public, max-age=31536000, immutable" if newest else "no-cache",
-        "ETag": f'"{digest}"',
-        "Vary": "Accept-Encoding",
-    }
-    if call.request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    if "gzip" in call.request.headers.get("accept-encoding", ""):
-        return Response(packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
-    return Response(body, headers=headers, media_type=kind)
-
-
-# -- what was said ----------------------------------------------------------------------------
-
-
-def _read_flash(call: Call) -> str:
-    return unquote_to_bytes(call.request.cookies.get(FLASH, "")).decode("utf-8", "replace")[:300]
-
-
-def _beside(error: HeliometerError, form: Mapping[str, str]) -> dict[str, str]:
-    """The error by the field that it is about: messages begin with the item's path."""
-    path, colon, rest = error.message.partition(": ")
-    name = path.rpartition(".")[2].rpartition("]")[2] or path
-    if colon and name in form:
-        return {name: f"{rest[:1].upper()}{rest[1:]} {error.details}".strip()}
-    return {"": f"{error.message} {error.details}".strip()}
+def _read_notice(call: Call) -> str:
+    text = unquote_to_bytes(call.request.cookies.get(NOTICE, "")).decode("utf-8", "replace")
+    return text[:NOTICE_LENGTH]

@@ -1,22 +1,24 @@
-"""Projects and users of the built-in identity, for who administers the service."""
+"""The pages of projects and users of the built-in identity, for administrators."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
+from heliometer.console.forms import error_of_field
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.http.paging import NumberedPage
 from heliometer.identity.accounts import User, normalized
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.model import ROLES, Permission
 
 HERE = "/console/people"
 PAGE = 50
-"""Users that are shown at once: what each may do is looked up."""
+"""Users on one page; the roles of each are looked up."""
 PROJECTS = 500
-"""Projects that are shown."""
-MEANING = {
+"""Most projects on a page."""
+ROLE_HELP = {
     "reader": "only reads",
     "member": "reads, posts and manages",
     "agent": "reads, and posts for all projects",
@@ -24,152 +26,159 @@ MEANING = {
 }
 
 
-def section(
-    identity: BuiltinIdentity,
-) -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """The pages."""
+def section(identity: BuiltinIdentity) -> Sequence[tuple[str, str, str, Handler, Permission]]:
+    """The pages and their forms."""
+    pages = PeoplePages(identity)
+    administer = Permission.ADMINISTER
+    one = "/people/users/{user_id}"
+    return (
+        ("GET", "/people", "Projects and users", pages.people, administer),
+        ("POST", "/people/projects", "Create a project", pages.create_project, administer),
+        ("POST", "/people/users", "Create a user", pages.create_user, administer),
+        ("GET", one, "A user", pages.person, administer),
+        ("POST", f"{one}/roles", "Grant a role", pages.grant, administer),
+        ("POST", f"{one}/password", "Set a password", pages.set_password, administer),
+        ("POST", f"{one}/disable", "Disable a user", pages.disable, administer),
+        ("POST", f"{one}/enable", "Enable a user", pages.enable, administer),
+    )
 
-    async def shown(visit: PageRequest) -> dict[str, Any]:
-        """Everybody."""
-        part = normalized(visit.query.get("name", "").strip())
-        users = [user for user in await identity.list_users() if part.lower() in user.name.lower()]
-        text = visit.query.get("page", "")
-        pages = max(1, -(-len(users) // PAGE))
-        page = min(max(int(text) if text.isdecimal() and len(text) < 10 else 1, 1), pages)
-        start = (page - 1) * PAGE
-        projects = await identity.list_projects()
+
+class PeoplePages:
+    """Projects and users, and one user."""
+
+    def __init__(self, identity: BuiltinIdentity) -> None:
+        self._identity = identity
+
+    async def _all(self, request: PageRequest) -> dict[str, Any]:
+        """The context of the list."""
+        part = normalized(request.query.get("name", "").strip())
+        users = [
+            user for user in await self._identity.list_users() if part.lower() in user.name.lower()
+        ]
+        text = request.query.get("page", "")
+        number = int(text) if text.isdecimal() and len(text) < 10 else 1
+        page = NumberedPage(number, PAGE, len(users)).within()
+        projects = await self._identity.list_projects()
         return {
             "section": "people",
             "projects": projects[:PROJECTS],
             "project_count": len(projects),
             "users": [
-                (user, await identity.list_memberships(user.id))
-                for user in users[start : start + PAGE]
+                (user, await self._identity.list_memberships(user.id)) for user in page.of(users)
             ],
             "user_count": len(users),
             "name": part,
-            "page": page,
-            "pages": pages,
-            "roles": [(role, f"{role}: {MEANING[role]}") for role in ROLES],
+            "page": page.number,
+            "pages": page.last,
+            "roles": [(role, f"{role}: {ROLE_HELP[role]}") for role in ROLES],
             "form": "",
         }
 
-    async def of(visit: PageRequest, user: User) -> dict[str, Any]:
-        """One of them."""
+    async def _one(self, request: PageRequest, user: User) -> dict[str, Any]:
+        """The context of one user's page."""
         return {
             "section": "people",
             "user": user,
-            "is_self": user.id == visit.session.caller.user_id,
-            "memberships": await identity.list_memberships(user.id),
-            "projects": (await identity.list_projects())[:PROJECTS],
-            "roles": [(role, f"{role}: {MEANING[role]}") for role in ROLES],
+            "is_self": user.id == request.session.caller.user_id,
+            "memberships": await self._identity.list_memberships(user.id),
+            "projects": (await self._identity.list_projects())[:PROJECTS],
+            "roles": [(role, f"{role}: {ROLE_HELP[role]}") for role in ROLES],
             "form": "",
         }
 
-    async def found(visit: PageRequest) -> User:
-        """The user that the path names."""
-        for user in await identity.list_users():
-            if user.id == visit.path("user_id"):
+    async def _user(self, request: PageRequest) -> User:
+        """The user of the path. Raises NOT_FOUND."""
+        for user in await self._identity.list_users():
+            if user.id == request.path("user_id"):
                 return user
         raise HeliometerError(Code.NOT_FOUND, "There is no such user.")
 
-    async def people(visit: PageRequest) -> Response:
-        return visit.page("people.html", **await shown(visit))
+    async def people(self, request: PageRequest) -> Response:
+        return request.page("people.html", **await self._all(request))
 
-    async def person(visit: PageRequest) -> Response:
-        return visit.page("person.html", **await of(visit, await found(visit)))
+    async def person(self, request: PageRequest) -> Response:
+        return request.page("person.html", **await self._one(request, await self._user(request)))
 
-    async def create_project(visit: PageRequest) -> Response:
-        name = visit.form.get("project", "")
+    async def create_project(self, request: PageRequest) -> Response:
+        name = request.form.get("project", "")
         try:
-            await identity.create_project(name, by=visit.session.caller.user_name)
+            await self._identity.create_project(name, by=request.session.caller.user_name)
         except HeliometerError as error:
-            error = _beside("project", error)
-            return visit.wrong("people.html", error, **{**await shown(visit), "form": "project"})
-        return visit.go(HERE, f"Project {name} was created. Nobody belongs to it yet.")
+            error = _about("project", error)
+            return request.wrong(
+                "people.html", error, **{**await self._all(request), "form": "project"}
+            )
+        return request.go(HERE, f"Project {name} was created. Nobody belongs to it yet.")
 
-    async def create_user(visit: PageRequest) -> Response:
-        form = visit.form
+    async def create_user(self, request: PageRequest) -> Response:
+        form = request.form
         try:
-            user_id = await identity.create_user(
+            user_id = await self._identity.create_user(
                 form.get("user", ""), form.get("password", ""), form.get("member_of", ""),
-                form.get("role", ""), by=visit.session.caller.user_name,
+                form.get("role", ""), by=request.session.caller.user_name,
             )  # fmt: skip
         except HeliometerError as error:
-            error = _beside("member_of" if error.code is Code.NOT_FOUND else "user", error)
-            return visit.wrong("people.html", error, **{**await shown(visit), "form": "user"})
-        return visit.go(f"{HERE}/users/{user_id}", f"User {form['user']} was created.")
+            error = _about("member_of" if error.code is Code.NOT_FOUND else "user", error)
+            return request.wrong(
+                "people.html", error, **{**await self._all(request), "form": "user"}
+            )
+        return request.go(f"{HERE}/users/{user_id}", f"User {form['user']} was created.")
 
-    async def grant(visit: PageRequest) -> Response:
-        user = await found(visit)
-        project, role = visit.form.get("member_of", ""), visit.form.get("role", "")
+    async def grant(self, request: PageRequest) -> Response:
+        user = await self._user(request)
+        project, role = request.form.get("member_of", ""), request.form.get("role", "")
         try:
-            await identity.grant(user.id, project, role, by=visit.session.caller.user_name)
+            await self._identity.grant(user.id, project, role, by=request.session.caller.user_name)
         except HeliometerError as error:
-            error = _beside("member_of", error)
-            return visit.wrong("person.html", error, **{**await of(visit, user), "form": "grant"})
-        return visit.go(f"{HERE}/users/{user.id}", f"{user.name} is {role} in {project} now.")
+            error = _about("member_of", error)
+            return request.wrong(
+                "person.html", error, **{**await self._one(request, user), "form": "grant"}
+            )
+        return request.go(f"{HERE}/users/{user.id}", f"{user.name} is {role} in {project} now.")
 
-    async def set_password(visit: PageRequest) -> Response:
-        user = await found(visit)
+    async def set_password(self, request: PageRequest) -> Response:
+        user = await self._user(request)
         try:
-            await identity.set_password(
-                user.id, visit.form.get("password", ""), by=visit.session.caller.user_name
+            await self._identity.set_password(
+                user.id, request.form.get("password", ""), by=request.session.caller.user_name
             )
         except HeliometerError as error:
-            error = _beside("password", error)
-            context = {**await of(visit, user), "form": "password"}
-            return visit.wrong("person.html", error, **context)
-        # Whoever changes its own password signs in anew: all of its sessions ended.
-        return visit.go(f"{HERE}/users/{user.id}", f"{user.name} has a new password.")
+            error = _about("password", error)
+            context = {**await self._one(request, user), "form": "password"}
+            return request.wrong("person.html", error, **context)
+        # After changing their own password users sign in again: all their sessions have ended.
+        return request.go(f"{HERE}/users/{user.id}", f"{user.name} has a new password.")
 
-    async def disable(visit: PageRequest) -> Response:
-        user, caller = await found(visit), visit.session.caller
+    async def disable(self, request: PageRequest) -> Response:
+        user, caller = await self._user(request), request.session.caller
         if user.id == caller.user_id:
             error = HeliometerError(
                 Code.CONFLICT,
                 "You cannot disable yourself.",
                 details="Another administrator can.",
             )
-            return visit.wrong("person.html", error, **await of(visit, user))
-        await identity.disable_user(user.id, by=caller.user_name)
-        return visit.go(f"{HERE}/users/{user.id}", f"{user.name} is kept out from now on.")
+            return request.wrong("person.html", error, **await self._one(request, user))
+        await self._identity.disable_user(user.id, by=caller.user_name)
+        return request.go(f"{HERE}/users/{user.id}", f"{user.name} is disabled.")
 
-    async def enable(visit: PageRequest) -> Response:
-        user = await found(visit)
-        await identity.enable_user(user.id, by=visit.session.caller.user_name)
-        return visit.go(f"{HERE}/users/{user.id}", f"{user.name} may sign in again.")
-
-    administer = Permission.ADMINISTER
-    one = "/people/users/{user_id}"
-    return (
-        ("GET", "/people", "Projects and users", people, administer),
-        ("POST", "/people/projects", "Create a project", create_project, administer),
-        ("POST", "/people/users", "Create a user", create_user, administer),
-        ("GET", one, "A user", person, administer),
-        ("POST", f"{one}/roles", "Grant a role", grant, administer),
-        ("POST", f"{one}/password", "Set a password", set_password, administer),
-        ("POST", f"{one}/disable", "Disable a user", disable, administer),
-        ("POST", f"{one}/enable", "Enable a user", enable, administer),
-    )
+    async def enable(self, request: PageRequest) -> Response:
+        user = await self._user(request)
+        await self._identity.enable_user(user.id, by=request.session.caller.user_name)
+        return request.go(f"{HERE}/users/{user.id}", f"{user.name} may sign in again.")
 
 
 def elsewhere() -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """What is said instead where users live in Keystone."""
-
-    async def people(visit: PageRequest) -> Response:
-        raise HeliometerError(
-            Code.NOT_FOUND,
-            "Users and projects live in Keystone.",
-            details="Manage them there: with Horizon, or openstack user and openstack project.",
-        )
-
-    return (("GET", "/people", "Projects and users", people, Permission.ADMINISTER),)
+    """The page where users live in Keystone, which only says so."""
+    return (("GET", "/people", "Projects and users", _refer, Permission.ADMINISTER),)
 
 
-def _beside(field: str, error: HeliometerError) -> HeliometerError:
-    """The error with the field that it is about, unless it names one already."""
-    name, colon, _ = error.message.partition(": ")
-    if colon and name in ("user", "project", "password", "role"):
-        return error
-    return HeliometerError(error.code, f"{field}: {error.message}", details=error.details)
+async def _refer(_: PageRequest) -> Response:
+    raise HeliometerError(
+        Code.NOT_FOUND,
+        "Users and projects live in Keystone.",
+        details="Manage them there: with Horizon, or openstack user and openstack project.",
+    )
+
+
+def _about(field: str, error: HeliometerError) -> HeliometerError:
+    return error_of_field(field, error, ("user", "project", "password", "role"))

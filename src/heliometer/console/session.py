@@ -1,4 +1,4 @@
-"""Who sits in front of the browser: a cookie with a token, and proof that forms are our own."""
+"""Sessions: a cookie with a token, and protection against forged forms."""
 
 import hashlib
 import hmac
@@ -17,43 +17,43 @@ from heliometer.identity.signing import Identity, Issued
 COOKIE = "heliometer_session"
 PATH = "/console"
 COOKIE_LENGTH = 3800
-"""Browsers keep no larger cookies, with what belongs to them."""
+"""Longer tokens would exceed what browsers store in a cookie."""
 TRIED = 20
-"""Projects of a user that are tried until it has a role in one that counts here."""
+"""Most projects of a user that are searched for one with a recognised role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A user who signed in, in one of its projects."""
+    """A signed-in user in one of its projects."""
 
     caller: Caller
     token: str
     memberships: tuple[Membership, ...]
     at_home: bool = True
-    """Whether users live here, so that they can be managed and all their sessions ended."""
+    """Whether the identity is built in: users can be managed, and all their sessions ended."""
 
     @property
     def proof(self) -> str:
-        """What forms must carry: made of the token, which no other site can read."""
-        # Of all of it: signed tokens (JWS) begin with what anybody can guess.
+        """The value that forms must carry, derived from the token, which no other site knows."""
+        # The whole token, since signed ones (JWS) begin with guessable text.
         key = hashlib.sha256(self.token.encode()).digest()
         return hashlib.blake2b(b"form", key=key, digest_size=20).hexdigest()
 
     @property
     def is_admin(self) -> bool:
-        """Whether users and projects are its business."""
+        """Whether the user may manage users and projects."""
         return Permission.ADMINISTER in self.caller.permissions
 
 
 class Sessions:
-    """Sessions are tokens of the identity: they end as those do, and can be ended as those can."""
+    """Sessions are tokens of the identity: they expire and are revoked with them."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.at_home = isinstance(identity, BuiltinIdentity)
 
     async def of(self, request: Request) -> Session | None:
-        """The session of a request; None: nobody is signed in, or not any more."""
+        """The session of a request; ``None`` if there is none or it has ended."""
         token = request.cookies.get(COOKIE, "")
         if not token:
             return None
@@ -71,8 +71,10 @@ class Sessions:
     async def sign_in(
         self, user: str, password: str, address: str | None, project: str | None
     ) -> str:
-        """A token for a user's project, the first one unless one is named. Raises as
-        ``authenticate_password``, and FORBIDDEN for a user without a project."""
+        """A token for a project of the user, by default the first.
+
+        Raises as ``authenticate_password``, and FORBIDDEN for a user without a project.
+        """
         issued = await self.identity.authenticate_password(user, password, address, project)
         if project is None:
             issued = await self._first_project(issued)
@@ -80,13 +82,13 @@ class Sessions:
             await self.identity.revoke(issued.secret)
             raise HeliometerError(
                 Code.FORBIDDEN,
-                "Your token is longer than what browsers keep.",
+                "Your token is too long for a browser's cookie.",
                 details="Use the API, or tell the operator.",
             )
         return issued.secret
 
     async def _first_project(self, unscoped: Issued) -> Issued:
-        """The session in the first of the user's projects in which it has a role."""
+        """A token for the first project in which the user has a role."""
         for membership in (await self.identity.memberships(unscoped.secret))[:TRIED]:
             issued = await self.identity.authenticate_token(unscoped.secret, membership.project.id)
             if issued.owner.membership is not None and issued.owner.membership.role:
@@ -101,13 +103,13 @@ class Sessions:
         )
 
     async def switch(self, token: str, project: str) -> str:
-        """The session in another project of the user; the old token ends, where it may."""
+        """A token for another project of the user; ends the old one if the identity is built in."""
         try:
             issued = await self.identity.authenticate_token(token, project)
         except HeliometerError as error:
             if error.code is not Code.FORBIDDEN:
                 raise
-            # Its setting allow_rescope_scoped_token is off.
+            # Keystone's allow_rescope_scoped_token is off.
             raise HeliometerError(
                 Code.FORBIDDEN,
                 "Keystone does not let a session change its project.",
@@ -117,11 +119,11 @@ class Sessions:
         return issued.secret
 
     async def _end(self, token: str) -> None:
-        if self.at_home:  # Keystone would end what was made of it, too.
+        if self.at_home:  # Keystone would revoke the tokens derived from it, too.
             await self.identity.revoke(token)
 
     async def sign_out(self, session: Session, *, everywhere: bool) -> None:
-        """End the session, or all of the user's sessions and tokens."""
+        """End this session, or all of the user's sessions and tokens."""
         if everywhere and isinstance(self.identity, BuiltinIdentity):
             await self.identity.revoke_all(session.caller.user_id)
         else:
@@ -129,7 +131,7 @@ class Sessions:
 
 
 def check_origin(request: Request, base_url: str) -> None:
-    """Raise FORBIDDEN for a form that another site's page sends."""
+    """Raise FORBIDDEN for a form that a page of another site submitted."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     if site is not None:
@@ -140,27 +142,27 @@ def check_origin(request: Request, base_url: str) -> None:
             urlsplit(base_url).netloc,
         )
     else:
-        own = True  # no browser of this decade
+        own = True  # every current browser sends one of these headers
     if not own:
         raise HeliometerError(
             Code.FORBIDDEN,
-            "This was sent by a page of another site.",
-            details="Open the console itself and try again.",
+            "This form was submitted by another site.",
+            details="Open the console and try again.",
         )
 
 
 def check_proof(session: Session, given: str) -> None:
-    """Raise FORBIDDEN for a form that is not of this session."""
+    """Raise FORBIDDEN for a form of another session."""
     if not hmac.compare_digest(session.proof.encode(), given.encode("utf-8", "replace")):
         raise HeliometerError(
             Code.FORBIDDEN,
             "The form is of another session.",
-            details="You signed in anew meanwhile: load the page again, and send it again.",
+            details="You have signed in again since: reload the page, and send it again.",
         )
 
 
 def keep(response: Response, token: str, request: Request) -> Response:
-    """Have the browser keep the session."""
+    """Set the session's cookie."""
     response.set_cookie(
         COOKIE,
         token,
@@ -174,6 +176,6 @@ def keep(response: Response, token: str, request: Request) -> Response:
 
 
 def forget(response: Response) -> Response:
-    """Have the browser forget it."""
+    """Delete the session's cookie."""
     response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="lax")
     return response

@@ -86,6 +86,7 @@
       const data = await answer.json();
       if (mine !== asked) return;
       shown = data;
+      form.elements.namedItem("period").options[0].textContent = data.auto;
       trouble.hidden = true;
       chart.show(data, { zoomed, zoomedOut: zoomOut, moved });
       data.ways.forEach(([, text], index) => {
