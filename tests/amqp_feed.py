@@ -15,6 +15,7 @@ from heliometer.feed.credentials import hash_password
 from heliometer.feed.hub import FeedHub
 from heliometer.feed.model import Endpoint, Subscription, Usage
 from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.series_index import SeriesIndex
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
 
 T = TypeVar("T")
@@ -90,10 +91,7 @@ class AmqpFeed:
         self.store.open()
         self.queues = FeedHub(
             self.store,
-            SERIES.__getitem__,
-            lambda project, namespace, _: [
-                s for s in SERIES.values() if (s.project_id, s.namespace) == (project, namespace)
-            ],
+            SeriesIndex(SERIES.values(), 100),
             time.time,
             limit=self._limit,
             keep_s=86_400,
@@ -120,7 +118,7 @@ class AmqpFeed:
         batch = Batch(
             np.full(number, series, np.int64), START_MS + count * 1000, count.astype(np.float64)
         )
-        self.queues.publish(await self.queues.keep(batch, []))
+        await self.queues.commit(await self.queues.prepare(0, batch))
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

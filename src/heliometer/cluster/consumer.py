@@ -1,133 +1,225 @@
-"""The evaluator role: takes its share of the parts, and tells all the time."""
+"""The consumer of one shard's queue: the shard's owner, whenever the broker lets it.
+
+Messages are acknowledged to RabbitMQ only when what they hold is stored and published to the feed.
+When an owner ends half-way, the next one gets them again; it has the store leave out what it has
+before it takes up the alarms, so that nothing is stored, or counted, twice.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from aiormq.abc import AbstractConnection
-from pamqp import commands
+import aiormq
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.exceptions import ChannelInvalidStateError
 
-from heliometer.alarms.ports import AlarmStore
-from heliometer.cluster.connection import WORK
-from heliometer.cluster.event_bus import EventBus
-from heliometer.cluster.events import AlarmChanged, Member
-from heliometer.cluster.membership import Membership
+from heliometer.cluster.connection import WORK, Inbox, acknowledge, queue_name
+from heliometer.cluster.feed_publisher import ShardBatch
 from heliometer.cluster.message import TICK
-from heliometer.core.errors import Code, HeliometerError
-from heliometer.pipeline.shard import Partition
+from heliometer.cluster.receipts import SharedReceipts
+from heliometer.cluster.received import Receiver
+from heliometer.cluster.retrying import until_done
+from heliometer.cluster.series_catalog import SeriesCatalog
+from heliometer.cluster.shard_evaluation import ShardEvaluation
+from heliometer.cluster.watermark import Watermark
+from heliometer.pipeline.shard import Shard
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
-TICK_LIFE_S = 600
-BALANCE_S = 5.0
+PREFETCH = 100
+"""Messages that the broker hands over before any is acknowledged."""
+LARGEST_GROUP = 8 << 20
+"""Bytes of the messages that are stored together."""
+REQUEUE_S = 0.2
+"""Pause before a consumer that gave its shard up queues up again."""
 
 
-class Owner:
-    """All parts, of which the broker gives this process some."""
+class ShardConsumer:
+    """Consumes one shard's queue, and does everything that its owner does."""
 
     def __init__(
         self,
-        partitions: Sequence[Partition],
-        bus: EventBus,
-        members: Membership,
-        alarms: AlarmStore,
+        shard: Shard[ShardBatch],
+        *,
+        name: str,
+        evaluation: ShardEvaluation,
+        watermark: Watermark,
+        receiver: Receiver,
+        receipts: SharedReceipts,
+        series_catalog: SeriesCatalog,
         clock: Callable[[], float],
     ) -> None:
-        self._partitions = partitions
-        self._members = members
-        self._alarms = alarms
+        """``name`` of this process, for those who look at the broker."""
+        self.shard = shard
+        self.evaluation = evaluation
+        self._name = name
+        self._watermark = watermark
+        self._receiver = receiver
+        self._receipts = receipts
+        self._series_catalog = series_catalog
         self._clock = clock
-        bus.on(AlarmChanged, self._alarm_changed)
+        self._leave = asyncio.Event()
+        self.owned = False
+        self._owned_at = 0.0
 
     @property
-    def owned(self) -> list[int]:
-        """The parts that are ours."""
-        return [p.share.number for p in self._partitions if p.owned]
+    def number(self) -> int:
+        """The number of the shard."""
+        return self.shard.number
 
     @property
     def lag_s(self) -> float:
-        """How far the furthest behind of them is."""
-        return max((p.lag_s for p in self._partitions), default=0.0)
+        """How far the shard is behind, in seconds; 0: it is not owned."""
+        if not self.owned:
+            return 0.0
+        since = self._watermark()
+        if self.evaluation.evaluator is None:
+            since = max(since, self._owned_at)
+        return max(0.0, self._clock() - since)
 
-    def total(self, name: str) -> float:
-        """The sum of a figure of the evaluators."""
-        found = (p.evaluator for p in self._partitions)
-        return float(sum(getattr(each, name) for each in found if each is not None))
+    def release(self) -> None:
+        """Let another process have the shard; this one queues up again behind all others."""
+        self._leave.set()
 
-    def alarms(self) -> int:
-        """Alarms that are watched here."""
-        return sum(len(p.evaluator) for p in self._partitions if p.evaluator is not None)
+    # -- consuming ----------------------------------------------------------------------------
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Own what the broker gives."""
-        async with asyncio.TaskGroup() as group:
-            for partition in self._partitions:
-                group.create_task(partition.serve(connection))
-            group.create_task(self._tell_time(connection))
-            group.create_task(self._balance())
-
-    async def _tell_time(self, connection: AbstractConnection) -> None:
-        """Into every part's queue, whoever owns it: the broker gives a queue to nobody's owner
-        when there is something in it."""
-        channel = await connection.channel(publisher_confirms=False)
+        """Consume, and own the shard whenever the broker lets us."""
         while True:
-            body = str(int(self._clock() * 1000)).encode()
-            properties = commands.Basic.Properties(
-                message_type=TICK, delivery_mode=1, expiration=str(TICK_LIFE_S * 1000)
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.basic_qos(prefetch_count=PREFETCH)
+            inbox = Inbox()
+            channel.on_consumer_cancel_callbacks.add(lambda _: self.release())
+            await channel.basic_consume(
+                queue_name(WORK, self.number),
+                inbox.put,
+                consumer_tag=f"{self._name}.{self.number}",
             )
-            for partition in self._partitions:
-                await channel.basic_publish(
-                    body,
-                    exchange=WORK,
-                    routing_key=str(partition.share.number),
-                    properties=properties,
-                )
-            await asyncio.sleep(TICK_S)
-
-    async def _balance(self) -> None:
-        """Give up a part while others have fewer: the broker gives it to the next in line."""
-        while True:
-            await asyncio.sleep(BALANCE_S)
-            members = self._members.with_role("evaluator")
-            given = too_many(self.owned, members, self._members.name)
-            if given:
-                log.info("another process has fewer parts; it can have %s", given)
-            for partition in self._partitions:
-                if partition.share.number in given:
-                    partition.release()
-
-    async def _alarm_changed(self, event: AlarmChanged) -> None:
-        project_id, alarm_id = event.alarm.project, event.alarm.alarm
-        for partition in self._partitions:
-            if not partition.share.holds(project_id):
-                continue
-            async with partition.taking_over:  # which may have read the alarms before this one
-                evaluator = partition.evaluator
-            if evaluator is None:
-                continue
+            self._leave.clear()
             try:
-                alarm = await self._alarms.get(project_id, alarm_id)
-            except HeliometerError as error:
-                if error.code is not Code.NOT_FOUND:
-                    raise
-                await evaluator.forget(project_id, [alarm_id])
-            else:
-                if alarm.enabled:
-                    try:
-                        await evaluator.watch(alarm)
-                    except HeliometerError as error:
-                        # The evaluator tries again by itself; other changes need not wait for it.
-                        log.warning("alarm %s is not watched yet: %s", alarm_id, error.message)
-                else:
-                    await evaluator.forget(project_id, [alarm_id])
+                await self._until_left(channel, inbox)
+            finally:
+                # What was taken and not acknowledged goes to the next owner with the channel.
+                await self.stop()
+                with suppress(Exception):
+                    await asyncio.wait_for(channel.close(), 2)
+            await asyncio.sleep(REQUEUE_S)
+
+    async def _until_left(self, channel: AbstractChannel, inbox: Inbox) -> None:
+        """Work until the shard is to be released, its evaluation ends, or the channel is lost."""
+        leave = asyncio.create_task(self._leave.wait())
+        lost = asyncio.ensure_future(asyncio.shield(channel.closing))
+        taking: asyncio.Task[Sequence[DeliveredMessage]] | None = None
+        work: asyncio.Task[None] | None = None
+        try:
+            while True:
+                taking = asyncio.create_task(inbox.take(LARGEST_GROUP))
+                running = self.evaluation.running
+                ends = {leave, lost, *({running} if running else ())}
+                await asyncio.wait({taking, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                if any(end.done() for end in ends):
+                    break
+                messages = taking.result()
+                work = asyncio.create_task(self.work(channel, messages))
+                await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if lost.done():
+                    break
+                work.result()
+        finally:
+            # Also when we are cancelled: what went on storing by itself would do so while the next
+            # owner stores the same.
+            tasks = {task for task in (leave, lost, taking, work) if task is not None}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # there is nobody left to be told
+
+    async def stop(self) -> None:
+        """Do nothing more as the owner."""
+        owned, self.owned = self.owned, False
+        await self.evaluation.stop()
+        if owned:
+            log.info("shard %d is no longer owned by this process", self.number)
+
+    # -- work ---------------------------------------------------------------------------------
+
+    async def work(self, channel: AbstractChannel, messages: Sequence[DeliveredMessage]) -> None:
+        """Do what messages are for, in their order, and acknowledge them."""
+        if not self.owned:
+            self.owned = True
+            self._owned_at = self._clock()
+            await until_done(
+                self._receipts.refresh, f"the receipts of shard {self.number} cannot be read"
+            )
+        at = 0
+        while at < len(messages):
+            message = messages[at]
+            if _is_tick(message):
+                if not message.redelivered:
+                    await self._tick(message)
+                at += 1
+                continue
+            is_redelivered = bool(message.redelivered)
+            if not is_redelivered:
+                await self._take_over(self._watermark.sent_ms(message) or int(self._clock() * 1000))
+                await self._advance(self._watermark.reached_by(message))
+            first = at
+            while at < len(messages) and (
+                at == first or self._goes_with(messages[at], is_redelivered)
+            ):
+                self._watermark.saw(self._watermark.sent_ms(messages[at]))
+                at += 1
+            await self._store(messages[first:at], is_redelivered)
+        # Where the channel is lost, the next owner gets them again, and finds them stored.
+        with suppress(aiormq.AMQPError, ChannelInvalidStateError):
+            await acknowledge(channel, messages[-1])
+
+    def _goes_with(self, message: DeliveredMessage, is_redelivered: bool) -> bool:
+        """Whether a message is stored together with those before it."""
+        if _is_tick(message) or message.redelivered != is_redelivered:
+            return False
+        # Nothing may be due for evaluation before the message is stored.
+        return is_redelivered or self._watermark.reached_by(message) < self.evaluation.due_ms
+
+    async def _store(self, messages: Sequence[DeliveredMessage], is_redelivered: bool) -> None:
+        if is_redelivered:
+            # What is stored of them is in the windows when the alarms are taken up after it.
+            await self.evaluation.stop()
+        received = await self._receiver.read(messages, apart=is_redelivered)
+        refusals = await self.shard.store(
+            received.units, received.series, maybe_duplicate=is_redelivered
+        )
+        self._receiver.reply(received, refusals)
+
+    async def _tick(self, message: DeliveredMessage) -> None:
+        """Go on to the time that a message tells."""
+        try:
+            to_ms = int(message.body)
+        except ValueError:
+            log.error("shard %d: a message with the time cannot be read", self.number)
+            return
+        if self._watermark.is_believed(to_ms):
+            await self._take_over(to_ms)
+            await self._advance(to_ms)
+            self._watermark.saw(to_ms)
+
+    async def _take_over(self, now_ms: int) -> None:
+        """Take up the alarms, unless that is done."""
+        if self.evaluation.evaluator is None:
+            await until_done(
+                self._series_catalog.refresh, f"the series of shard {self.number} cannot be read"
+            )
+            await self.evaluation.start(now_ms)
+
+    async def _advance(self, to_ms: int) -> None:
+        minute = self._watermark() // 60
+        await self._watermark.advance(to_ms, self.evaluation)
+        if self._watermark() // 60 > minute:
+            self._receipts.forget(to_ms)
 
 
-def too_many(mine: Sequence[int], members: Sequence[Member], name: str) -> list[int]:
-    """Of the parts of the process ``name``, those that the one with the fewest is to have.
-
-    Who tells of a part that is ours told it before it lost it, and may be gone.
-    """
-    others = [m for m in members if m.name != name and not set(m.parts) & set(mine)]
-    fewest = min((len(m.parts) for m in others), default=len(mine))
-    return list(mine[len(mine) - max(0, len(mine) - fewest) // 2 :])
+def _is_tick(message: DeliveredMessage) -> bool:
+    return bool(message.header.properties.message_type == TICK)

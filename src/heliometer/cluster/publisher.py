@@ -8,8 +8,7 @@ what it wrote; where the owner takes long, the confirmation alone will do.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiormq
@@ -23,7 +22,7 @@ from heliometer.cluster.message import Handover, Unit, encode, key_in, new_token
 from heliometer.config import BusSettings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.model import Batch, Series
-from heliometer.metrics.ports import Committed, Stored
+from heliometer.metrics.ports import Committed
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
@@ -89,14 +88,6 @@ class Publisher:
     def pending(self) -> int:
         """Measurements that are not acknowledged yet."""
         return self._pending
-
-    def listen(self, stored: Stored) -> None:
-        """Nothing is stored here: the owners of the parts have listeners."""
-
-    @asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
-        """Nothing is stored here at any time."""
-        yield
 
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Return when the batch, and its receipt, are safe.

@@ -1,27 +1,21 @@
-"""The queues of all projects: what the writer stores goes into those that it belongs to."""
+"""The queues of all projects: what is stored goes into those of the projects that subscribed."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-
-import numpy as np
 
 from heliometer.core.errors import HeliometerError
-from heliometer.feed.messages import Renderer
+from heliometer.feed.messages import KnownSeries, SubscribedMessages
 from heliometer.feed.model import Chunk, Position, Subscription, Usage
 from heliometer.feed.ports import MessageStore
 from heliometer.feed.queue import Queue
-from heliometer.feed.subscription_index import Matching, Select
-from heliometer.metrics.model import Batch, Series
+from heliometer.metrics.model import Batch
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
 """Messages of one chunk at most."""
 EMPTY = Position(0, 0, 0, 0)
-AT_ONCE = 5000
-"""Messages that are rendered in the event loop; more would hold up everybody else."""
 PASSING = 10_000
 """Messages that a queue keeps which lives only as long as a consumer's connection."""
 REMEMBER_S = 0.25
@@ -35,17 +29,14 @@ class FeedHub:
     def __init__(
         self,
         store: MessageStore,
-        series: Callable[[int], Series],
-        select: Select,
+        series: KnownSeries,
         clock: Callable[[], float],
         *,
         limit: int,
         keep_s: int,
     ) -> None:
         self._store = store
-        self._matching = Matching(select)
-        self._renderer = Renderer(series)
-        self._series = series
+        self._messages = SubscribedMessages(series)
         self._clock = clock
         self._limit = limit
         self._keep_ms = keep_s * 1000
@@ -82,12 +73,12 @@ class FeedHub:
             await self._store.forget(project_id)
 
     def subscribe(self, subscription: Subscription) -> None:
-        """From now on the measurements that match flow."""
-        self._matching.add(subscription)
+        """Have the measurements that match flow from now on."""
+        self._messages.subscribe(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """They do not flow any more, unless another subscription matches."""
-        self._matching.remove(subscription)
+        """Stop those that no other subscription matches."""
+        self._messages.unsubscribe(subscription)
 
     def passing(self, project_id: str) -> Queue:
         """A queue in memory that gets nothing yet."""
@@ -100,7 +91,7 @@ class FeedHub:
             bound.append(queue)
 
     def unbind(self, queue: Queue) -> None:
-        """It gets nothing more."""
+        """Give a passing queue nothing more."""
         bound = [q for q in self._passing.get(queue.project_id, ()) if q is not queue]
         if bound:
             self._passing[queue.project_id] = bound
@@ -113,43 +104,49 @@ class FeedHub:
         return queue.usage() if queue is not None else Usage(0, 0, 0, 0, 0)
 
     def total(self) -> Usage:
-        """Of all projects together."""
+        """What the queues of all projects hold together."""
         usages = [queue.usage() for queue in self._queues.values()] or [Usage(0, 0, 0, 0, 0)]
         return Usage(*(sum(column) for column in zip(*usages, strict=True)))
 
-    # -- what the writer calls, one commit after the other ------------------------------------
+    # -- what a shard stores, one batch after the other ------------------------------------------
 
-    async def keep(self, batch: Batch, series: Sequence[Series]) -> list[Chunk]:
+    async def prepare(self, shard: int, batch: Batch) -> Sequence[Chunk]:
         """Put what is subscribed to on stable storage, before the measurements themselves.
 
-        Nobody gets it before ``publish``. Raises UNAVAILABLE, and keeps nothing then.
+        Nobody gets it before ``commit``. Raises UNAVAILABLE, and keeps nothing then.
         """
-        self._matching.know(series)
-        at = self._matching.wanted(batch.series)
-        if not len(at):
-            return []
-        wanted = Batch(batch.series[at], batch.timestamp[at], batch.value[at])
-        if len(wanted) > AT_ONCE:
-            chunks = await asyncio.to_thread(self._chunks, wanted)
-        else:
-            chunks = self._chunks(wanted)
+        wanted = await self._messages.select(batch)
+        if not len(wanted):
+            return ()
+        chunks = self._chunks(await self._messages.render(wanted))
         if chunks:
             await self._store.append(chunks)
         return chunks
 
-    def publish(self, chunks: Sequence[Chunk]) -> None:
-        """What was kept is stored: consumers may have it."""
-        for chunk in chunks:
-            queue = self._queues.get(chunk.project_id)
-            # It may have been removed, or made anew, since the chunk was kept.
-            if queue is not None and queue.next == chunk.first:
-                queue.publish(chunk)
-            for passing in self._passing.get(chunk.project_id, ()):
-                passing.publish(chunk._replace(first=passing.next))
+    async def commit(self, prepared: Sequence[Chunk]) -> None:
+        """Let consumers have what was prepared."""
+        self._publish(prepared)
+
+    async def abort(self, prepared: Sequence[Chunk]) -> None:
+        """Remove what was prepared."""
+        if not prepared:
+            return
+        try:
+            await self._store.revoke(prepared)
+        except HeliometerError:
+            # The next chunk has the same numbers and takes its place.
+            log.warning("messages whose measurements were refused stay in the feed's store")
 
     async def put(self, messages: Sequence[tuple[str, Sequence[bytes]]]) -> None:
-        """Messages that another process rendered, by project, in the order of arrival; on stable
-        storage and shown when it returns. Raises UNAVAILABLE."""
+        """Take messages that another process rendered, by project, in the order of arrival; they
+        are on stable storage and shown when this returns. Raises UNAVAILABLE."""
+        chunks = self._chunks(messages)
+        if chunks:
+            await self._store.append(chunks)
+            self._publish(chunks)
+
+    def _chunks(self, messages: Sequence[tuple[str, Sequence[bytes]]]) -> list[Chunk]:
+        """Numbered after what the queues have; those of projects without a queue are left out."""
         now = int(self._clock() * 1000)
         next_: dict[str, int] = {}
         chunks: list[Chunk] = []
@@ -162,45 +159,16 @@ class FeedHub:
                 some = bodies[start : start + CHUNK]
                 chunks.append(Chunk(project_id, first, now, some))
                 next_[project_id] = first + len(some)
-        if chunks:
-            await self._store.append(chunks)
-            self.publish(chunks)
-
-    async def revoke(self, chunks: Sequence[Chunk]) -> None:
-        """What was kept could not be stored: it never was."""
-        try:
-            await self._store.revoke(chunks)
-        except HeliometerError:
-            # The next chunk has the same numbers and takes its place.
-            log.warning("messages whose measurements were refused stay in the feed's store")
-
-    def _chunks(self, batch: Batch) -> list[Chunk]:
-        """By project, in the order of arrival."""
-        ids = batch.series.tolist()
-        project = {i: self._series(i).project_id for i in set(ids)}
-        now = int(self._clock() * 1000)
-        if len(set(project.values())) > 1:
-            names = [project[i] for i in ids]
-            order = np.array(sorted(range(len(ids)), key=names.__getitem__), np.intp)
-        else:
-            order = np.arange(len(ids))
-        chunks: list[Chunk] = []
-        for project_id, group in groupby(order.tolist(), key=lambda at: project[ids[at]]):
-            queue = self._queues.get(project_id)
-            if queue is None:
-                continue
-            rows = np.fromiter(group, np.intp)
-            bodies = self._renderer.render(
-                batch.series[rows].tolist(),
-                batch.timestamp[rows].tolist(),
-                batch.value[rows].tolist(),
-            )
-            first = queue.next
-            chunks += [
-                Chunk(project_id, first + start, now, bodies[start : start + CHUNK])
-                for start in range(0, len(bodies), CHUNK)
-            ]
         return chunks
+
+    def _publish(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            queue = self._queues.get(chunk.project_id)
+            # It may have been removed, or made anew, since the chunk was prepared.
+            if queue is not None and queue.next == chunk.first:
+                queue.publish(chunk)
+            for passing in self._passing.get(chunk.project_id, ()):
+                passing.publish(chunk._replace(first=passing.next))
 
     # -- in the background --------------------------------------------------------------------
 
@@ -218,7 +186,7 @@ class FeedHub:
                 queue.changed = True
 
     async def expire(self) -> None:
-        """Drop what is too old."""
+        """Drop messages that are older than the settings keep them."""
         before = int(self._clock() * 1000) - self._keep_ms
         for project_id, end in (await self._store.oldest(before)).items():
             if project_id in self._queues:

@@ -13,7 +13,7 @@ Select = Callable[[str, str, Mapping[str, str]], Sequence[Series]]
 """The known series of a project and namespace that have at least some dimensions."""
 
 
-class Matching:
+class SubscriptionIndex:
     """A flag for each series. A batch of series without subscribers costs one look at them."""
 
     def __init__(self, select: Select) -> None:
@@ -24,11 +24,11 @@ class Matching:
         self._wanted = 0
 
     def __len__(self) -> int:
-        """Subscriptions."""
+        """How many subscriptions there are."""
         return self._wanted
 
     def add(self, subscription: Subscription) -> None:
-        """From now on what it matches flows."""
+        """Have what it matches flow from now on."""
         self._wanted += 1
         key = subscription.project_id, subscription.namespace
         if subscription.namespace.startswith(RESERVED_PREFIX):
@@ -38,7 +38,7 @@ class Matching:
         self.know(self._select(*key, dict(subscription.dimensions)))
 
     def remove(self, subscription: Subscription) -> None:
-        """What only this one matched does not flow any more."""
+        """Stop what no other subscription matches."""
         self._wanted -= 1
         key = subscription.project_id, subscription.namespace
         if subscription.namespace.startswith(RESERVED_PREFIX):

@@ -54,8 +54,9 @@ class Receipts:
         await asyncio.shield(asyncio.create_task(run()))
 
     def known(self, receipt: Receipt) -> bool:
-        """Whether its key was taken. Raises INVALID when that was with another body."""
-        return self._find(receipt) is not None
+        """Whether what has its key is stored. Raises INVALID when that had another body."""
+        before = self._find(receipt)
+        return before is not None and before.under_way is None
 
     def remember(self, receipt: Receipt) -> None:
         """Its key is taken now."""

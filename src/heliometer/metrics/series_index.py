@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from heliometer.core.errors import Code, HeliometerError
@@ -125,6 +126,17 @@ class SeriesIndex:
 
     def __getitem__(self, series_id: int) -> Series:
         return self._series[series_id]
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that a series has; 0: there is none."""
+        return self._next - 1
+
+    def after(self, last_id: int, limit: int) -> list[Series]:
+        """Up to ``limit`` series with higher ids, by id."""
+        ids = range(last_id + 1, self._next)
+        found = (self._series[i] for i in ids if i in self._series)
+        return list(islice(found, limit))
 
     def project(self, project_id: str) -> ProjectSeries:
         """The series of a project, which may be none."""

@@ -1,4 +1,4 @@
-"""Group commit: while one commit is under way, the posts that arrive gather for the next.
+"""The transport within one process: posts that arrive during a commit gather for the next.
 
 A commit costs nearly the same for one post as for many. Left alone, the posters fall into two
 groups that take turns, and every commit carries half of what it could. So a commit waits a moment
@@ -6,16 +6,17 @@ until as many posts are there as posters were seen around the last one.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.metrics.model import Batch, Series
-from heliometer.metrics.ports import Committed, MeasurementWriter, Stored
+from heliometer.metrics.model import Batch
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
+from heliometer.pipeline.ports import Prepared
+from heliometer.pipeline.shard import Shard, Unit
 
 LARGEST_GROUP = 500_000
 """Measurements in one commit; more wait for the next."""
@@ -23,44 +24,23 @@ HOLD_S = 0.004
 """The longest that a commit waits for company. A poster that is alone never waits."""
 
 
-class Feeding(Protocol):
-    """Takes what others subscribed to, so that it flows exactly when it is stored."""
-
-    async def keep(self, batch: Batch, series: Sequence[Series]) -> Any:
-        """Put it on stable storage, shown to nobody yet; falsy: there was nothing."""
-        ...
-
-    def publish(self, kept: Any) -> None:
-        """The measurements are stored."""
-        ...
-
-    async def revoke(self, kept: Any) -> None:
-        """They could not be."""
-        ...
+@dataclass(frozen=True, slots=True)
+class _Post:
+    unit: Unit
+    done: asyncio.Future[None]
 
 
-class Writer:
-    """Brings batches into a store, many at a time, each acknowledged only when it is durable."""
+class GroupCommit(Generic[Prepared]):
+    """Brings batches into a shard, many at a time, each acknowledged only when it is durable."""
 
-    def __init__(
-        self,
-        store: MeasurementWriter,
-        series_index: SeriesIndex,
-        *,
-        limit: int,
-        committed: Committed = lambda *_: None,
-        feeding: Feeding | None = None,
-    ) -> None:
-        self._store = store
+    def __init__(self, shard: Shard[Prepared], series_index: SeriesIndex, *, limit: int) -> None:
+        """``limit``: measurements that may wait."""
+        self._shard = shard
         self._series_index = series_index
         self._limit = limit
-        self._committed = committed
-        self._feeding = feeding
-        self._waiting: list[tuple[Batch, Receipt | None, asyncio.Future[None]]] = []
+        self._waiting: list[_Post] = []
         self._pending = 0
         self._running: asyncio.Task[None] | None = None
-        self._listeners: list[Stored] = []
-        self._committing = asyncio.Lock()
         self._posters = 0
         """Posts in the last commit, and those that came while it was under way."""
         self._all_here = asyncio.Event()
@@ -69,16 +49,6 @@ class Writer:
     def pending(self) -> int:
         """Measurements that wait or are being stored."""
         return self._pending
-
-    def listen(self, stored: Stored) -> None:
-        """Have ``stored`` called with everything that is stored from now on."""
-        self._listeners.append(stored)
-
-    @asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
-        """Nothing is committed meanwhile: what the store holds is what listeners were given."""
-        async with self._committing:
-            yield
 
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Return when the batch, and its receipt, are on stable storage.
@@ -94,7 +64,7 @@ class Writer:
                 retry_after=1,
             )
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append((batch, receipt, done))
+        self._waiting.append(_Post(Unit(batch, receipt), done))
         self._pending += len(batch)
         if len(self._waiting) >= self._posters:
             self._all_here.set()
@@ -126,60 +96,34 @@ class Writer:
             async with asyncio.timeout(HOLD_S):
                 await self._all_here.wait()
 
-    def _take(self) -> list[tuple[Batch, Receipt | None, asyncio.Future[None]]]:
+    def _take(self) -> list[_Post]:
         size = count = 0
-        for batch, _, _ in self._waiting:
-            if count and size + len(batch) > LARGEST_GROUP:
+        for post in self._waiting:
+            if count and size + len(post.unit.batch) > LARGEST_GROUP:
                 break
-            size += len(batch)
+            size += len(post.unit.batch)
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
-    async def _commit(
-        self, group: list[tuple[Batch, Receipt | None, asyncio.Future[None]]]
-    ) -> None:
-        async with self._committing:
-            await self._store_group(group)
-
-    async def _store_group(
-        self, group: list[tuple[Batch, Receipt | None, asyncio.Future[None]]]
-    ) -> None:
-        batch = Batch.concatenate([b for b, _, _ in group])
-        receipts = [r for _, r, _ in group if r is not None]
-        series = self._series_index.unsaved()
-        started = time.perf_counter()
+    async def _commit(self, group: Sequence[_Post]) -> None:
+        refusals: Sequence[Exception | None]
         try:
-            kept = await self._append(batch, series, receipts)
+            refusals = await self._shard.store(
+                [post.unit for post in group], self._series_index.unsaved()
+            )
         except Exception as error:
-            for _, _, done in group:
-                if not done.done():
-                    done.set_exception(for_each(error))
-                    done.exception()  # whoever waited may be gone: that is not an error of ours
-        else:
-            for _, _, done in group:
-                if not done.done():
-                    done.set_result(None)
-            self._series_index.saved(series)
-            self._committed(len(batch), time.perf_counter() - started)
-            for stored in self._listeners:
-                stored(batch, series)
-            if self._feeding and kept:
-                self._feeding.publish(kept)
+            refusals = [for_each(error) for _ in group]
         finally:
-            self._pending -= len(batch)
-
-    async def _append(
-        self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]
-    ) -> Any:
-        kept = await self._feeding.keep(batch, series) if self._feeding else None
-        try:
-            await self._store.append(batch, series, receipts)
-        except Exception:
-            if self._feeding and kept:
-                await self._feeding.revoke(kept)
-            raise
-        return kept
+            self._pending -= sum(len(post.unit.batch) for post in group)
+        for post, refusal in zip(group, refusals, strict=True):
+            if post.done.done():
+                continue
+            if refusal is None:
+                post.done.set_result(None)
+            else:
+                post.done.set_exception(refusal)
+                post.done.exception()  # whoever waited may be gone: that is not an error of ours
 
 
 def for_each(error: Exception) -> Exception:

@@ -14,22 +14,28 @@ from heliometer.alarms.evaluator import Evaluator, rules_of
 from heliometer.alarms.explainer import StoredExplainer
 from heliometer.alarms.stored_windows import StoredWindows
 from heliometer.cluster.connection import Broker
-from heliometer.cluster.consumer import Owner
+from heliometer.cluster.consumer import ShardConsumer
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import Member, MetersChanged, OutboxFilled
-from heliometer.cluster.feed_publisher import FeedPublisher
+from heliometer.cluster.feed_publisher import FeedPublisher, ShardBatch
 from heliometer.cluster.health import ClusterHealth
 from heliometer.cluster.membership import Membership
+from heliometer.cluster.owned_shards import OwnedShards
+from heliometer.cluster.patient_store import PatientStore
 from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
+from heliometer.cluster.received import Receiver
 from heliometer.cluster.remote_evaluator import RemoteEvaluator
 from heliometer.cluster.remote_feed import Intake, RemoteStreaming
 from heliometer.cluster.series_catalog import SeriesCatalog
+from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
+from heliometer.cluster.watermark import Watermark
 from heliometer.config import WrongSetting
 from heliometer.core.background import background
 from heliometer.feed import load_feed
-from heliometer.pipeline.shard import Partition, StreamClock, Tools
+from heliometer.metrics.idempotency import Receipts
+from heliometer.pipeline.shard import Shard
 from heliometer.projects.model import ProjectShard
 from heliometer.server.common import Base, Core, Probe, watch_alarms
 from heliometer.server.feed import open_queues, watch_feed
@@ -72,36 +78,52 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         bus.send(OutboxFilled())
 
     bus.on(OutboxFilled, lambda _: base.notifier.wake())
-    pulse = StallDetector()
-    passing = FeedPublisher(base.feed, base.series_index, bus)
+    stalls = StallDetector()
+    feed_publisher = FeedPublisher(base.feed, base.series_index, bus)
+    receipts = SharedReceipts(base.store, base.clock)
 
-    def make_evaluator(share: ProjectShard, partition: Partition, stream: StreamClock) -> Evaluator:
+    def make_evaluator(
+        projects: ProjectShard, shard: Shard[ShardBatch], watermark: Watermark
+    ) -> Evaluator:
         return Evaluator(
             base.store,
             base.series_index,
-            partition,
+            shard,
             base.alarms,
             settings.alarms,
-            Clock(stream, stream, stream.sleep),
-            shard=share,
+            Clock(watermark, watermark, watermark.sleep),
+            shard=projects,
             committed=wake,
         )
 
-    tools = Tools(
-        base.store,
-        base.series_index,
-        base.ids,
-        series_catalog,
-        SharedReceipts(base.store, base.clock),
-        bus,
-        passing,
-        pulse,
-        make_evaluator,
-        base.clock,
-        base.instruments.committed,
-    )
     parts = settings.bus.partitions
-    partitions = [Partition(ProjectShard(n, parts), tools) for n in range(parts)]
+    ids = base.ids
+
+    def consumer(number: int) -> ShardConsumer:
+        shard = Shard(
+            number,
+            store=PatientStore(base.store, number, stalls),
+            series_index=base.series_index,
+            receipts=receipts,
+            feed=feed_publisher,
+            series_stored=series_catalog.stored,
+            committed=base.instruments.committed,
+        )
+        watermark = Watermark(number, base.clock)
+        return ShardConsumer(
+            shard,
+            name=name,
+            evaluation=ShardEvaluation(
+                ProjectShard(number, parts), shard, watermark, make_evaluator, base.alarms
+            ),
+            watermark=watermark,
+            receiver=Receiver(number, ids, series_catalog, bus),
+            receipts=receipts,
+            series_catalog=series_catalog,
+            clock=base.clock,
+        )
+
+    consumers = [consumer(number) for number in range(parts)]
 
     failed: dict[str, str] = {}
 
@@ -117,20 +139,20 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
             os.getpid(),
             __version__,
             settings.base_url,
-            owner.owned,
-            round(owner.lag_s, 1),
+            owned.numbers,
+            round(owned.lag_s, 1),
             dict(failed),
             parts,
         )
 
     members = Membership(bus, me)
-    owner = Owner(partitions, bus, members, base.alarms, base.clock)
+    owned = OwnedShards(consumers, bus, members, base.clock)
     for part in (bus, members, publisher):
         broker.add(part)
     if "evaluator" in roles:
-        broker.add(pulse)
-        broker.add(passing)
-        broker.add(owner)
+        broker.add(stalls)
+        broker.add(feed_publisher)
+        broker.add(owned)
     streaming = RemoteStreaming(settings.amqp, bus, members)
     stack.push_async_callback(streaming.stop)
     roll = ClusterHealth(members, parts)
@@ -152,10 +174,12 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     base.instruments.watch(
         "pending_measurements", "Measurements not acknowledged yet.", lambda: publisher.pending
     )
-    base.instruments.watch("parts_owned", "Parts that this process owns.", lambda: len(owner.owned))
+    base.instruments.watch(
+        "parts_owned", "Parts that this process owns.", lambda: len(owned.numbers)
+    )
     base.instruments.watch("members", "Processes of the service.", lambda: len(members.all()))
     if "evaluator" in roles:
-        watch_alarms(base.instruments, owner.alarms, lambda: owner.lag_s, owner.total)
+        watch_alarms(base.instruments, owned.alarms, lambda: owned.lag_s, owned.total)
 
     async def start() -> None:
         if "feed" in roles:
@@ -190,6 +214,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         publisher,
+        Receipts(()),  # the owner of a shard remembers what was stored
         RemoteEvaluator(base.alarms, bus, members),
         StoredExplainer(
             StoredWindows(base.store, base.series_index),

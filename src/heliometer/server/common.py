@@ -13,6 +13,7 @@ from heliometer.alarms.ports import Explainer, Watcher
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.instruments import Instruments
 from heliometer.feed.ports import FeedServer
+from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.ports import MeasurementStore, Writing
 from heliometer.metrics.series_ids import LocalStore, SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
@@ -67,6 +68,8 @@ class Core:
     process, or together with others."""
 
     writer: Writing
+    receipts: Receipts
+    """Of what was written here."""
     watcher: Watcher
     explainer: Explainer
     streaming: FeedServer

@@ -7,7 +7,10 @@ from heliometer.alarms.clock import Clock
 from heliometer.alarms.evaluator import Evaluator
 from heliometer.core.background import background
 from heliometer.feed import load_feed
-from heliometer.pipeline.group_commit import Writer
+from heliometer.metrics.idempotency import Receipts
+from heliometer.metrics.receipts import RECEIPT_LIFE_MS
+from heliometer.pipeline.group_commit import GroupCommit
+from heliometer.pipeline.shard import Shard
 from heliometer.server.common import Base, Core, Probe, watch_alarms
 from heliometer.server.feed import open_queues, watch_feed
 
@@ -16,13 +19,18 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
     """Store, watch and serve here."""
     settings = base.settings
     queues, messages = await open_queues(stack, base)
-    writer = Writer(
-        base.store,
-        base.series_index,
-        limit=settings.limits.pending_measurements,
+    now_ms = int(base.clock() * 1000)
+    receipts = Receipts(await base.store.load_receipts(now_ms - RECEIPT_LIFE_MS))
+    shard = Shard(
+        0,
+        store=base.store,
+        series_index=base.series_index,
+        receipts=receipts,
+        feed=queues,
+        series_stored=base.series_index.saved,
         committed=base.instruments.committed,
-        feeding=queues,
     )
+    writer = GroupCommit(shard, base.series_index, limit=settings.limits.pending_measurements)
     stack.push_async_callback(queues.close)
     endpoints = await base.feed.load_endpoints()
     await queues.load([e.project_id for e in endpoints], await base.feed.load_subscriptions())
@@ -32,7 +40,7 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
     evaluator = Evaluator(
         base.store,
         base.series_index,
-        writer,
+        shard,
         base.alarms,
         settings.alarms,
         Clock(base.clock),
@@ -67,6 +75,7 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
 
     return Core(
         writer,
+        receipts,
         evaluator,
         evaluator,
         feed,

@@ -24,8 +24,7 @@ async def open_queues(stack: AsyncExitStack, base: Base) -> tuple[FeedHub, Sqlit
     stack.push_async_callback(messages.close)
     queues = FeedHub(
         messages,
-        base.series_index.__getitem__,
-        base.series_index.select,
+        base.series_index,
         base.clock,
         limit=base.settings.amqp.queue_messages,
         keep_s=base.settings.amqp.queue_age,

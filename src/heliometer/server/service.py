@@ -21,8 +21,6 @@ from heliometer.http.operation import Dialect
 from heliometer.http.proxies import TrustedProxies
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
-from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
 from heliometer.notifications.channels.channel import Probed, Sender
@@ -68,17 +66,11 @@ async def running(
     async with AsyncExitStack() as stack:
         base = await open_base(stack, settings, roles, clock)
         core = await (clustered if settings.clustered else embedded)(stack, base)
-        now_ms = int(clock() * 1000)
-        # Together with others, the owner of a part remembers what was stored.
-        taken = (
-            [] if settings.clustered else await base.store.load_receipts(now_ms - RECEIPT_LIFE_MS)
-        )
-        receipts = Receipts(taken)
         metrics = Metrics(
             base.store,
             base.series_index,
             core.writer,
-            receipts,
+            core.receipts,
             base.people.projects,
             settings.limits,
             settings.metrics.retention_days,
@@ -118,7 +110,7 @@ async def running(
 
         async def upkeep() -> None:
             now_ms = int(clock() * 1000)
-            receipts.forget(now_ms)
+            core.receipts.forget(now_ms)
             await core.upkeep()
             if settings.clustered and "evaluator" not in roles:
                 return  # what the engines have is looked after by those who write there

@@ -16,13 +16,13 @@ if "STAND_STILL" in os.environ:
     from heliometer.alarms.live_engine import LiveEngine
     from heliometer.cluster import connection as broker
     from heliometer.cluster import stall_detector as pulse
-    from heliometer.pipeline.shard import Partition
+    from heliometer.pipeline.shard import Shard
     from heliometer.storage.clickhouse import http as clickhouse_http
 
     broker.HEARTBEAT_S = 3
     pulse.FROZEN_S = clickhouse_http.STALE_S = 2.0
     wanted = Path(os.environ["STAND_STILL"])
-    local, insert = Partition._local, clickhouse_http.Client.insert
+    store, insert = Shard.store, clickhouse_http.Client.insert
     add = LiveEngine.add
 
     def stand_still(where: str) -> None:
@@ -32,9 +32,9 @@ if "STAND_STILL" in os.environ:
             return
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def _local(self: Any, batch: Any) -> Any:
+    async def _store(self: Any, *args: Any, **kwargs: Any) -> Any:
         stand_still("before the batch is made")
-        return local(self, batch)
+        return await store(self, *args, **kwargs)
 
     async def _insert(self: Any, table: str, *args: Any, **kwargs: Any) -> None:
         if table == "measurements":
@@ -47,6 +47,6 @@ if "STAND_STILL" in os.environ:
             await asyncio.sleep(0.05)
         await add(self, *args)
 
-    Partition._local = _local  # type: ignore[method-assign]
+    Shard.store = _store  # type: ignore[method-assign]
     clickhouse_http.Client.insert = _insert  # type: ignore[method-assign]
     LiveEngine.add = _add  # type: ignore[method-assign, assignment]

@@ -20,12 +20,13 @@ from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
 from heliometer.metrics.model import Batch
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.pipeline.group_commit import Writer
+from heliometer.pipeline.group_commit import GroupCommit
 from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
+from local_pipeline import local_shard
 
 PROJECT = "a" * 32
 START_S = 1_795_000_020 // 60 * 60
@@ -91,15 +92,16 @@ class World:
     now_s: float = START_S + 10
     clock_set_by_s: float = 0.0
     """How far somebody has set the clock since the start; steady time does not see it."""
-    writer: Writer = field(init=False)
+    writer: GroupCommit[None] = field(init=False)
     """Of the process that the evaluator is in."""
     evaluator: Evaluator | None = None
     running: asyncio.Task[None] | None = None
 
     async def start(self, **settings: object) -> None:
-        self.writer = Writer(self.store, self.series_index, limit=100_000)
+        shard = local_shard(self.store, self.series_index)
+        self.writer = GroupCommit(shard, self.series_index, limit=100_000)
         self.evaluator = Evaluator(
-            self.store, self.series_index, self.writer, self.alarms,
+            self.store, self.series_index, shard, self.alarms,
             AlarmSettings(**settings),  # type: ignore[arg-type]
             Clock(lambda: self.now_s, lambda: self.now_s - self.clock_set_by_s, self.sleep),
         )  # fmt: skip

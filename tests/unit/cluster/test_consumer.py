@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from heliometer.cluster.consumer import too_many
 from heliometer.cluster.events import Member
+from heliometer.cluster.owned_shards import too_many
 
 
 def member(name: str, *parts: int) -> Member:

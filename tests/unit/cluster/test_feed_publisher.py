@@ -20,9 +20,11 @@ from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.remote_feed import Intake
 from heliometer.config import AmqpSettings, ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.feed import messages as messages_module
 from heliometer.feed.builtin import BuiltinFeed
 from heliometer.feed.hub import FeedHub
 from heliometer.feed.model import Endpoint, Subscription
+from heliometer.feed.subscription_index import SubscriptionIndex
 from heliometer.identity.accounts import Project
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.series_ids import SeriesIds, shared_id
@@ -114,7 +116,7 @@ class Owner:
     def __init__(self, feed: SqlFeedStore) -> None:
         self.bus = EventBus("me")
         self.series_index = SeriesIndex([], 1 << 30, SeriesIds())
-        self.passing = FeedPublisher(feed, self.series_index, self.bus)
+        self.publisher = FeedPublisher(feed, self.series_index, self.bus)
         self._feed = feed
         self._subscriptions = 0
 
@@ -137,7 +139,7 @@ class Owner:
         """One measurement of each, none of whose series the part takes for new."""
         found = [self.series_index.select(SHOP, "web", {"host": host})[0].id for host in hosts]
         times = np.zeros(len(found), np.int64)
-        await self.passing.pass_on(0, Batch(np.array(found), times, np.zeros(len(found))))
+        await self.publisher.publish(0, Batch(np.array(found), times, np.zeros(len(found))))
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ async def test_series_that_the_former_owner_stored_flow(owner: Owner) -> None:
     await owner.subscribe(host="before")
     await owner.subscribe(host="after")
     owner.hear_of("before")
-    async with connected(owner.passing) as channel:
+    async with connected(owner.publisher) as channel:
         await owner.bus.catch_up()
         owner.hear_of("after", "unwanted")
         await owner.pass_on("before", "after", "unwanted")
@@ -170,16 +172,16 @@ async def test_series_that_the_former_owner_stored_flow(owner: Owner) -> None:
 
 async def test_series_flow_to_whoever_subscribes_later(owner: Owner) -> None:
     owner.hear_of("a", "b", "c")
-    async with connected(owner.passing) as channel:
+    async with connected(owner.publisher) as channel:
         await owner.bus.catch_up()
         await owner.pass_on("a")
         assert hosts(channel) == []
         await owner.subscribe(host="a")
-        await owner.passing.subscriptions_changed(SubscriptionsChanged(SHOP))
+        await owner.publisher.subscriptions_changed(SubscriptionsChanged(SHOP))
         owner.hear_of("d")
         await owner.subscribe(host="b")
         await owner.subscribe(host="d")
-        await owner.passing.subscriptions_changed(SubscriptionsChanged(SHOP))
+        await owner.publisher.subscriptions_changed(SubscriptionsChanged(SHOP))
         await owner.pass_on("a", "b", "c", "d")
         assert hosts(channel) == ["a", "b", "d"]
 
@@ -187,10 +189,10 @@ async def test_series_flow_to_whoever_subscribes_later(owner: Owner) -> None:
 async def test_many_series_at_once_leave_everybody_else_a_turn(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MATCHED_AT_ONCE", 10)
+    monkeypatch.setattr(messages_module, "MATCHED_AT_ONCE", 10)
     await owner.subscribe(host="95")
     await owner.subscribe(host="5")
-    async with connected(owner.passing) as channel:
+    async with connected(owner.publisher) as channel:
         await owner.bus.catch_up()
         owner.hear_of(*map(str, range(100)))
         turns = 0
@@ -210,17 +212,16 @@ async def test_many_series_at_once_leave_everybody_else_a_turn(
 
 
 async def test_a_series_is_matched_once(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
-    matching = owner.passing._matching
-    know, matched = matching.know, Counter[int]()
+    know, matched = SubscriptionIndex.know, Counter[int]()
 
-    def counted(series: Sequence[Series]) -> None:
+    def counted(self: SubscriptionIndex, series: Sequence[Series]) -> None:
         matched.update(s.id for s in series)
-        know(series)
+        know(self, series)
 
-    monkeypatch.setattr(matching, "know", counted)
+    monkeypatch.setattr(SubscriptionIndex, "know", counted)
     await owner.subscribe(host="none of them")
     owner.hear_of(*map(str, range(100)))
-    async with connected(owner.passing):
+    async with connected(owner.publisher):
         await owner.bus.catch_up()
         await owner.pass_on("1")
         owner.hear_of("new")
@@ -234,7 +235,7 @@ async def test_what_is_stored_before_the_subscriptions_are_known_waits_for_them(
 ) -> None:
     await owner.subscribe(host="a")
     owner.hear_of("a")
-    async with connected(owner.passing) as channel:
+    async with connected(owner.publisher) as channel:
         passed = asyncio.create_task(owner.pass_on("a"))
         await asyncio.sleep(0.05)
         assert not passed.done()
@@ -249,7 +250,7 @@ async def test_it_is_not_passed_on_when_they_cannot_be_read(
 ) -> None:
     monkeypatch.setattr(module, "LOAD_S", 0.01)
     owner.hear_of("a")
-    async with connected(owner.passing):
+    async with connected(owner.publisher):
         with pytest.raises(HeliometerError, match="subscriptions") as refused:
             await owner.pass_on("a")
         assert refused.value.code is Code.UNAVAILABLE
@@ -259,11 +260,11 @@ async def test_what_was_subscribed_to_without_a_connection_counts_with_the_next(
     owner: Owner,
 ) -> None:
     owner.hear_of("a")
-    async with connected(owner.passing):
+    async with connected(owner.publisher):
         await owner.bus.catch_up()
         await owner.pass_on("a")
     await owner.subscribe(host="a")  # nobody can tell us
-    async with connected(owner.passing) as channel:
+    async with connected(owner.publisher) as channel:
         passed = asyncio.create_task(owner.pass_on("a"))
         await asyncio.sleep(0.05)
         assert not passed.done()
@@ -281,8 +282,7 @@ class Receiver:
         series_index = SeriesIndex([], 10)
         self.queues = FeedHub(
             messages,
-            series_index.__getitem__,
-            series_index.select,
+            series_index,
             lambda: 0.0,
             limit=100,
             keep_s=100,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from heliometer.feed.messages import Renderer
 from heliometer.feed.model import Subscription
-from heliometer.feed.subscription_index import Matching
+from heliometer.feed.subscription_index import SubscriptionIndex
 from heliometer.metrics.model import Series
 
 pairs = st.dictionaries(st.sampled_from("abc"), st.sampled_from("12"), max_size=3).map(
@@ -36,7 +36,7 @@ def test_a_series_flows_exactly_when_a_subscription_matches(
     def select(project: str, namespace: str, dimensions: object) -> list[Series]:
         return [s for s in now if (s.project_id, s.namespace) == (project, namespace)]
 
-    matching = Matching(select)
+    matching = SubscriptionIndex(select)
     there: dict[tuple[str, str, tuple[tuple[str, str], ...]], Subscription] = {}
     for number, (remove, (project, namespace, dimensions)) in enumerate(changes):
         key = project, namespace, dimensions

@@ -11,7 +11,7 @@ from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.pipeline.group_commit import Writer
+from local_pipeline import local_writer
 
 
 def name(**dimensions: str) -> Name:
@@ -130,7 +130,7 @@ def test_spellings_are_remembered_by_namespace_and_within_bounds(
 
 async def test_posts_that_arrive_during_a_commit_share_the_next() -> None:
     store = RecordingStore()
-    writer = Writer(store, SeriesIndex([], 10), limit=1000)
+    writer = local_writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     tasks = [asyncio.create_task(writer.write(one(0)))]
     await asyncio.sleep(0.02)
@@ -145,7 +145,7 @@ async def test_posts_that_arrive_during_a_commit_share_the_next() -> None:
 
 async def test_a_failed_commit_fails_each_of_its_posts_and_the_series_wait_for_the_next() -> None:
     store, series_index = RecordingStore(), SeriesIndex([], 10)
-    writer = Writer(store, series_index, limit=1000)
+    writer = local_writer(store, series_index, limit=1000)
     (series_id,) = series_index.intern("p", [name(a="1")]).values()
     store.error = HeliometerError(Code.UNAVAILABLE, "no")
     outcomes = await asyncio.gather(*(writer.write(one(v)) for v in (1, 2)), return_exceptions=True)
@@ -159,7 +159,7 @@ async def test_a_failed_commit_fails_each_of_its_posts_and_the_series_wait_for_t
 
 async def test_more_than_may_wait_is_refused_and_nothing_of_it_stored() -> None:
     store = RecordingStore()
-    writer = Writer(store, SeriesIndex([], 10), limit=10)
+    writer = local_writer(store, SeriesIndex([], 10), limit=10)
     store.gate.clear()
     first = asyncio.create_task(writer.write(one(1, 8)))
     await asyncio.sleep(0)
@@ -173,7 +173,7 @@ async def test_more_than_may_wait_is_refused_and_nothing_of_it_stored() -> None:
 
 async def test_a_client_that_hangs_up_does_not_take_its_neighbours_along() -> None:
     store = RecordingStore()
-    writer = Writer(store, SeriesIndex([], 10), limit=100)
+    writer = local_writer(store, SeriesIndex([], 10), limit=100)
     store.gate.clear()
     gone, stays = (asyncio.create_task(writer.write(one(v))) for v in (1, 2))
     await asyncio.sleep(0)
@@ -187,7 +187,7 @@ async def test_a_client_that_hangs_up_does_not_take_its_neighbours_along() -> No
 
 async def test_a_store_that_breaks_does_not_leave_anybody_waiting() -> None:
     store, series_index = RecordingStore(), SeriesIndex([], 10)
-    writer = Writer(store, series_index, limit=1000)
+    writer = local_writer(store, series_index, limit=1000)
     store.error = ValueError("a mistake of ours")
     outcomes = await asyncio.gather(*(writer.write(one(v)) for v in (1, 2)), return_exceptions=True)
     assert [type(o) for o in outcomes] == [ValueError, ValueError]
@@ -199,7 +199,7 @@ async def test_a_store_that_breaks_does_not_leave_anybody_waiting() -> None:
 
 async def test_a_receipt_is_stored_with_its_batch() -> None:
     store = RecordingStore()
-    writer = Writer(store, SeriesIndex([], 10), limit=1000)
+    writer = local_writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     given = [receipt("a"), None, receipt("b")]
     tasks = [asyncio.create_task(writer.write(one(0), r)) for r in given]
@@ -210,7 +210,7 @@ async def test_a_receipt_is_stored_with_its_batch() -> None:
 
 async def test_drain_waits_for_all_that_was_given() -> None:
     store = RecordingStore()
-    writer = Writer(store, SeriesIndex([], 10), limit=1000)
+    writer = local_writer(store, SeriesIndex([], 10), limit=1000)
     store.gate.clear()
     tasks = [asyncio.create_task(writer.write(one(v))) for v in range(5)]
     await asyncio.sleep(0)

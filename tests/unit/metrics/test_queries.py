@@ -17,8 +17,8 @@ from heliometer.metrics.queries import Query
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.metrics.service import Metrics
-from heliometer.pipeline.group_commit import Writer
 from heliometer.projects.model import Found
+from local_pipeline import local_writer
 
 NOW = 1_795_000_000
 CALLER = Caller("u", "user", "p", "project", ROLES["member"])
@@ -83,7 +83,7 @@ def metrics_over(series: int, limits: LimitSettings, store: EmptyStore | None = 
     known = [Series(i, "p", "ns", (("n", str(i)),)) for i in range(series)]
     series_index = SeriesIndex(known, limit=10**6)
     store = store or EmptyStore()
-    writer = Writer(store, series_index, limit=1000)
+    writer = local_writer(store, series_index, limit=1000)
     return Metrics(store, series_index, writer, Receipts([]), Projects(), limits, 45, lambda: NOW)
 
 

@@ -17,16 +17,22 @@ from heliometer.alarms.clock import Clock
 from heliometer.alarms.evaluator import Evaluator
 from heliometer.alarms.expression import normal_form, parse
 from heliometer.alarms.model import Alarm, State
+from heliometer.cluster.consumer import ShardConsumer
+from heliometer.cluster.feed_publisher import ShardBatch
 from heliometer.cluster.message import TICK, Handover, Unit, encode, new_token, own_receipt
+from heliometer.cluster.patient_store import PatientStore
 from heliometer.cluster.receipts import SharedReceipts
+from heliometer.cluster.received import Receiver
 from heliometer.cluster.series_catalog import SeriesCatalog
+from heliometer.cluster.shard_evaluation import ShardEvaluation
+from heliometer.cluster.watermark import Watermark
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
 from heliometer.identity.accounts import Project
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import Name, SeriesIndex
-from heliometer.pipeline.shard import Partition, StreamClock, Tools
+from heliometer.pipeline.shard import Shard
 from heliometer.projects.model import ProjectShard
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
@@ -53,8 +59,13 @@ class Neighbours:
     def __init__(self) -> None:
         self.passed_on: list[float] = []
 
-    async def pass_on(self, part: int, batch: Batch) -> None:
-        self.passed_on += batch.value.tolist()
+    async def prepare(self, shard: int, batch: Batch) -> ShardBatch:
+        return ShardBatch(shard, batch)
+
+    async def commit(self, prepared: ShardBatch) -> None:
+        self.passed_on += prepared.batch.value.tolist()
+
+    async def abort(self, prepared: ShardBatch) -> None: ...
 
     async def load_series(self) -> list[Series]:
         return []
@@ -78,34 +89,48 @@ class World:
         self.ids = SeriesIds(1)
         self.series_index = SeriesIndex([], 1000, self.ids)
         (self.series,) = self.series_index.intern(PROJECT, [Name("ns", (("host", "a"),))]).values()
-        self.part = self.owner()
+        self.consumer = self.owner()
 
-    def owner(self) -> Partition:
-        """One more process that may own the part."""
+    def owner(self) -> ShardConsumer:
+        """One more process that may own the shard."""
 
-        def make_evaluator(share: ProjectShard, part: Partition, stream: StreamClock) -> Evaluator:
+        def make_evaluator(
+            projects: ProjectShard, shard: Shard[ShardBatch], watermark: Watermark
+        ) -> Evaluator:
             return Evaluator(
-                self.store, self.series_index, part, self.alarms,
+                self.store, self.series_index, shard, self.alarms,
                 AlarmSettings(at_once=False, flapping_changes=100),
-                Clock(stream, stream, stream.sleep), shard=share,
+                Clock(watermark, watermark, watermark.sleep), shard=projects,
             )  # fmt: skip
 
         def clock() -> float:
             return self.now_s
 
-        neighbours: Any = self.neighbours
-        series_catalog = SeriesCatalog(neighbours, self.series_index, self.ids, neighbours, clock)
-        tools = Tools(
-            self.store, self.series_index, self.ids, series_catalog,
-            SharedReceipts(self.store, clock), neighbours, neighbours, neighbours, make_evaluator,
-            clock, lambda *_: None,
+        others: Any = self.neighbours
+        series_catalog = SeriesCatalog(others, self.series_index, self.ids, others, clock)
+        receipts = SharedReceipts(self.store, clock)
+        shard = Shard(
+            0, store=PatientStore(self.store, 0, others), series_index=self.series_index,
+            receipts=receipts, feed=self.neighbours, series_stored=series_catalog.stored,
         )  # fmt: skip
-        return Partition(ProjectShard(0, 1), tools)
+        watermark = Watermark(0, clock)
+        return ShardConsumer(
+            shard,
+            name="me",
+            evaluation=ShardEvaluation(
+                ProjectShard(0, 1), shard, watermark, make_evaluator, self.alarms
+            ),
+            watermark=watermark,
+            receiver=Receiver(0, self.ids, series_catalog, others),
+            receipts=receipts,
+            series_catalog=series_catalog,
+            clock=clock,
+        )
 
     async def fail_over(self) -> None:
         """The owner goes without finishing anything; another takes its place."""
-        await self.part._lose()
-        self.part = self.owner()
+        await self.consumer.stop()
+        self.consumer = self.owner()
 
     def post(
         self, at_s: float, value: float, key: str = "", ahead_s: float = 0
@@ -124,10 +149,13 @@ class World:
         waiting = list(messages)
         channel: Any = Channel()
         for first in range(0, len(waiting), 7):
-            await self.part._work(channel, waiting[first : first + 7])
+            await self.consumer.work(channel, waiting[first : first + 7])
         for _ in range(500):
             await asyncio.sleep(0.002)
-            if self.part.evaluator is None or not self.part.evaluator.uncommitted:
+            if (
+                self.consumer.evaluation.evaluator is None
+                or not self.consumer.evaluation.evaluator.uncommitted
+            ):
                 break
 
     async def alarm(self, expression: str, state: State = State.UNDETERMINED) -> Alarm:
@@ -176,7 +204,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     store.open()
     made = World(store, SqlAlarmStore(database))
     yield made
-    await made.part._lose()
+    await made.consumer.stop()
     await store.close()
     await database.close()
 
@@ -280,8 +308,8 @@ async def test_clocks_that_differ_look_like_no_silence(world: World, ahead: int,
             await world.deliver(waiting)
             waiting.clear()
     assert ALARM not in [state for _, state in await world.changes(silent)]
-    assert world.part.evaluator is not None
-    assert world.part.evaluator.missed == 0
+    assert world.consumer.evaluation.evaluator is not None
+    assert world.consumer.evaluation.evaluator.missed == 0
 
 
 async def test_a_clock_that_is_half_an_hour_ahead_is_not_believed(
@@ -293,5 +321,5 @@ async def test_a_clock_that_is_half_an_hour_ahead_is_not_believed(
         world.now_s = START_S + at
         await world.deliver([world.post(at, 1), tick(at), tick(at + 1800)])
     assert await world.changes(silent) == [(1, OK)]
-    assert world.part.lag_s < 1
+    assert world.consumer.lag_s < 1
     assert len([r for r in caplog.records if "not believed" in r.message]) == 1

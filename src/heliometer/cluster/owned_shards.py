@@ -1,0 +1,110 @@
+"""The evaluator role: takes its share of the shards, and puts the time into all queues."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from aiormq.abc import AbstractConnection
+from pamqp import commands
+
+from heliometer.cluster.connection import WORK
+from heliometer.cluster.consumer import ShardConsumer
+from heliometer.cluster.event_bus import EventBus
+from heliometer.cluster.events import AlarmChanged, Member
+from heliometer.cluster.membership import Membership
+from heliometer.cluster.message import TICK
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+TICK_LIFE_S = 600
+BALANCE_S = 5.0
+
+
+class OwnedShards:
+    """A consumer of every shard; the broker gives this process some of the shards."""
+
+    def __init__(
+        self,
+        consumers: Sequence[ShardConsumer],
+        bus: EventBus,
+        members: Membership,
+        clock: Callable[[], float],
+    ) -> None:
+        self._consumers = consumers
+        self._members = members
+        self._clock = clock
+        bus.on(AlarmChanged, self._alarm_changed)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The shards that this process owns."""
+        return [c.number for c in self._consumers if c.owned]
+
+    @property
+    def lag_s(self) -> float:
+        """How far the furthest behind of them is behind, in seconds."""
+        return max((c.lag_s for c in self._consumers), default=0.0)
+
+    def total(self, name: str) -> float:
+        """The sum of an attribute of the evaluators."""
+        found = (c.evaluation.evaluator for c in self._consumers)
+        return float(sum(getattr(each, name) for each in found if each is not None))
+
+    def alarms(self) -> int:
+        """How many alarms are watched here."""
+        found = (c.evaluation.evaluator for c in self._consumers)
+        return sum(len(each) for each in found if each is not None)
+
+    async def serve(self, connection: AbstractConnection) -> None:
+        """Own what the broker gives."""
+        async with asyncio.TaskGroup() as group:
+            for consumer in self._consumers:
+                group.create_task(consumer.serve(connection))
+            group.create_task(self._tell_time(connection))
+            group.create_task(self._balance())
+
+    async def _tell_time(self, connection: AbstractConnection) -> None:
+        """Into the queue of every shard, whichever process owns it: the broker names an owner for
+        a queue only when there is something in it."""
+        channel = await connection.channel(publisher_confirms=False)
+        while True:
+            body = str(int(self._clock() * 1000)).encode()
+            properties = commands.Basic.Properties(
+                message_type=TICK, delivery_mode=1, expiration=str(TICK_LIFE_S * 1000)
+            )
+            for consumer in self._consumers:
+                await channel.basic_publish(
+                    body,
+                    exchange=WORK,
+                    routing_key=str(consumer.number),
+                    properties=properties,
+                )
+            await asyncio.sleep(TICK_S)
+
+    async def _balance(self) -> None:
+        """Release shards while others have fewer: the broker gives each to the next in line."""
+        while True:
+            await asyncio.sleep(BALANCE_S)
+            members = self._members.with_role("evaluator")
+            given = too_many(self.numbers, members, self._members.name)
+            if given:
+                log.info("another process has fewer shards; releasing %s", given)
+            for consumer in self._consumers:
+                if consumer.number in given:
+                    consumer.release()
+
+    async def _alarm_changed(self, event: AlarmChanged) -> None:
+        for consumer in self._consumers:
+            await consumer.evaluation.look_at(event.alarm.project, event.alarm.alarm)
+
+
+def too_many(mine: Sequence[int], members: Sequence[Member], name: str) -> list[int]:
+    """Of the shards that the process ``name`` owns, those to release to the one with the fewest.
+
+    A process that lists one of ours as its own said so before it lost that shard; it may have
+    exited since, and does not count.
+    """
+    others = [m for m in members if m.name != name and not set(m.parts) & set(mine)]
+    fewest = min((len(m.parts) for m in others), default=len(mine))
+    return list(mine[len(mine) - max(0, len(mine) - fewest) // 2 :])

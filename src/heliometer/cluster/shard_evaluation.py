@@ -1,0 +1,114 @@
+"""The alarms of one shard, from the take-over to the loss of its queue."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from heliometer.alarms.evaluator import Evaluator
+from heliometer.alarms.ports import AlarmStore
+from heliometer.cluster.feed_publisher import ShardBatch
+from heliometer.cluster.retrying import until_done
+from heliometer.cluster.watermark import Watermark
+from heliometer.core.errors import Code, HeliometerError
+from heliometer.pipeline.shard import Shard
+from heliometer.projects.model import ProjectShard
+
+log = logging.getLogger(__name__)
+
+MakeEvaluator = Callable[[ProjectShard, Shard[ShardBatch], Watermark], Evaluator]
+"""Makes an evaluator of a shard's alarms, fed by the shard, with its watermark as the clock."""
+
+
+class ShardEvaluation:
+    """Evaluates a shard's alarms while this process owns it."""
+
+    def __init__(
+        self,
+        projects: ProjectShard,
+        shard: Shard[ShardBatch],
+        watermark: Watermark,
+        make_evaluator: MakeEvaluator,
+        alarms: AlarmStore,
+    ) -> None:
+        self._projects = projects
+        self._shard = shard
+        self._watermark = watermark
+        self._make_evaluator = make_evaluator
+        self._alarms = alarms
+        self._taking_over = asyncio.Lock()
+        """Held from before the alarms are read until ``evaluator`` is there."""
+        self.evaluator: Evaluator | None = None
+        self.running: asyncio.Task[None] | None = None
+        """Ends when another owner has taken over, or with an error."""
+
+    @property
+    def due_ms(self) -> int:
+        """When the next minute is to be evaluated. There must be an evaluator."""
+        assert self.evaluator is not None
+        return self.evaluator.due_ms
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it evaluates nothing more."""
+        return self.running is None or self.running.done()
+
+    async def start(self, now_ms: int) -> None:
+        """Go on from what is stored, at the time that the queue has got to. Nothing may be stored
+        meanwhile."""
+        number = self._projects.number
+        self._shard.reset()
+        evaluator = self._make_evaluator(self._projects, self._shard, self._watermark)
+        self._watermark.start(now_ms)
+        async with self._taking_over:
+            await until_done(evaluator.start, f"shard {number} cannot be taken over")
+            self.running = asyncio.create_task(
+                evaluator.run(), name=f"evaluation of shard {number}"
+            )
+            self.evaluator = evaluator
+        log.info("shard %d is owned by this process", number)
+
+    async def stop(self) -> None:
+        """Leave the alarms to the next owner, or to the next ``start``."""
+        evaluator, self.evaluator = self.evaluator, None
+        running, self.running = self.running, None
+        self._shard.reset()
+        if running is not None:
+            running.cancel()
+            await asyncio.wait({running})
+            if not running.cancelled() and (error := running.exception()):
+                # Another owner has taken over; whatever else it is, the shard is taken up anew.
+                number = self._projects.number
+                log.warning("shard %d: its evaluation ended: %s", number, _first(error))
+        if evaluator is not None:
+            await evaluator.close()
+
+    async def look_at(self, project_id: str, alarm_id: str) -> None:
+        """Watch an alarm as it is in the database now."""
+        if not self._projects.holds(project_id):
+            return
+        async with self._taking_over:  # which may have read the alarms before this one
+            evaluator = self.evaluator
+        if evaluator is None:
+            return
+        try:
+            alarm = await self._alarms.get(project_id, alarm_id)
+        except HeliometerError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            await evaluator.forget(project_id, [alarm_id])
+            return
+        if not alarm.enabled:
+            await evaluator.forget(project_id, [alarm_id])
+            return
+        try:
+            await evaluator.watch(alarm)
+        except HeliometerError as error:
+            # The evaluator tries again by itself; other events need not wait for it.
+            log.warning("alarm %s is not watched yet: %s", alarm_id, error.message)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error within groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
