@@ -56,9 +56,9 @@ class Broker:
         self.connected = asyncio.Event()
         self._told = False
 
-    def add(self, client: Client) -> None:
-        """Have a client served from the next connection on."""
-        self._clients.append(client)
+    def add(self, *clients: Client) -> None:
+        """Have clients served from the next connection on."""
+        self._clients += clients
 
     async def ping(self) -> None:
         """Raise UNAVAILABLE unless there is a connection."""

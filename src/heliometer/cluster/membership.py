@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import msgspec
 from aiormq.abc import AbstractConnection
 
 from heliometer.cluster.event_bus import EventBus
@@ -21,6 +22,7 @@ class Membership:
         """``describe`` says what this process is; without it, it only watches the others."""
         self._bus = bus
         self._describe = describe
+        self._failed: dict[str, str] = {}
         self._seen: dict[str, tuple[float, Member]] = {}
         bus.on(MemberHere, self.heard_of)
         bus.on(MemberLeft, self.left)
@@ -61,11 +63,16 @@ class Membership:
             for what, why in member.failed.items()
         }
 
+    def report(self, failed: Mapping[str, str]) -> None:
+        """Tell all, from now on, what does not work in this process, and why."""
+        self._failed = dict(failed)
+
     async def serve(self, connection: AbstractConnection) -> None:
         """Tell all that this process is there."""
         assert self._describe is not None
         while True:
-            self._bus.send(MemberHere(self._describe()))
+            me = msgspec.structs.replace(self._describe(), failed=self._failed)
+            self._bus.send(MemberHere(me))
             await asyncio.sleep(HERE_S)
 
     def leave(self) -> None:

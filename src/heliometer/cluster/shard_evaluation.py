@@ -15,8 +15,8 @@ from heliometer.projects.model import ProjectShard
 
 log = logging.getLogger(__name__)
 
-MakeEvaluator = Callable[[ProjectShard, Shard[ShardBatch], Watermark], Evaluator]
-"""Makes an evaluator of a shard's alarms, fed by the shard, with its watermark as the clock."""
+MakeEvaluator = Callable[[], Evaluator]
+"""Makes an evaluator of the shard's alarms, fed by the shard, with its watermark as the clock."""
 
 
 class ShardEvaluation:
@@ -57,7 +57,7 @@ class ShardEvaluation:
         meanwhile."""
         number = self._projects.number
         self._shard.reset()
-        evaluator = self._make_evaluator(self._projects, self._shard, self._watermark)
+        evaluator = self._make_evaluator()
         self._watermark.start(now_ms)
         async with self._taking_over:
             await until_done(evaluator.start, f"shard {number} cannot be taken over")

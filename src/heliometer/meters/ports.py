@@ -1,4 +1,4 @@
-"""What meters need of a store."""
+"""What meters need of a store, and of other processes."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,4 +30,17 @@ class MeterStore(Protocol):
 
     async def give_back(self, new: Sequence[CustomMeter], puts: Sequence[Put]) -> None:
         """Undo ``take`` after the samples could not be stored."""
+        ...
+
+
+class MeterPeers(Protocol):
+    """Other processes of the service, which make custom meters too."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there may be any."""
+        ...
+
+    async def meters_changed(self, project_id: str) -> None:
+        """Tell them of a project whose custom meters changed; return when they know."""
         ...

@@ -3,7 +3,7 @@
 import re
 import uuid
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from heliometer.meters.model import (
     Quota,
     read_meter_id,
 )
-from heliometer.meters.ports import MeterStore
+from heliometer.meters.ports import MeterPeers, MeterStore
 from heliometer.metrics.model import Batch, Dimensions, Series
-from heliometer.metrics.ports import Writing
+from heliometer.metrics.ports import MeasurementTransport
 from heliometer.metrics.series_index import Name, SeriesIndex
 from heliometer.metrics.validation import RESERVED_PREFIX
 from heliometer.projects.ports import ProjectStore
@@ -40,17 +40,16 @@ class Meters:
         self,
         store: MeterStore,
         series_index: SeriesIndex,
-        writer: Writing,
+        writer: MeasurementTransport,
         projects: ProjectStore,
         limits: LimitSettings,
         clock: Callable[[], float],
-        announce: Callable[[str], Awaitable[None]] | None = None,
+        peers: MeterPeers,
     ) -> None:
-        """``announce`` tells other processes that a project's custom meters have changed."""
         self._store = store
         self._series_index = series_index
         self._writer = writer
-        self._announce = announce
+        self._peers = peers
         self._projects = projects
         self._limits = limits
         self._clock = clock
@@ -105,7 +104,7 @@ class Meters:
         now, project_id = self.now_ms(), caller.project_id
         async with self._locks.of(project_id):
             known = await self._index.custom(project_id)
-            if self._announce is not None and not _all_known(items, known):
+            if self._peers.any and not _all_known(items, known):
                 self.forget(project_id)  # another process may have created them
                 known = await self._index.custom(project_id)
             new: dict[tuple[str, Dimensions], CustomMeter] = {}
@@ -134,8 +133,7 @@ class Meters:
             if new:
                 # A series may have existed before its meter was created.
                 self._index.rebuild(project_id)
-                if self._announce is not None:
-                    await self._announce(project_id)
+                await self._peers.meters_changed(project_id)
         return meters
 
     async def _take(

@@ -79,8 +79,8 @@ Stored = Callable[[Batch, Sequence[Series]], None]
 are new with them."""
 
 
-class Writing(Protocol):
-    """Brings measurements to where they are safe."""
+class MeasurementTransport(Protocol):
+    """Brings measurements to the shards of their projects."""
 
     @property
     def pending(self) -> int:

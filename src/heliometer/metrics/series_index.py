@@ -114,18 +114,22 @@ class SeriesIndex:
         self._projects: dict[str, ProjectSeries] = {}
         self._unsaved: dict[int, Series] = {}
         self._next = 1
-        if shared is None:
-            for each in series:
-                self._add(each)
-            self._next = max(self._series, default=0) + 1
-        else:
-            self.adopt(series)
+        self.load(series)
 
     def __len__(self) -> int:
         return len(self._series)
 
     def __getitem__(self, series_id: int) -> Series:
         return self._series[series_id]
+
+    def load(self, series: Iterable[Series]) -> None:
+        """Begin with the series of the store, which have the store's ids."""
+        if self._shared is not None:
+            self.adopt(series)
+            return
+        for each in series:
+            self._add(each)
+        self._next = max(self._series, default=0) + 1
 
     @property
     def last_id(self) -> int:

@@ -12,7 +12,7 @@ from heliometer.identity.model import Caller, Permission
 from heliometer.metrics.columns import Columns, Measured, of_known
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.model import Aggregation, Batch, Series
-from heliometer.metrics.ports import MeasurementReader, Writing
+from heliometer.metrics.ports import MeasurementReader, MeasurementTransport
 from heliometer.metrics.queries import Query, SeriesStatistics, by_series, check_query, check_size
 from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.series_index import Name, ProjectSeries, SeriesIndex
@@ -40,7 +40,7 @@ class Metrics:
         self,
         store: MeasurementReader,
         series_index: SeriesIndex,
-        writer: Writing,
+        writer: MeasurementTransport,
         receipts: Receipts,
         projects: ProjectStore,
         limits: LimitSettings,

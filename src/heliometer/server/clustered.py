@@ -1,12 +1,16 @@
-"""One process of several: the hand-over is RabbitMQ's, and each does what its roles say."""
+"""One process of several: the shards are behind RabbitMQ, and each process does what its roles say.
+
+Everything that works over the connection is built in every process; what a process has no role for
+is not put on the connection.
+"""
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 
 from heliometer import __version__
 from heliometer.alarms.clock import Clock
@@ -16,12 +20,13 @@ from heliometer.alarms.stored_windows import StoredWindows
 from heliometer.cluster.connection import Broker
 from heliometer.cluster.consumer import ShardConsumer
 from heliometer.cluster.event_bus import EventBus
-from heliometer.cluster.events import Member, MetersChanged, OutboxFilled
-from heliometer.cluster.feed_publisher import FeedPublisher, ShardBatch
+from heliometer.cluster.events import Member, OutboxFilled
+from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.health import ClusterHealth
 from heliometer.cluster.membership import Membership
 from heliometer.cluster.owned_shards import OwnedShards
 from heliometer.cluster.patient_store import PatientStore
+from heliometer.cluster.peers import ClusterPeers
 from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.received import Receiver
@@ -31,204 +36,225 @@ from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
 from heliometer.cluster.watermark import Watermark
-from heliometer.config import WrongSetting
+from heliometer.config import Settings, WrongSetting
 from heliometer.core.background import background
-from heliometer.feed import load_feed
 from heliometer.metrics.idempotency import Receipts
+from heliometer.metrics.series_ids import SeriesIds
 from heliometer.pipeline.shard import Shard
 from heliometer.projects.model import ProjectShard
-from heliometer.server.common import Base, Core, Probe, watch_alarms
-from heliometer.server.feed import open_queues, watch_feed
+from heliometer.server.common import Base, Core, Probe, maintain, watch_alarms
+from heliometer.server.feed import ServedFeed, open_feed
 from heliometer.storage.clickhouse.store import ClickHouseStore
 
-log = logging.getLogger(__name__)
-
 FIRST_CONNECTION_S = 10.0
-OWN_VIEW = ("bus", "members")
-"""Probes that every process makes for itself: what one finds there says nothing of another."""
+"""How long a start waits for RabbitMQ; without it, posts are refused until it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """What connects this process to the others."""
+
+    name: str
+    broker: Broker
+    bus: EventBus
+    members: Membership
+    ids: SeriesIds
+    series_catalog: SeriesCatalog
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """What the owner of shards works with."""
+
+    links: _Links
+    stalls: StallDetector
+    receipts: SharedReceipts
+    feed: FeedPublisher
 
 
 async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     """Do what the roles say, together with others. Raises WrongSetting."""
     settings, roles = base.settings, base.roles
+    links = _links(base, lambda: _describe(base, links.name, owned))
+    bus, broker = links.bus, links.broker
+    await links.series_catalog.refresh()
+    bus.on(OutboxFilled, lambda _: base.notifier.wake())
+    publisher = _publisher(base, links)
+    owner = _owner(base, links)
+    shards = settings.bus.partitions
+    consumers = [_consumer(base, owner, ProjectShard(n, shards)) for n in range(shards)]
+    owned = OwnedShards(consumers, bus, links.members, base.clock)
+    broker.add(bus, links.members, publisher)
+    if "evaluator" in roles:
+        broker.add(owner.stalls, owner.feed, owned)
+        watch_alarms(base.instruments, owned.alarms, lambda: owned.lag_s, owned.total)
+    streaming = RemoteStreaming(settings.amqp, bus, links.members)
+    stack.push_async_callback(streaming.stop)
+    health = ClusterHealth(links.members, shards)
+    probes: dict[str, Probe] = {"bus": broker.ping, "members": health.ping}
+    feed = await _feed_role(stack, base, links) if "feed" in roles else None
+    if feed is not None:
+        probes |= {"messages": feed.messages.ping, "feed": feed.server.ping}
+    _watch(base, publisher, owned, links.members)
+
+    async def start() -> None:
+        if feed is not None:
+            await feed.start(stack, listen=True)
+        await _connect(stack, links, publisher)
+
+    async def upkeep() -> None:
+        if feed is not None:
+            await feed.messages.shrink()
+        if "evaluator" in roles:  # what the engines have is looked after by those who write there
+            await maintain(base)
+
+    return Core(
+        transport=publisher,
+        receipts=Receipts(()),  # the owner of a shard remembers what was stored
+        watcher=RemoteEvaluator(base.alarms, bus, links.members),
+        explainer=StoredExplainer(
+            StoredWindows(base.store, base.series_index),
+            rules_of(settings.alarms),
+            Clock(base.clock),
+        ),
+        feed=streaming,
+        peers=ClusterPeers(bus, links.members),
+        probes=probes,
+        wake=lambda: bus.send(OutboxFilled()),
+        is_punctual=health.is_punctual,
+        start=start,
+        upkeep=upkeep,
+        orders={},
+        # Only where others can take over is it of use to stay.
+        drain_s=settings.server.drain_seconds if "api" in roles else 0,
+    )
+
+
+def _links(base: Base, describe: Callable[[], Member]) -> _Links:
     assert base.ids is not None
     assert isinstance(base.engine, ClickHouseStore)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    bus = EventBus(name)
+    return _Links(
+        name=name,
+        broker=_broker(base.settings, name),
+        bus=bus,
+        members=Membership(bus, describe),
+        ids=base.ids,
+        series_catalog=SeriesCatalog(base.engine, base.series_index, base.ids, bus, base.clock),
+    )
+
+
+def _broker(settings: Settings, name: str) -> Broker:
     try:
-        broker = Broker(settings.bus, name)
+        return Broker(settings.bus, name)
     except ValueError:  # its message may have a piece of the password
         raise WrongSetting(
             "bus.url: not amqp://user:password@host:5672/vhost; write / # ? @ : within user and "
             "password as %2F %23 %3F %40 %3A"
         ) from None
-    bus = EventBus(name)
-    series_catalog = SeriesCatalog(base.engine, base.series_index, base.ids, bus, base.clock)
-    await series_catalog.refresh()
-    publisher = Publisher(
+
+
+def _describe(base: Base, name: str, owned: OwnedShards) -> Member:
+    return Member(
+        name,
+        sorted(base.roles),
+        socket.gethostname(),
+        os.getpid(),
+        __version__,
+        base.settings.base_url,
+        owned.numbers,
+        round(owned.lag_s, 1),
+        of=base.settings.bus.partitions,
+    )
+
+
+def _publisher(base: Base, links: _Links) -> Publisher:
+    return Publisher(
         base.series_index,
-        base.ids,
-        bus,
-        settings.bus,
-        limit=settings.limits.pending_measurements,
+        links.ids,
+        links.bus,
+        base.settings.bus,
+        limit=base.settings.limits.pending_measurements,
         clock=base.clock,
         committed=base.instruments.handed_over,
     )
 
-    def wake() -> None:
-        bus.send(OutboxFilled())
 
-    bus.on(OutboxFilled, lambda _: base.notifier.wake())
-    stalls = StallDetector()
-    feed_publisher = FeedPublisher(base.feed, base.series_index, bus)
-    receipts = SharedReceipts(base.store, base.clock)
+def _owner(base: Base, links: _Links) -> _Owner:
+    return _Owner(
+        links=links,
+        stalls=StallDetector(),
+        receipts=SharedReceipts(base.store, base.clock),
+        feed=FeedPublisher(base.feed, base.series_index, links.bus),
+    )
 
-    def make_evaluator(
-        projects: ProjectShard, shard: Shard[ShardBatch], watermark: Watermark
-    ) -> Evaluator:
+
+def _consumer(base: Base, owner: _Owner, projects: ProjectShard) -> ShardConsumer:
+    """One shard, as its owner has it."""
+    links, number = owner.links, projects.number
+    shard = Shard(
+        number,
+        store=PatientStore(base.store, number, owner.stalls),
+        series_index=base.series_index,
+        receipts=owner.receipts,
+        feed=owner.feed,
+        series_stored=links.series_catalog.stored,
+        committed=base.instruments.committed,
+    )
+    watermark = Watermark(number, base.clock)
+
+    def make_evaluator() -> Evaluator:
         return Evaluator(
             base.store,
             base.series_index,
             shard,
             base.alarms,
-            settings.alarms,
+            base.settings.alarms,
             Clock(watermark, watermark, watermark.sleep),
             shard=projects,
-            committed=wake,
+            committed=lambda: links.bus.send(OutboxFilled()),
         )
 
-    parts = settings.bus.partitions
-    ids = base.ids
-
-    def consumer(number: int) -> ShardConsumer:
-        shard = Shard(
-            number,
-            store=PatientStore(base.store, number, stalls),
-            series_index=base.series_index,
-            receipts=receipts,
-            feed=feed_publisher,
-            series_stored=series_catalog.stored,
-            committed=base.instruments.committed,
-        )
-        watermark = Watermark(number, base.clock)
-        return ShardConsumer(
-            shard,
-            name=name,
-            evaluation=ShardEvaluation(
-                ProjectShard(number, parts), shard, watermark, make_evaluator, base.alarms
-            ),
-            watermark=watermark,
-            receiver=Receiver(number, ids, series_catalog, bus),
-            receipts=receipts,
-            series_catalog=series_catalog,
-            clock=base.clock,
-        )
-
-    consumers = [consumer(number) for number in range(parts)]
-
-    failed: dict[str, str] = {}
-
-    def report(found: Mapping[str, str]) -> None:
-        failed.clear()
-        failed.update({n: why for n, why in found.items() if n not in OWN_VIEW})
-
-    def me() -> Member:
-        return Member(
-            name,
-            sorted(roles),
-            socket.gethostname(),
-            os.getpid(),
-            __version__,
-            settings.base_url,
-            owned.numbers,
-            round(owned.lag_s, 1),
-            dict(failed),
-            parts,
-        )
-
-    members = Membership(bus, me)
-    owned = OwnedShards(consumers, bus, members, base.clock)
-    for part in (bus, members, publisher):
-        broker.add(part)
-    if "evaluator" in roles:
-        broker.add(stalls)
-        broker.add(feed_publisher)
-        broker.add(owned)
-    streaming = RemoteStreaming(settings.amqp, bus, members)
-    stack.push_async_callback(streaming.stop)
-    roll = ClusterHealth(members, parts)
-    probes: dict[str, Probe] = {"bus": broker.ping, "members": roll.ping}
-    upkeep_feed = None
-    if "feed" in roles:
-        queues, messages = await open_queues(stack, base)
-        stack.push_async_callback(queues.close)
-        endpoints = await base.feed.load_endpoints()
-        await queues.load([e.project_id for e in endpoints], [])
-        feed = load_feed(settings.amqp, queues)
-        stack.push_async_callback(feed.stop)
-        intake = Intake(feed, queues, base.feed, bus, parts)
-        intake.knows(endpoints)
-        broker.add(intake)
-        watch_feed(base.instruments, queues)
-        probes |= {"messages": messages.ping, "feed": feed.ping}
-        upkeep_feed = messages.shrink
-    base.instruments.watch(
-        "pending_measurements", "Measurements not acknowledged yet.", lambda: publisher.pending
+    return ShardConsumer(
+        shard,
+        name=links.name,
+        evaluation=ShardEvaluation(projects, shard, watermark, make_evaluator, base.alarms),
+        watermark=watermark,
+        receiver=Receiver(number, links.ids, links.series_catalog, links.bus),
+        receipts=owner.receipts,
+        series_catalog=links.series_catalog,
+        clock=base.clock,
     )
-    base.instruments.watch(
-        "parts_owned", "Parts that this process owns.", lambda: len(owned.numbers)
-    )
-    base.instruments.watch("members", "Processes of the service.", lambda: len(members.all()))
-    if "evaluator" in roles:
-        watch_alarms(base.instruments, owned.alarms, lambda: owned.lag_s, owned.total)
 
-    async def start() -> None:
-        if "feed" in roles:
-            background(stack, queues.run(), "feed upkeep")
-            await feed.start(endpoints, listen=True)
-        background(stack, broker.run(), "broker")
 
-        async def leave() -> None:
-            await publisher.drain()
-            members.leave()
-            await bus.flush()
+async def _feed_role(stack: AsyncExitStack, base: Base, links: _Links) -> ServedFeed:
+    """The queues of the feed, filled with what the owners of shards publish."""
+    feed = await open_feed(stack, base, ())
+    intake = Intake(feed.server, feed.queues, base.feed, links.bus, base.settings.bus.partitions)
+    intake.knows(feed.endpoints)
+    links.broker.add(intake)
+    return feed
 
-        stack.push_async_callback(leave)
-        with suppress(TimeoutError):  # without, posts are refused until there is a connection
-            async with asyncio.timeout(FIRST_CONNECTION_S):
-                await publisher.open.wait()
-                await bus.caught_up.wait()
 
-    async def announce_meters(project_id: str) -> None:
-        await bus.tell(MetersChanged(project_id), lambda: members.names("api"))
+async def _connect(stack: AsyncExitStack, links: _Links, publisher: Publisher) -> None:
+    """Begin to keep the connection, and wait a while for the first one."""
+    background(stack, links.broker.run(), "broker")
 
-    def hear_of_meters(heard: Callable[[str], None]) -> None:
-        async def look() -> None:
-            heard("")
+    async def leave() -> None:
+        await publisher.drain()
+        links.members.leave()
+        await links.bus.flush()
 
-        bus.on(MetersChanged, lambda event: heard(event.project_id))
-        bus.on_connect(look)
+    stack.push_async_callback(leave)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_CONNECTION_S):
+            await publisher.open.wait()
+            await links.bus.caught_up.wait()
 
-    async def upkeep() -> None:
-        if upkeep_feed is not None:
-            await upkeep_feed()
 
-    return Core(
-        publisher,
-        Receipts(()),  # the owner of a shard remembers what was stored
-        RemoteEvaluator(base.alarms, bus, members),
-        StoredExplainer(
-            StoredWindows(base.store, base.series_index),
-            rules_of(settings.alarms),
-            Clock(base.clock),
-        ),
-        streaming,
-        probes,
-        wake,
-        roll.is_punctual,
-        start,
-        upkeep,
-        lambda: members.failed_elsewhere(),
-        announce_meters,
-        hear_of_meters,
-        report,
-    )
+def _watch(base: Base, publisher: Publisher, owned: OwnedShards, members: Membership) -> None:
+    watch = base.instruments.watch
+    watch("pending_measurements", "Measurements not acknowledged yet.", lambda: publisher.pending)
+    watch("parts_owned", "Shards that this process owns.", lambda: len(owned.numbers))
+    watch("members", "Processes of the service.", lambda: len(members.all()))

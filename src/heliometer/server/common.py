@@ -14,7 +14,7 @@ from heliometer.config import Settings, WrongSetting
 from heliometer.core.instruments import Instruments
 from heliometer.feed.ports import FeedServer
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.ports import MeasurementStore, Writing
+from heliometer.metrics.ports import MeasurementStore, MeasurementTransport
 from heliometer.metrics.series_ids import LocalStore, SeriesIds
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.notifications.channels import load_channels
@@ -25,7 +25,9 @@ from heliometer.notifications.dispatcher import Notifier
 from heliometer.notifications.model import DELIVERED, FAILED
 from heliometer.notifications.ports import NotificationStores
 from heliometer.notifications.verification import Validation
+from heliometer.server.control import Order
 from heliometer.server.identity import People, load_identity
+from heliometer.server.peers import Peers
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
@@ -33,10 +35,13 @@ from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
 
+DAY_MS = 86_400_000
+FORGOTTEN_AT_ONCE = 10_000
+
 Probe = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """What every process has."""
 
@@ -50,6 +55,7 @@ class Base:
     store: MeasurementStore
     """The same with this process's numbers of series."""
     series_index: SeriesIndex
+    """Empty until ``embedded`` or ``clustered`` has read the store's series."""
     ids: SeriesIds | None
     """What other processes call series; none where there are no others."""
     people: People
@@ -62,34 +68,31 @@ class Base:
     notifier: Notifier
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """What takes measurements and sees to it that they are stored, watched and passed on: in this
+    """What takes measurements and sees to it that they are stored, evaluated and published: in this
     process, or together with others."""
 
-    writer: Writing
+    transport: MeasurementTransport
     receipts: Receipts
-    """Of what was written here."""
+    """Of what the transport took from this process."""
     watcher: Watcher
     explainer: Explainer
-    streaming: FeedServer
+    feed: FeedServer
+    peers: Peers
     probes: Mapping[str, Probe]
     wake: Callable[[], None]
-    """Something was put into the outbox."""
+    """Called when something was put into the outbox."""
     is_punctual: Callable[[], bool]
     """Whether alarms are evaluated in time."""
     start: Callable[[], Awaitable[None]]
-    """Begin what runs in the background; everything else is there."""
+    """Begins what runs in the background; everything else is there."""
     upkeep: Callable[[], Awaitable[None]]
-    """What is to be done every minute."""
-    elsewhere: Callable[[], Mapping[str, str]] = dict
-    """What other processes found not to work, and why."""
-    announce_meters: Callable[[str], Awaitable[None]] | None = None
-    """Tell them of a project whose custom meters are others; none where there are no others."""
-    hear_of_meters: Callable[[Callable[[str], None]], None] | None = None
-    """Have something called with such a project, or with none when it may be any."""
-    report: Callable[[Mapping[str, str]], None] | None = None
-    """Tell them what this one found; none where there are no others."""
+    """Called every minute."""
+    orders: Mapping[str, Order]
+    """What the command line may order; none where other processes share the data."""
+    drain_s: float
+    """How long this process goes on serving after it was told to stop."""
 
 
 async def open_base(
@@ -120,9 +123,7 @@ async def open_base(
         stack.push_async_callback(engine.close)
         await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
     people = await stack.enter_async_context(load_identity(settings, resources, clock))
-    # Together with others it is the catalogue that learns the series.
-    series = [] if settings.clustered else await store.load_series()
-    series_index = SeriesIndex(series, settings.limits.series_per_project, ids)
+    series_index = SeriesIndex((), settings.limits.series_per_project, ids)
     stores = notification_stores(resources)
     validation = Validation(stores.addresses, stores.codes, clock, time.monotonic)
     senders = load_channels(settings)
@@ -141,26 +142,37 @@ async def open_base(
     dry_runs = DryRunner(store, series_index, rules_of(settings.alarms))
     stack.callback(dry_runs.close)
     base = Base(
-        settings,
-        roles,
-        clock,
-        instruments,
-        resources,
-        engine,
-        store,
-        series_index,
-        ids,
-        people,
-        SqlAlarmStore(resources),
-        dry_runs,
-        stores,
-        SqlFeedStore(resources),
-        senders,
-        validation,
-        notifier,
+        settings=settings,
+        roles=roles,
+        clock=clock,
+        instruments=instruments,
+        resources=resources,
+        engine=engine,
+        store=store,
+        series_index=series_index,
+        ids=ids,
+        people=people,
+        alarms=SqlAlarmStore(resources),
+        dry_runs=dry_runs,
+        notifications=stores,
+        feed=SqlFeedStore(resources),
+        senders=senders,
+        validation=validation,
+        notifier=notifier,
     )
     _watch(base)
     return base
+
+
+async def maintain(base: Base) -> None:
+    """Seal, remove and forget what is due in the stores."""
+    now_ms = int(base.clock() * 1000)
+    await base.engine.maintain(now_ms)
+    await base.store.delete_before(now_ms - base.settings.metrics.retention_days * DAY_MS)
+    kept_ms = base.settings.notify.keep_days * DAY_MS
+    await base.notifications.log.forget(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+    await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+    await base.people.purge_expired()
 
 
 def _watch(base: Base) -> None:

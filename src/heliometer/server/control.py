@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class UnreachableSocket(Exception):
     """The socket cannot be made. The message says why."""
 
 
-def control_app(orders: dict[str, Order]) -> Starlette:
+def control_app(orders: Mapping[str, Order]) -> Starlette:
     """``POST /-/NAME`` with a JSON object of arguments carries out an order."""
 
     def route(name: str, order: Order) -> Route:

@@ -1,10 +1,15 @@
-"""The queues of the feed, in the process that has them."""
+"""The queues of the feed and what serves them, in the process that has them."""
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
+from heliometer.core.background import background
 from heliometer.core.instruments import Instruments
+from heliometer.feed import Feed, load_feed
 from heliometer.feed.hub import FeedHub
+from heliometer.feed.model import Endpoint, Subscription
 from heliometer.server.common import Base
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
 
@@ -17,23 +22,47 @@ FEED_FIGURES = {
 }
 
 
-async def open_queues(stack: AsyncExitStack, base: Base) -> tuple[FeedHub, SqliteMessageStore]:
-    """The queues and what keeps them, empty still."""
-    messages = SqliteMessageStore(base.settings.data_dir / "feed.sqlite")
+@dataclass(frozen=True, slots=True)
+class ServedFeed:
+    """What this process has of the feed."""
+
+    queues: FeedHub
+    messages: SqliteMessageStore
+    server: Feed
+    endpoints: Sequence[Endpoint]
+    """Those that there were when it was opened."""
+
+    async def start(self, stack: AsyncExitStack, *, listen: bool) -> None:
+        """Look after the queues, and let clients in if ``listen``."""
+        background(stack, self.queues.run(), "feed upkeep")
+        await self.server.start(self.endpoints, listen=listen)
+
+
+async def open_feed(
+    stack: AsyncExitStack, base: Base, subscriptions: Iterable[Subscription]
+) -> ServedFeed:
+    """Open the queues where they were left; nobody is let in before ``start``."""
+    settings = base.settings
+    messages = SqliteMessageStore(settings.data_dir / "feed.sqlite")
     await asyncio.to_thread(messages.open)
     stack.push_async_callback(messages.close)
     queues = FeedHub(
         messages,
         base.series_index,
         base.clock,
-        limit=base.settings.amqp.queue_messages,
-        keep_s=base.settings.amqp.queue_age,
+        limit=settings.amqp.queue_messages,
+        keep_s=settings.amqp.queue_age,
     )
-    return queues, messages
+    stack.push_async_callback(queues.close)
+    endpoints = await base.feed.load_endpoints()
+    await queues.load([e.project_id for e in endpoints], subscriptions)
+    server = load_feed(settings.amqp, queues)
+    stack.push_async_callback(server.stop)
+    _watch(base.instruments, queues)
+    return ServedFeed(queues, messages, server, endpoints)
 
 
-def watch_feed(instruments: Instruments, queues: FeedHub) -> None:
-    """Figures of the queues."""
+def _watch(instruments: Instruments, queues: FeedHub) -> None:
     for name, what in FEED_FIGURES.items():
         instruments.watch(
             f"feed_{name}",

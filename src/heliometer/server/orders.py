@@ -1,22 +1,21 @@
 """What the command line may order of a running server through its control socket."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-
-from heliometer.server import control
 from heliometer.server.backup import back_up
 from heliometer.server.common import Base
+from heliometer.server.control import Order
 from heliometer.storage.duckdb.snapshot import take as take_snapshot
 from heliometer.storage.duckdb.store import DuckDBStore
 
 
-def orders(base: Base) -> Starlette | None:
-    """The orders as an application; ``None`` unless this process alone has the data."""
+def orders(base: Base) -> Mapping[str, Order]:
+    """The orders of a process that alone has its data; none where ClickHouse has it."""
     engine, resources = base.engine, base.resources
-    if base.settings.clustered or not isinstance(engine, DuckDBStore):
-        return None
+    if not isinstance(engine, DuckDBStore):
+        return {}
 
     async def seal(_: dict[str, Any]) -> dict[str, Any]:
         await engine.maintain(int(base.clock() * 1000), seal_all=True)
@@ -30,4 +29,4 @@ def orders(base: Base) -> Starlette | None:
         await take_snapshot(engine, Path(str(arguments["path"])))
         return {}
 
-    return control.control_app({"seal": seal, "backup": backup, "snapshot": snapshot})
+    return {"seal": seal, "backup": backup, "snapshot": snapshot}

@@ -39,17 +39,15 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
-        # Only where others can take over is it of use to stay.
-        drain_s = settings.server.drain_seconds if settings.clustered and "api" in roles else 0
-        server = Server(service.http, settings, drain_s, service.leaving)
+        server = Server(service.http, settings, service.drain_s, service.leaving)
         try:
-            if service.control is None:
+            if not service.orders:
                 return await server.run(listener)
             unix = stack.enter_context(control.open_socket(settings.data_dir))
         except control.UnreachableSocket as error:
             log.warning("backup while serving is not possible: %s", error)
         else:
-            orders = Server(service.control, None)
+            orders = Server(control.control_app(service.orders), None)
             task = asyncio.create_task(orders.run(unix), name="control")
             stack.callback((settings.data_dir / SOCKET).unlink, missing_ok=True)
             stack.push_async_callback(orders.finish, task)

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
-
 from heliometer.alarms.service import Alarms
 from heliometer.api import service as service_dialect
 from heliometer.api import telemetry
@@ -30,13 +28,11 @@ from heliometer.projects.metering import Metering
 from heliometer.server.clustered import clustered
 from heliometer.server.collectors import start_collectors, take_statsd
 from heliometer.server.common import Base, Core, open_base
+from heliometer.server.control import Order
 from heliometer.server.dialects import DIALECTS
 from heliometer.server.embedded import embedded
-from heliometer.server.orders import orders
 from heliometer.storage.sql.meters import SqlMeterStore
 
-DAY_MS = 86_400_000
-FORGOTTEN_AT_ONCE = 10_000
 REPORT_S = 5
 """Seconds between two looks at what works here, of which other processes are told."""
 UPKEEP_S = 60
@@ -49,8 +45,10 @@ class Service:
 
     settings: Settings
     http: HttpApp
-    control: Starlette | None
-    """Carries out orders of the command line; ``None`` where other processes share the data."""
+    orders: Mapping[str, Order]
+    """Of the command line; none where other processes share the data."""
+    drain_s: float
+    """How long the process goes on serving after it was told to stop."""
     leaving: Callable[[], None]
     """Makes health report that this process is about to stop."""
 
@@ -65,11 +63,12 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         base = await open_base(stack, settings, roles, clock)
+        # The only place that asks; whatever differs is in the core.
         core = await (clustered if settings.clustered else embedded)(stack, base)
         metrics = Metrics(
             base.store,
             base.series_index,
-            core.writer,
+            core.transport,
             core.receipts,
             base.people.projects,
             settings.limits,
@@ -86,7 +85,7 @@ async def running(
                 **_relays(base.senders if "notifier" in roles else {}),
             },
             time.monotonic,
-            core.elsewhere,
+            core.peers.failed,
         )
         dialects: list[Dialect] = [
             *(_dialects(base, core, metrics, reports, health) if "api" in roles else ()),
@@ -109,31 +108,17 @@ async def running(
         )
 
         async def upkeep() -> None:
-            now_ms = int(clock() * 1000)
-            core.receipts.forget(now_ms)
+            core.receipts.forget(int(clock() * 1000))
             await core.upkeep()
-            if settings.clustered and "evaluator" not in roles:
-                return  # what the engines have is looked after by those who write there
-            await base.engine.maintain(now_ms)
-            await base.store.delete_before(now_ms - settings.metrics.retention_days * DAY_MS)
-            kept_ms = settings.notify.keep_days * DAY_MS
-            await base.notifications.log.forget(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
-            await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
-            await base.people.purge_expired()
+
+        async def report() -> None:
+            core.peers.report(await health.failed_here())
 
         background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
         await core.start()
-        if core.report is not None:
-            report = core.report
-
-            async def look() -> None:
-                report(await health.failed_here())
-
-            background(stack, repeat(look, REPORT_S), "own health")
+        if core.peers.any:
+            background(stack, repeat(report, REPORT_S), "own health")
         if "notifier" in roles:
-            if not settings.clustered:
-                # The embedded database has one process: what the last one claimed, it left behind.
-                await base.notifications.outbox.release_claims()
             background(stack, base.notifier.run(), "notifier")
             if settings.notify.heartbeat_to:
                 heart = beat(
@@ -144,7 +129,7 @@ async def running(
             await take_statsd(stack, settings, base.people, metrics, base.instruments, clock)
         if "collector" in roles and settings.collector.enabled:
             await start_collectors(stack, settings, base.people, reports, base.instruments, clock)
-        yield Service(settings, http, orders(base), health.leave)
+        yield Service(settings, http, core.orders, core.drain_s, health.leave)
 
 
 def _dialects(
@@ -165,15 +150,14 @@ def _dialects(
     meters = Meters(
         SqlMeterStore(base.resources),
         base.series_index,
-        core.writer,
+        core.transport,
         base.people.projects,
         settings.limits,
         clock,
-        core.announce_meters,
+        core.peers,
     )
-    if core.hear_of_meters is not None:
-        core.hear_of_meters(meters.forget)
-    streams = Streams(base.feed, core.streaming, settings.limits, clock)
+    core.peers.on_meters_changed(meters.forget)
+    streams = Streams(base.feed, core.feed, settings.limits, clock)
     samples = Samples(
         base.store,
         base.series_index,
