@@ -174,7 +174,7 @@ def test_what_another_version_tells_costs_no_connection(
     time.sleep(1)
     for member, start in zip(cluster.members, before, strict=True):
         assert "the connection to RabbitMQ" not in member.log()[start:]
-        assert "not ours any more" not in member.log()[start:]
+        assert "no longer owned" not in member.log()[start:]
 
 
 def test_a_part_whose_decisions_are_refused_is_taken_up_anew(
@@ -299,8 +299,8 @@ class Stream:
 
     def is_of(self, member: Member) -> bool:
         """Whether it owns the project's part."""
-        told = [line for line in member.log().splitlines() if f"part {self._part} is" in line]
-        return bool(told) and "not ours" not in told[-1]
+        told = [line for line in member.log().splitlines() if f"shard {self._part} is" in line]
+        return bool(told) and "no longer owned" not in told[-1]
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_a_series_that_the_former_owner_stored_first_goes_on_flowing(
 ) -> None:
     heir = cluster.add("evaluator")
     try:
-        eventually(lambda: "is ours" in heir.log(), SOON_S, cluster.logs)
+        eventually(lambda: "is owned" in heir.log(), SOON_S, cluster.logs)
         former = heir if stream.is_of(heir) else owner
         stream.post()
         eventually(lambda: stream.has(1), SOON_S, cluster.logs)

@@ -21,9 +21,9 @@ from heliometer.core.retry import Backoff
 log = logging.getLogger(__name__)
 
 WORK = "heliometer.work"
-"""Exchange of what was posted; one queue a part behind it."""
+"""Exchange of what was posted; one queue for each shard behind it."""
 FEED = "heliometer.feed"
-"""Exchange of what is subscribed to; one queue a part behind it."""
+"""Exchange of what is subscribed to; one queue for each shard behind it."""
 CHANGES = "heliometer.changes"
 """Exchange to all processes: what was changed in the resource database, and who is there."""
 HEARTBEAT_S = 10
@@ -125,16 +125,16 @@ class Broker:
         if self._settings.queue_type == "quorum":
             arguments["x-delivery-limit"] = REDELIVERIES
         for exchange in (WORK, FEED):
-            for part in range(self._settings.partitions):
-                queue = queue_name(exchange, part)
+            for shard in range(self._settings.partitions):
+                queue = queue_name(exchange, shard)
                 await channel.queue_declare(queue=queue, durable=True, arguments=arguments)
-                await channel.queue_bind(queue=queue, exchange=exchange, routing_key=str(part))
+                await channel.queue_bind(queue=queue, exchange=exchange, routing_key=str(shard))
         await channel.close()
 
 
-def queue_name(exchange: str, part: int) -> str:
-    """The queue of a part."""
-    return f"{exchange}.{part}"
+def queue_name(exchange: str, shard: int) -> str:
+    """The queue of a shard."""
+    return f"{exchange}.{shard}"
 
 
 def persistent(now_ms: int, reply_to: str | None = None) -> commands.Basic.Properties:

@@ -1,4 +1,4 @@
-"""Whether somebody does each thing that a service must do."""
+"""Whether the processes of a cluster do together everything that a service must do."""
 
 import time
 
@@ -8,43 +8,46 @@ from heliometer.core.errors import Code, HeliometerError
 NEEDED = ("api", "evaluator", "notifier", "feed")
 LATE_S = 60.0
 ORPHANED_S = 15.0
-"""A part that moves to another process has no owner for a moment."""
+"""A shard that moves to another process has no owner for a moment."""
 
 
 class ClusterHealth:
     """Judges by what the processes tell of themselves."""
 
-    def __init__(self, members: Membership, parts: int) -> None:
+    def __init__(self, members: Membership, shards: int) -> None:
         self._members = members
-        self._owned_at = dict.fromkeys(range(parts), time.monotonic())
+        self._owned_at = dict.fromkeys(range(shards), time.monotonic())
 
     def missing(self) -> list[str]:
         """What nobody does, in words."""
-        members = self._members.all()
-        found = [
-            f"no process has the role {role}"
-            for role in NEEDED
-            if not any(role in m.roles for m in members)
-        ]
-        now = time.monotonic()
-        for part in (part for m in members for part in m.parts if part in self._owned_at):
-            self._owned_at[part] = now
-        orphans = sum(now - at > ORPHANED_S for at in self._owned_at.values())
-        if orphans:
-            found.append(f"{orphans} of {len(self._owned_at)} parts have no owner")
-        if wrong := [m for m in members if m.of not in (0, len(self._owned_at))]:
-            where = ", ".join(f"{m.of} for process {m.pid} on {m.host}" for m in wrong)
-            found.append(f"bus.partitions is {len(self._owned_at)} here, and {where}")
-        late = max((m.lag_s for m in members), default=0)
-        if late > LATE_S:
-            found.append(f"measurements are stored {late:.0f} s late")
-        return found
+        roles = [f"no process has the role {role}" for role in self._missing_roles()]
+        return roles + self._shard_troubles()
 
     def is_punctual(self) -> bool:
         """Whether all alarms are evaluated in time."""
-        return not [each for each in self.missing() if "role" not in each or "evaluator" in each]
+        return "evaluator" not in self._missing_roles() and not self._shard_troubles()
 
     async def ping(self) -> None:
         """Raise UNAVAILABLE when something is not done."""
         if missing := self.missing():
             raise HeliometerError(Code.UNAVAILABLE, "; ".join(missing) + ".")
+
+    def _missing_roles(self) -> list[str]:
+        return [role for role in NEEDED if not self._members.with_role(role)]
+
+    def _shard_troubles(self) -> list[str]:
+        members, shards = self._members.all(), len(self._owned_at)
+        now = time.monotonic()
+        for shard in (shard for m in members for shard in m.parts if shard in self._owned_at):
+            self._owned_at[shard] = now
+        found = []
+        orphans = sum(now - at > ORPHANED_S for at in self._owned_at.values())
+        if orphans:
+            found.append(f"{orphans} of {shards} shards have no owner")
+        if wrong := [m for m in members if m.of not in (0, shards)]:
+            where = ", ".join(f"{m.of} for process {m.pid} on {m.host}" for m in wrong)
+            found.append(f"bus.partitions is {shards} here, and {where}")
+        late = max((m.lag_s for m in members), default=0)
+        if late > LATE_S:
+            found.append(f"measurements are stored {late:.0f} s late")
+        return found

@@ -1,4 +1,4 @@
-"""What one process hands to another: measurements as columns, and who is to hear of them."""
+"""What one process hands over to another: measurements as columns, in units with receipts."""
 
 import secrets
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from heliometer.metrics.receipts import Receipt, ReceiptKind
 
 VERSION = 1
 TICK = "tick"
-"""Type of the messages that only tell the time."""
+"""Type of the messages that only carry the sender's time."""
 
 
 class Unit(NamedTuple):
@@ -68,9 +68,9 @@ def is_own(receipt: Receipt) -> bool:
     return receipt.kind is ReceiptKind.HANDOVER
 
 
-def key_in(key: str, part: int) -> str:
-    """The key under which a part remembers the request of a project that belongs to another."""
-    return f"{key} {part}"
+def key_in(key: str, shard: int) -> str:
+    """The key under which a shard remembers the request of a project of another shard."""
+    return f"{key} {shard}"
 
 
 def encode(handover: Handover) -> bytes:
@@ -112,7 +112,7 @@ def decode(body: bytes) -> Handover:
     return Handover(wire.token, [Series(*s) for s in wire.series], units, batch)
 
 
-def parts_of(handover: Handover) -> Sequence[Handover]:
+def split_units(handover: Handover) -> Sequence[Handover]:
     """A message of several units as one for each."""
     if len(handover.units) == 1:
         return [handover]
@@ -121,6 +121,6 @@ def parts_of(handover: Handover) -> Sequence[Handover]:
         rows = slice(start, start + unit.rows)
         start += unit.rows
         batch = handover.batch
-        part = Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows])
-        found.append(Handover(handover.token, handover.series, [unit], part))
+        its = Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows])
+        found.append(Handover(handover.token, handover.series, [unit], its))
     return found

@@ -1,8 +1,8 @@
-"""The side that takes posts: what is acknowledged is safe in RabbitMQ.
+"""The transport between processes: what is acknowledged to a poster is safe in RabbitMQ.
 
-Posts to a part that arrive while a message is under way travel in the next. A post is answered when
-the broker has confirmed its message and the part's owner has stored it, so that the poster can read
-what it wrote; where the owner takes long, the confirmation alone will do.
+Posts to a shard that arrive while a message is under way travel in the next. A post is answered
+when the broker has confirmed its message and the shard's owner has stored it, so that the poster
+can read what it wrote; where the owner takes long, the confirmation is enough.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 LARGEST_MESSAGE = 20_000
 """Measurements in one message."""
 FLIGHTS = 3
-"""Messages to a part that wait for their confirmation at the same time."""
+"""Messages to a shard that wait for their confirmation at the same time."""
 CONFIRM_S = 10.0
 SPREAD_S = 0.02
 """Until all processes know a new series."""
@@ -48,14 +48,14 @@ class _Post:
 
 @dataclass(slots=True)
 class _Line:
-    """What waits for one part."""
+    """What waits to be sent to one shard."""
 
     posts: list[_Post] = field(default_factory=list)
     flights: int = 0
 
 
 class Publisher:
-    """Hands measurements to the owners of their parts; in the place of ``ingest.writer.Writer``."""
+    """Sends measurements to the owners of their shards."""
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class Publisher:
         if self._channel is None:
             raise _unavailable("Measurements cannot be taken now.")
         posts = [
-            (part, _Post(each, given, asyncio.get_running_loop().create_future()))
-            for part, each, given in self._by_part(batch, receipt)
+            (shard, _Post(each, given, asyncio.get_running_loop().create_future()))
+            for shard, each, given in self._by_shard(batch, receipt)
         ]
         self._pending += len(batch)
         try:
-            for part, post in posts:
-                self._lines[part].posts.append(post)
-                self._fly(part)
+            for shard, post in posts:
+                self._lines[shard].posts.append(post)
+                self._fly(shard)
             results = await asyncio.gather(*(p.done for _, p in posts), return_exceptions=True)
         finally:
             self._pending -= len(batch)
@@ -116,7 +116,7 @@ class Publisher:
                 raise result
 
     async def drain(self) -> None:
-        """Return when nothing is under way any more."""
+        """Return when everything is sent and answered."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -130,32 +130,32 @@ class Publisher:
             self.open.clear()
             self._channel = None
 
-    def _by_part(
+    def _by_shard(
         self, batch: Batch, receipt: Receipt | None
     ) -> Iterable[tuple[int, Batch, Receipt | None]]:
-        parts = self._ids.shards(batch.series)
-        for part in np.unique(parts).tolist():
-            rows = parts == part
+        shards = self._ids.shards(batch.series)
+        for shard in np.unique(shards).tolist():
+            rows = shards == shard
             given = receipt
-            if receipt is not None and part != self._ids.shard_of(receipt.project_id):
-                # What one part has stored says nothing of another.
-                given = replace(receipt, key=key_in(receipt.key, part))
+            if receipt is not None and shard != self._ids.shard_of(receipt.project_id):
+                # What one shard has stored says nothing about another.
+                given = replace(receipt, key=key_in(receipt.key, shard))
             if rows.all():
-                yield part, batch, given
+                yield shard, batch, given
                 return
-            yield part, Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows]), given
+            yield shard, Batch(batch.series[rows], batch.timestamp[rows], batch.value[rows]), given
 
-    def _fly(self, part: int) -> None:
-        line = self._lines[part]
+    def _fly(self, shard: int) -> None:
+        line = self._lines[shard]
         if line.flights < FLIGHTS and line.posts:
             line.flights += 1
-            task = asyncio.create_task(self._send(part), name="hand over")
+            task = asyncio.create_task(self._send(shard), name="hand over")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, part: int) -> None:
-        line = self._lines[part]
-        # Those who have just been answered post again at once: let them come along.
+    async def _send(self, shard: int) -> None:
+        line = self._lines[shard]
+        # Clients that have just been answered post again at once: let them come along.
         await asyncio.sleep(0)
         size = count = 0
         for post in line.posts:
@@ -166,18 +166,18 @@ class Publisher:
         posts, line.posts = line.posts[:count], line.posts[count:]
         started = time.perf_counter()
         token = new_token()
-        series = self._new_series(part)
+        series = self._new_series(shard)
         stored: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
         error: Exception | None = None
         try:
             if posts:
                 self._awaited[token] = stored
-                await self._publish(part, token, posts, series)
+                await self._publish(shard, token, posts, series)
         except Exception as raised:
             error = raised
         finally:
             line.flights -= 1
-            self._fly(part)
+            self._fly(shard)
         refused: Mapping[str, str] = {}
         if error is None and posts:
             self._series_index.saved(series)
@@ -197,7 +197,7 @@ class Publisher:
             post.done.exception()  # whoever waited may be gone: that is not an error of ours
 
     async def _publish(
-        self, part: int, token: str, posts: Sequence[_Post], series: Sequence[Series]
+        self, shard: int, token: str, posts: Sequence[_Post], series: Sequence[Series]
     ) -> None:
         now_ms = int(self._clock() * 1000)
         batch = Batch.concatenate([p.batch for p in posts])
@@ -225,7 +225,7 @@ class Publisher:
                 channel.basic_publish(
                     body,
                     exchange=WORK,
-                    routing_key=str(part),
+                    routing_key=str(shard),
                     properties=persistent(now_ms, self._bus.queue),
                     mandatory=True,
                 ),
@@ -239,9 +239,9 @@ class Publisher:
             # In whatever way the connection was lost: nothing was confirmed.
             raise _unavailable("Measurements cannot be taken now.") from error
 
-    def _new_series(self, part: int) -> list[Series]:
+    def _new_series(self, shard: int) -> list[Series]:
         unsaved = self._series_index.unsaved()
-        return [s for s in unsaved if self._ids.shard_of(s.project_id) == part] if unsaved else []
+        return [s for s in unsaved if self._ids.shard_of(s.project_id) == shard] if unsaved else []
 
     async def _settle(
         self, stored: asyncio.Future[Mapping[str, str]], new: bool

@@ -1,4 +1,4 @@
-"""Idempotency keys of the last 24 hours, whoever owned the part when they were taken."""
+"""Idempotency keys of the last 24 hours, whichever process owned the shard at the time."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ taken, and the owner before may have been that far behind."""
 
 
 class SharedReceipts(Receipts):
-    """Receipts of all parts: a process that takes a part over reads only what is new to it."""
+    """Receipts of all shards: a process that takes a shard over reads only what is new to it."""
 
     def __init__(self, store: ReceiptStore, clock: Callable[[], float]) -> None:
         super().__init__(())

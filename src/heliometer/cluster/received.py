@@ -8,7 +8,7 @@ from aiormq.abc import DeliveredMessage
 
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import MessagesStored, MessageStored
-from heliometer.cluster.message import Handover, decode, is_own, parts_of
+from heliometer.cluster.message import Handover, decode, is_own, split_units
 from heliometer.cluster.retrying import until_done
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.core.errors import HeliometerError
@@ -87,8 +87,8 @@ class Receiver:
         if not apart and all(is_own(receipt) for receipt in handover.receipts):
             yield Unit(self._known_rows(handover.batch), None, handover.receipts)
             return
-        for part in parts_of(handover):
-            batch, receipt = self._known_rows(part.batch), part.units[0].receipt
+        for each in split_units(handover):
+            batch, receipt = self._known_rows(each.batch), each.units[0].receipt
             yield Unit(batch, None, (receipt,)) if is_own(receipt) else Unit(batch, receipt)
 
     async def _with_local_ids(self, handover: Handover) -> Handover:

@@ -112,7 +112,7 @@ class RemoteStreaming:
 
 
 class Intake:
-    """The feed role: fills the queues of projects with what the owners of parts pass on."""
+    """The feed role: fills the queues of projects with what the owners of shards publish."""
 
     def __init__(
         self, feed: Feed, queues: FeedHub, feed_store: FeedStore, bus: EventBus, shards: int

@@ -1,4 +1,4 @@
-"""Whether this process stood still: others may have gone on without it."""
+"""Whether this process stood still: others may have taken over from it meanwhile."""
 
 import asyncio
 import time
@@ -7,15 +7,15 @@ from aiormq.abc import AbstractConnection
 
 BEAT_S = 1.0
 FROZEN_S = 6.0
-"""Standing still for longer counts. RabbitMQ gives our parts away after ten seconds at the
-earliest (``broker.HEARTBEAT_S``)."""
+"""Standing still for longer counts. RabbitMQ gives a silent process's shards to others after ten
+seconds at the earliest (``connection.HEARTBEAT_S``)."""
 THAWING_S = 10.0
 """Within which the loss of the connection has been noticed."""
 
 
 class StallDetector:
-    """A process that was stopped, or swapped out, wakes up amid what it was about to do, and hears
-    only a moment later that its parts have other owners."""
+    """A process that was stopped or swapped out resumes in the middle of whatever it was doing, and
+    learns only a moment later that its shards have other owners."""
 
     def __init__(self) -> None:
         self._beat_at = time.monotonic()
@@ -23,12 +23,12 @@ class StallDetector:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it stood still a moment ago."""
+        """Whether this process stood still a moment ago."""
         self._look()
         return time.monotonic() - self._thawed_at < THAWING_S
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Look again and again."""
+        """Look at the clock once a second."""
         self._beat_at = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_S)

@@ -95,7 +95,7 @@ def test_a_part_is_missed_only_after_a_while(
     assert health.missing() == []
     now(2)
     tell(members, member("a", *NEEDED, parts=[0]))
-    assert health.missing() == ["1 of 3 parts have no owner"]
+    assert health.missing() == ["1 of 3 shards have no owner"]
 
 
 def test_a_process_that_is_silent_is_gone(

@@ -15,7 +15,7 @@ from heliometer.cluster.message import (
     is_own,
     key_in,
     own_receipt,
-    parts_of,
+    split_units,
 )
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt, ReceiptKind
@@ -66,7 +66,7 @@ def test_what_is_encoded_is_decoded(handover: Handover) -> None:
 
 @given(handovers())
 def test_units_have_each_row_once_and_in_order(handover: Handover) -> None:
-    parts = parts_of(handover)
+    parts = split_units(handover)
     assert [part.units for part in parts] == [[unit] for unit in handover.units]
     assert [len(part.batch) for part in parts] == [unit.rows for unit in handover.units]
     assert same(Batch.concatenate([part.batch for part in parts]), handover.batch)
@@ -87,7 +87,7 @@ def test_a_damaged_message_is_refused_or_whole(handover: Handover, data: st.Data
         found = decode(bytes(body[: data.draw(st.integers(0, len(body)))]))
     except ValueError:
         return
-    assert sum(len(part.batch) for part in parts_of(found)) == len(found.batch)
+    assert sum(len(part.batch) for part in split_units(found)) == len(found.batch)
 
 
 @pytest.mark.parametrize(
