@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiormq
@@ -133,7 +133,7 @@ class Broker:
 
 
 def queue_name(exchange: str, shard: int) -> str:
-    """The queue of a shard."""
+    """The queue of a shard behind ``WORK`` or ``FEED``."""
     return f"{exchange}.{shard}"
 
 
@@ -157,7 +157,7 @@ class Inbox:
         channel.closing.add_done_callback(self._end)
         channel.on_consumer_cancel_callbacks.add(self._end)
 
-    def _end(self, _: Any) -> None:
+    def _end(self, _: object) -> None:
         self._ended = True
         self._there.set()
 

@@ -54,7 +54,7 @@ class MemberHere(Event, frozen=True, array_like=True, tag="here"):
 
 
 class MemberLeft(Event, frozen=True, array_like=True, tag="gone"):
-    """A process has ended."""
+    """A process ends, and will not be heard of again."""
 
     name: str
 

@@ -30,12 +30,12 @@ class Handover(NamedTuple):
     series: list[Series]
     """Those that the sender does not know to be stored yet."""
     units: list[Unit]
-    """In the order of their rows."""
+    """Whose rows are those of the batch, in this order."""
     batch: Batch
 
     @property
     def receipts(self) -> list[Receipt]:
-        """Of all units."""
+        """The receipts of all units, in the order of their rows."""
         return [unit.receipt for unit in self.units]
 
 

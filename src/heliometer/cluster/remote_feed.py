@@ -1,4 +1,4 @@
-"""Endpoints between the process that defines them and the one that serves them."""
+"""The feed between processes: the one where endpoints are defined, and the one that serves them."""
 
 import asyncio
 import logging
@@ -37,8 +37,8 @@ RETRY_S = 1.0
 NOTHING = Usage(0, 0, 0, 0, 0)
 
 
-class RemoteStreaming:
-    """Where endpoints are defined; another process, with the feed role, serves them."""
+class RemoteFeedServer:
+    """Serves endpoints by telling the process that has the feed role."""
 
     def __init__(self, settings: AmqpSettings, bus: EventBus, members: Membership) -> None:
         self._settings = settings
@@ -49,7 +49,7 @@ class RemoteStreaming:
         bus.on(UsageAnswered, self._heard)
 
     async def stop(self) -> None:
-        """Let go of connections."""
+        """Close the connections to the tenants' broker."""
         if self._management is not None:
             await self._management.close()
 
@@ -111,8 +111,8 @@ class RemoteStreaming:
                 future.set_result(event.answer.usage)
 
 
-class Intake:
-    """The feed role: fills the queues of projects with what the owners of shards publish."""
+class FeedConsumer:
+    """Fills the queues of projects with what the owners of shards publish; the feed role."""
 
     def __init__(
         self, feed: Feed, queues: FeedHub, feed_store: FeedStore, bus: EventBus, shards: int
@@ -132,7 +132,7 @@ class Intake:
         bus.on_connect(self._look)
 
     def knows(self, endpoints: Sequence[Endpoint]) -> None:
-        """These are served already."""
+        """Take these endpoints for served."""
         self._endpoints = {e.project_id: e for e in endpoints}
 
     async def serve(self, connection: AbstractConnection) -> None:

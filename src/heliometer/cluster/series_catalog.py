@@ -21,16 +21,16 @@ class Store(Protocol):
     """What can tell the series that are stored, with shared ids."""
 
     async def load_series(self) -> list[Series]:
-        """All of them."""
+        """Every series of the store."""
         ...
 
     async def series_since(self, at_ms: int) -> list[Series]:
-        """Those that were added since then."""
+        """The series that were added since then."""
         ...
 
 
 class SeriesCatalog:
-    """Keeps this process's registry in step with the store's series."""
+    """Keeps this process's series index in step with the series of the store."""
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ class SeriesCatalog:
             self._read_ms = now_ms - MARGIN_MS
 
     def bring(self, series: Iterable[Series]) -> list[Series]:
-        """Learn series that have a measurement coming; those that the store does not have, with
-        this process's numbers."""
+        """Learn the series of a message before its measurements are stored. Returns those that the
+        store does not have, with this process's ids."""
         missing = [s for s in series if s.id not in self._stored]
         if not missing:
             return []
@@ -79,7 +79,7 @@ class SeriesCatalog:
         return found
 
     def stored(self, series: Iterable[Series]) -> None:
-        """The store has these now: tell all."""
+        """Tell all processes that the store has these series now."""
         each = list(series)
         numbers = np.array([s.id for s in each], np.int64)
         shared = [

@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 
-def background(stack: AsyncExitStack, work: Any, name: str) -> None:
-    """Run ``work`` until the stack is taken apart."""
+def background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Run ``work`` until the stack is unwound, which waits for its end."""
     task = asyncio.create_task(work, name=name)
 
     async def stop() -> None:
@@ -21,8 +21,8 @@ def background(stack: AsyncExitStack, work: Any, name: str) -> None:
     stack.push_async_callback(stop)
 
 
-async def repeat(work: Callable[[], Any], seconds: float) -> None:
-    """Call ``work`` again and again; what it raises is logged."""
+async def repeat(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Call ``work`` with that many seconds between two calls; what it raises is logged."""
     while True:
         await asyncio.sleep(seconds)
         try:

@@ -31,7 +31,7 @@ from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.received import Receiver
 from heliometer.cluster.remote_evaluator import RemoteEvaluator
-from heliometer.cluster.remote_feed import Intake, RemoteStreaming
+from heliometer.cluster.remote_feed import FeedConsumer, RemoteFeedServer
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
@@ -88,7 +88,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     if "evaluator" in roles:
         broker.add(owner.stalls, owner.feed, owned)
         watch_alarms(base.instruments, owned.alarms, lambda: owned.lag_s, owned.total)
-    streaming = RemoteStreaming(settings.amqp, bus, links.members)
+    streaming = RemoteFeedServer(settings.amqp, bus, links.members)
     stack.push_async_callback(streaming.stop)
     health = ClusterHealth(links.members, shards)
     probes: dict[str, Probe] = {"bus": broker.ping, "members": health.ping}
@@ -231,9 +231,11 @@ def _consumer(base: Base, owner: _Owner, projects: ProjectShard) -> ShardConsume
 async def _feed_role(stack: AsyncExitStack, base: Base, links: _Links) -> ServedFeed:
     """The queues of the feed, filled with what the owners of shards publish."""
     feed = await open_feed(stack, base, ())
-    intake = Intake(feed.server, feed.queues, base.feed, links.bus, base.settings.bus.partitions)
-    intake.knows(feed.endpoints)
-    links.broker.add(intake)
+    consumer = FeedConsumer(
+        feed.server, feed.queues, base.feed, links.bus, base.settings.bus.partitions
+    )
+    consumer.knows(feed.endpoints)
+    links.broker.add(consumer)
     return feed
 
 

@@ -88,7 +88,7 @@ class Core:
     start: Callable[[], Awaitable[None]]
     """Begins what runs in the background; everything else is there."""
     upkeep: Callable[[], Awaitable[None]]
-    """Called every minute."""
+    """Called every minute; looks after what this process stores."""
     orders: Mapping[str, Order]
     """What the command line may order; none where other processes share the data."""
     drain_s: float

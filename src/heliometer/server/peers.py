@@ -36,14 +36,14 @@ class NoPeers:
     any = False
 
     def failed(self) -> Mapping[str, str]:
-        """Nothing can fail elsewhere."""
+        """Nothing: there is no other process."""
         return {}
 
     def report(self, failed: Mapping[str, str]) -> None:
-        """Nobody needs to know."""
+        """There is no other process to be told."""
 
     async def meters_changed(self, project_id: str) -> None:
-        """Nobody else knows any meters."""
+        """There is no other process to be told."""
 
     def on_meters_changed(self, forget: Callable[[str], None]) -> None:
-        """Nobody else changes any."""
+        """No other process changes any."""

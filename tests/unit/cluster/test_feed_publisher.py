@@ -17,7 +17,7 @@ from heliometer.cluster import feed_publisher as module
 from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import SubscriptionsChanged
 from heliometer.cluster.feed_publisher import FeedPublisher
-from heliometer.cluster.remote_feed import Intake
+from heliometer.cluster.remote_feed import FeedConsumer
 from heliometer.config import AmqpSettings, ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed import messages as messages_module
@@ -83,7 +83,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(part: FeedPublisher | Intake) -> AsyncIterator[Channel]:
+async def connected(part: FeedPublisher | FeedConsumer) -> AsyncIterator[Channel]:
     """A connection that stands, over which nobody has looked yet."""
     connection = Connection()
     serving = asyncio.create_task(part.serve(cast(AbstractConnection, connection)))
@@ -288,7 +288,7 @@ class Receiver:
             keep_s=100,
         )
         builtin = BuiltinFeed(AmqpSettings(listen=""), self.queues)
-        self.intake = Intake(builtin, self.queues, feed, self.bus, 1)
+        self.consumer = FeedConsumer(builtin, self.queues, feed, self.bus, 1)
 
     async def has(self, channel: Channel, number: int) -> None:
         """All is acknowledged, and the project's queue has messages."""
@@ -313,7 +313,7 @@ async def test_messages_wait_until_the_endpoints_are_known(
     receiver: Receiver, feed: SqlFeedStore
 ) -> None:
     await feed.create_endpoint(ENDPOINT, "joe")
-    async with connected(receiver.intake) as channel:
+    async with connected(receiver.consumer) as channel:
         await asyncio.sleep(0.05)
         assert not channel.consuming.is_set()
         await receiver.bus.catch_up()
@@ -325,11 +325,11 @@ async def test_messages_are_not_lost_with_an_endpoint_that_was_made_anew_without
     receiver: Receiver, feed: SqlFeedStore
 ) -> None:
     await feed.create_endpoint(ENDPOINT, "joe")
-    async with connected(receiver.intake):
+    async with connected(receiver.consumer):
         await receiver.bus.catch_up()
     await feed.delete_endpoint(SHOP, ENDPOINT.id, "joe")
     await feed.create_endpoint(Endpoint("another", SHOP, "hash", 0), "joe")
-    async with connected(receiver.intake) as channel:
+    async with connected(receiver.consumer) as channel:
         delivering = asyncio.create_task(channel.deliver((SHOP, [b"{}"])))
         await asyncio.sleep(0.05)
         await receiver.bus.catch_up()
@@ -340,7 +340,7 @@ async def test_messages_are_not_lost_with_an_endpoint_that_was_made_anew_without
 async def test_an_endpoint_is_looked_for_before_its_messages_are_dropped(
     receiver: Receiver, feed: SqlFeedStore
 ) -> None:
-    async with connected(receiver.intake) as channel:
+    async with connected(receiver.consumer) as channel:
         await receiver.bus.catch_up()
         await feed.create_endpoint(ENDPOINT, "joe")  # and we are not told in time
         await channel.deliver((SHOP, [b"{}", b"{}"]), ("b" * 32, [b"of no endpoint"]))
