@@ -576,7 +576,7 @@ def test_the_doctor_knows_the_database(url: str) -> None:
     assert "up to date" in told(settings_at(url))
     name = url.rpartition("/")[2]
     for change, expected in (
-        ("synchronous_commit = off", "durable still"),
+        ("synchronous_commit = off", "durable all the same"),
         ("default_transaction_read_only = on", "FAIL.*takes no writes"),
     ):
         psql(f"ALTER DATABASE {name} SET {change}", url)

@@ -169,11 +169,11 @@ async def test_it_arrives_whole_and_what_came_since_is_added_once(house: House) 
     await house.furnish([again, late, batch(0, 20, seed=7)], first=False)
     output = house.migrate()
     assert "copied 2,260 measurements" in output
-    assert "found equal before" in output
+    assert "an earlier run found equal" in output
     house.check()
     output = house.migrate("--verify")
     assert "42,260  42,260  equal" in output
-    assert "found equal before" not in output
+    assert "an earlier run found equal" not in output
     assert not (house.data_dir / "moving" / "snapshot").exists()
 
 
@@ -259,7 +259,7 @@ async def test_what_differs_is_found(house: House) -> None:
     house.migrate()
     psql("update projects set name = 'changed'", house.resources)
     output = house.migrate("--verify", status=1)
-    assert "the two sides differ" in output
+    assert "source and target differ" in output
     assert next(line.split() for line in output.splitlines() if "differ" in line) == [
         "projects", "1", "1", "differ",
     ]  # fmt: skip
@@ -363,7 +363,7 @@ def test_a_server_is_moved_while_it_serves(house: House, tmp_path: Path) -> None
             ended.set()
             reading.join()
         assert set(answered) == {200}
-        assert "the server goes on taking measurements here" in output
+        assert "the server here keeps receiving measurements" in output
         post(client, 13.0, now - 86400 + 1, "late")
         post(client, 14.0, now, "new")
         before = total(client)

@@ -1,7 +1,5 @@
-"""``heliometer migrate``: the embedded data to the engines that others run."""
+"""``heliometer migrate``: copy the embedded data to PostgreSQL and ClickHouse."""
 
-import fcntl
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,15 +14,13 @@ from heliometer.cli.options import load_settings, settings_options
 from heliometer.cli.table import table
 
 if TYPE_CHECKING:
-    from heliometer.config import Settings
-    from heliometer.migrate.measurements import Compared
-    from heliometer.migrate.run import Moved, Plan
+    from heliometer.migrate.comparison import Comparison
+    from heliometer.server.migrate import Result
 
-FOLDER = "moving"
 EVERY_S = 10.0
-"""How often progress is told where there is no terminal."""
+"""How often progress is shown where there is no terminal."""
 MOST_ROWS = 40
-"""Lines of a table; what is not equal comes first."""
+"""Lines of a table; differences come first."""
 
 
 @click.command(short_help="Move the embedded data to PostgreSQL and ClickHouse.")
@@ -34,26 +30,26 @@ MOST_ROWS = 40
     required=True,
     metavar="CONFIG",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="TOML file of the new service, whose resources.url and metrics.url say where to.",
+    help="TOML file of the new service; its resources.url and metrics.url are the targets.",
 )
 @settings_options
 @click.option("--verify", is_flag=True, help="Copy nothing; read both sides whole and compare.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Accept targets that hold other data: resources there are replaced, measurements stay.",
+    help="Accept targets that hold other data: their resources are replaced, measurements kept.",
 )
 def migrate(to: Path, data_dir: str | None, config: Path | None, verify: bool, force: bool) -> int:
     """Copy resources and measurements from the data directory to the engines that CONFIG names.
 
-    The server may run meanwhile and goes on as before; what is copied is its state at the start.
-    Run it again, as often as you like: it goes on where it was interrupted and copies what has
-    come since, nothing twice. For the move itself, stop the server, run it once more, which takes
-    little time, and start the new service; start that not before.
+    The server may keep running; its state at the start is what is copied. Run the command again as
+    often as you like: it resumes where it was interrupted and copies what has arrived since,
+    nothing twice. To switch over, stop the server, run it one last time, which is quick, and then
+    start the new service, not before.
 
-    At the end both sides are compared, by the number of rows and a checksum of each table, and of
-    each series on each day. The exit code is 0 only if all is equal. The environment's settings
-    are those of the data directory; CONFIG is read alone.
+    At the end both sides are compared by row counts and checksums: of each table, and of each
+    series on each day. The exit code is 0 only if everything is equal. Settings from the
+    environment apply to the data directory only; CONFIG is read on its own.
 
     \b
     Examples:
@@ -61,96 +57,44 @@ def migrate(to: Path, data_dir: str | None, config: Path | None, verify: bool, f
       heliometer migrate --to cluster.toml --data-dir /var/lib/heliometer
       heliometer migrate --to cluster.toml --verify
     """
-    import asyncio
-
     from heliometer.config import load
-    from heliometer.migrate import run as moving
-    from heliometer.storage.errors import StoreUnusable
+    from heliometer.server.migrate import migration, plan
 
     source = load_settings(config, data_dir)
     target = load(to, environment={})
     if not source.data_dir.is_dir():
-        raise CommandError(f"there is no data in {source.data_dir}; say --data-dir or --config")
-    plan = moving.plan(source, target)
+        raise CommandError(f"no data in {source.data_dir}; use --data-dir or --config")
+    what = plan(source, target)
     started = time.monotonic()
-    with _alone(source.data_dir / FOLDER) as folder:
-        snapshot = folder / "snapshot"
-        moving.clear(snapshot)
-        try:
-            served = _take(source, plan, snapshot)
-            at = time.strftime("%F %T", time.gmtime())
-            with _progress("comparing" if verify else "copying") as show:
-                moved = asyncio.run(
-                    moving.move(
-                        source, target, plan, folder, snapshot, show, verify=verify, force=force
-                    )
-                )
-        except StoreUnusable as error:
-            raise CommandError(str(error)) from error
-        finally:
-            moving.clear(snapshot)
-    for line in _report(moved):
+    with migration(source, target, what) as run:
+        running = run.take_snapshot()
+        at = time.strftime("%F %T", time.gmtime())
+        with _progress("comparing" if verify else "copying") as show:
+            result = run.run(show, copy=not verify, force=force)
+    for line in _report(result):
         click.echo(line)
-    for note in plan.notes:
+    for note in what.notes:
         click.echo(f"note: {note}")
-    if moved.measurements is not None and not verify:
+    if result.measurements is not None and not verify:
         seconds = time.monotonic() - started
-        copied = moved.measurements.copied
+        copied = result.measurements.copied
         click.echo(f"copied {copied:,} measurements in {seconds:.1f} s ({copied / seconds:,.0f}/s)")
-    if not moved.equal:
-        click.echo("heliometer: the two sides differ, see above", err=True)
+    if not result.equal:
+        click.echo("heliometer: source and target differ, see above", err=True)
         return FAILED
     click.echo(f"equal: the target has what {source.data_dir} had at {at} UTC")
     if not verify:
-        click.echo(_next(to, served=served))
+        click.echo(_next(to, running=running))
     return 0
 
 
-def _next(to: Path, *, served: bool) -> str:
-    if served:
+def _next(to: Path, *, running: bool) -> str:
+    if running:
         return (
-            "the server goes on taking measurements here: to move, stop it, run this again, and "
-            f"start the new service with --config {to}"
+            "the server here keeps receiving measurements: to switch over, stop it, run this "
+            f"again, and start the new service with --config {to}"
         )
     return f"no server runs here: start the new service with --config {to}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    """The folder, locked until we end, however that is. Raises CommandError."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise CommandError(f"another migrate is under way in {folder.parent}") from error
-    try:
-        yield folder
-    finally:
-        os.close(descriptor)
-
-
-def _take(source: "Settings", plan: "Plan", snapshot: Path) -> bool:
-    """Make the snapshot; whether a server runs on the data directory."""
-    import asyncio
-
-    from heliometer.migrate import run as moving
-    from heliometer.server.control_client import is_running, order
-    from heliometer.storage.sql.postgresql_url import is_postgresql
-
-    snapshot.mkdir(mode=0o700)
-    served = is_running(source.data_dir)
-    # The resources come second: every project of a measurement is among them.
-    if plan.metrics:
-        if served:
-            path = (snapshot / moving.METRICS).absolute()
-            order(source.data_dir, "snapshot", {"path": str(path)})
-        else:
-            asyncio.run(moving.snapshot_metrics(source, snapshot))
-    if not is_postgresql(source.resources.url):
-        asyncio.run(moving.snapshot_resources(source, snapshot))
-    return served
 
 
 # -- what is shown ------------------------------------------------------------------------------
@@ -177,7 +121,7 @@ class _Lines:
 
 
 class _Bar:
-    """Progress on a terminal: a bar by measurements."""
+    """Progress on a terminal: a bar that counts measurements."""
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
@@ -195,7 +139,7 @@ class _Bar:
         self._bar.update(rows, what)
 
     def finish(self) -> None:
-        """Leave the line."""
+        """End the bar's line, if it was drawn."""
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
 
@@ -212,22 +156,22 @@ def _progress(verb: str) -> "Iterator[_Lines | _Bar]":
         bar.finish()
 
 
-def _report(moved: "Moved") -> Iterator[str]:
-    if moved.tables:
+def _report(result: "Result") -> Iterator[str]:
+    if result.tables:
         rows = [
             (t.name, f"{t.here.rows:,}", f"{t.there.rows:,}", _verdict(t.here == t.there))
-            for t in moved.tables
+            for t in result.tables
         ]
         yield table(("resources", "source", "target", ""), rows, "<>><")
         yield ""
-    if moved.measurements is not None:
-        yield from _measurements(moved.measurements)
+    if result.measurements is not None:
+        yield from _measurements(result.measurements)
         yield ""
-    for damaged in moved.damaged:
-        yield f"left out: partition {damaged}"
+    for damaged in result.damaged:
+        yield f"skipped: partition {damaged}"
 
 
-def _measurements(found: "Compared") -> Iterator[str]:
+def _measurements(found: "Comparison") -> Iterator[str]:
     groups = found.here.keys() | found.there.keys() | found.different.keys()
     ordered = sorted(groups, key=lambda g: (g not in found.different, g))
     rows = [
@@ -248,13 +192,16 @@ def _measurements(found: "Compared") -> Iterator[str]:
     believed = found.here.total() - found.read
     if believed:
         yield (
-            f"{believed:,} of them are of days that were found equal before and have not changed "
-            "since; --verify reads them again"
+            f"{believed:,} of them are of days that an earlier run found equal and that have not "
+            "changed since; --verify reads them again"
         )
     for number, what in (
-        (found.missing_series, f"of {found.series:,} series are unknown to the target"),
-        (found.unknown, "measurements of the source belong to no series; they stay there"),
-        (found.bygone, "days of the target are older than the source keeps; they are left alone"),
+        (found.missing_series, f"of {found.series:,} series are missing in the target"),
+        (found.unknown, "measurements of the source belong to no series and are not copied"),
+        (
+            found.expired_days,
+            "days of the target are older than the source's retention; left alone",
+        ),
     ):
         if number:
             yield f"{number:,} {what}"

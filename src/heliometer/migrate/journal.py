@@ -1,4 +1,5 @@
-"""What earlier passes did, in a file for each target: it saves work, and knows our own target."""
+"""What earlier passes did, in a file for each target: it saves work, and tells our own target from
+anybody else's."""
 
 import hashlib
 import os
@@ -7,29 +8,29 @@ from pathlib import Path
 import msgspec
 
 
-class MovedDay(msgspec.Struct, frozen=True):
+class CopiedDay(msgspec.Struct, frozen=True):
     """A day of measurements that was found to be equal on both sides."""
 
     content: str
     """What the source had."""
     rows_there: int
-    """Rows that the target had of it, its own ones too."""
+    """Rows that the target had of it."""
     counts: list[tuple[str, str, int]]
-    """Project, namespace and how many measurements."""
+    """Project, namespace, and how many measurements."""
 
 
 class Journal(msgspec.Struct):
     """What is known of one target."""
 
     target: str
-    days: dict[int, MovedDay] = {}
+    days: dict[int, CopiedDay] = {}
     tables: list[dict[str, tuple[int, str]]] = []
     """Rows and digest of each table of resources: as we left them, and, when the last pass was
     interrupted, as we were about to make them."""
 
 
 class JournalFile:
-    """Keeps a journal. What ``save`` returned from is on stable storage."""
+    """A journal on disk."""
 
     def __init__(self, folder: Path, target: str) -> None:
         """``target`` is the name of a target, without secrets. Raises OSError."""
@@ -43,13 +44,13 @@ class JournalFile:
         except FileNotFoundError:
             return
         except msgspec.MsgspecError:
-            return  # as good as none: it is only ever replaced whole, so somebody else did this
+            return  # as good as none: we only ever replace it whole, so somebody else wrote this
         self.begun = found.target == target
         if self.begun:
             self.journal = found
 
     def save(self) -> None:
-        """Put it on stable storage. Raises OSError."""
+        """Write the journal; it is durable on return. Raises OSError."""
         partial = self._path.with_suffix(".tmp")
         with partial.open("wb") as file:
             file.write(msgspec.json.encode(self.journal))

@@ -1,13 +1,11 @@
-"""Moving the resources: all or nothing, as often as one likes."""
+"""Copying the resources: all or nothing, as often as one likes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.migrate.journal import JournalFile
-from heliometer.storage.sql import table_copy as moving
-from heliometer.storage.sql.database import Database
-from heliometer.storage.sql.table_copy import Content, Contents
+from heliometer.migrate.ports import Content, Contents, ResourceCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,47 +17,42 @@ class ComparedTable:
     there: Content
 
 
-async def move_resources(
-    source: Database,
-    target: Database,
-    shares: int,
-    file: JournalFile,
-    done: Callable[[int], None],
-    *,
-    force: bool,
+async def copy_resources(
+    tables: ResourceCopy, file: JournalFile, copied: Callable[[int], None], *, force: bool
 ) -> None:
     """Replace what the target has by what the source has.
 
     Raises CONFLICT, unless ``force``, when the target has something that did not come from here;
-    UNAVAILABLE, and INVALID for a row that the target does not take. Nothing has changed then.
+    UNAVAILABLE, and INVALID for a row that the target refuses. Nothing has changed then.
     """
-    wanted = await moving.contents(source, shares)
+    wanted = await tables.source_contents()
     ours = [_read(known) for known in file.journal.tables]
 
     def may_replace(found: Contents) -> None:
-        if not force and not moving.is_empty(found) and found not in ours:
+        is_empty = not any(content.rows for content in found.values())
+        if not force and not is_empty and found not in ours:
             raise HeliometerError(
                 Code.CONFLICT,
                 f"The database {file.journal.target} "
                 + (
                     "was changed since the last pass; is a service running on it already?"
                     if ours
-                    else "is not empty, and what it has did not come from here."
+                    else "is not empty, and its content did not come from here."
                 ),
-                details="Name an empty database, or say --force to replace what it has.",
+                details="Name an empty database, or use --force to replace its content.",
             )
         file.journal.tables = [_plain(found), _plain(wanted)]
         file.save()
 
-    await moving.move(source, target, shares, may_replace, done)
+    await tables.replace(may_replace, copied)
     file.journal.tables = [_plain(wanted)]
     file.save()
 
 
-async def compare_resources(source: Database, target: Database, shares: int) -> list[ComparedTable]:
+async def compare_resources(tables: ResourceCopy) -> list[ComparedTable]:
     """Every table on both sides, read whole. Raises UNAVAILABLE."""
-    here = await moving.contents(source, shares)
-    there = await moving.contents(target)
+    here = await tables.source_contents()
+    there = await tables.target_contents()
     return [ComparedTable(name, here[name], there[name]) for name in here]
 
 

@@ -1,4 +1,4 @@
-"""What moving house reads, compares and remembers, without the engines that it moves to."""
+"""What a migration reads, compares and remembers, without the engines that it goes to."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,12 +12,14 @@ from heliometer.config import Settings, WrongSetting, load
 from heliometer.feed.model import Chunk, Position
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
-from heliometer.migrate.journal import JournalFile, MovedDay
-from heliometer.migrate.run import plan, waiting_messages
-from heliometer.storage.duckdb.snapshot import SnapshotReader, pieces, take
+from heliometer.migrate.digests import Digests, digest, subtract
+from heliometer.migrate.journal import CopiedDay, JournalFile
+from heliometer.migrate.pieces import pieces
+from heliometer.server.migrate import plan
+from heliometer.storage.duckdb.snapshot import SnapshotReader, take
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
-from heliometer.storage.measurement_digests import Digests, digest, subtract
+from heliometer.storage.feed_sqlite.waiting import waiting_messages
 from heliometer.storage.sql.table_copy import spread
 
 DAY_MS = 86_400_000
@@ -131,7 +133,7 @@ async def test_a_damaged_partition_is_told_of(tmp_path: Path) -> None:
 def test_a_journal_is_of_its_own_target(tmp_path: Path) -> None:
     file = JournalFile(tmp_path, "http://here/a")
     assert not file.begun
-    file.journal.days[3] = MovedDay("content", 7, [("p", "n", 6)])
+    file.journal.days[3] = CopiedDay("content", 7, [("p", "n", 6)])
     file.journal.tables = [{"projects": (1, "digest")}]
     file.save()
     found = JournalFile(tmp_path, "http://here/a")
@@ -140,7 +142,7 @@ def test_a_journal_is_of_its_own_target(tmp_path: Path) -> None:
     assert not JournalFile(tmp_path, "http://here/b").begun
 
 
-def test_the_checkpoint_is_for_every_part() -> None:
+def test_every_shard_gets_the_checkpoint() -> None:
     row = {"id": 1, "evaluated_at": 5, "checkpoint": b"x", "epoch": 2}
     assert spread([row, {**row, "id": 9}], 2) == [row, {**row, "id": 2}]
 

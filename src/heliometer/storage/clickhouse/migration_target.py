@@ -1,4 +1,4 @@
-"""ClickHouse as the new home of measurements: what moving asks beyond the store's port."""
+"""ClickHouse as the target of a migration: what that needs beyond the store's port."""
 
 # Names and numbers in the SQL below come from this program and its settings.
 # ruff: noqa: S608
@@ -14,13 +14,15 @@ from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
+from heliometer.migrate.digests import Digests
 from heliometer.storage.clickhouse import native, sql
 from heliometer.storage.clickhouse.http import Address, Client, Trouble
 from heliometer.storage.clickhouse.schema import Server, learn
 from heliometer.storage.clickhouse.sql import DAY_MS
 from heliometer.storage.clickhouse.store import ClickHouseStore
-from heliometer.storage.measurement_digests import HASH, Digests
 
+HASH = "sum(intHash64(bitXor(intHash64(ts), reinterpretAsUInt64(reinterpretAsString(value)))))"
+"""What ``migrate.digests`` computes; the same since release 1.1."""
 DIGEST_S = 1800
 """The longest that reading all measurements of a day may take."""
 LAG_S = 300.0
@@ -31,7 +33,7 @@ APPENDED_SERIES = 50_000
 
 
 class ClickHouseTarget:
-    """A ClickHouse that measurements are brought to. Everything raises UNAVAILABLE."""
+    """Implements ``migrate.ports.Target``. Every method raises UNAVAILABLE."""
 
     def __init__(self, settings: MetricSettings) -> None:
         """Raises StoreUnusable for a URL that cannot be one."""

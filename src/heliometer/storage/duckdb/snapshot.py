@@ -11,16 +11,14 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import duckdb
 import numpy as np
 
 from heliometer.metrics.model import Batch, Int64s, Series
 from heliometer.metrics.receipts import Receipt
+from heliometer.migrate.ports import Day, Piece
 from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.database_copy import DatabaseCopy
 from heliometer.storage.duckdb.sources import Partition
@@ -29,24 +27,6 @@ from heliometer.storage.errors import StoreUnusable
 
 DATABASE = "recent.duckdb"
 PARTITIONS = "partitions"
-
-
-class Day(NamedTuple):
-    """The measurements of one UTC day."""
-
-    day: int
-    rows: int
-    content: str
-    """A digest that differs once measurements were added, and may differ once they were sealed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A range of series ids whose measurements of a day are read together."""
-
-    day: int
-    first: int
-    last: int
 
 
 async def take(store: DuckDBStore, folder: Path) -> None:
@@ -63,7 +43,7 @@ async def take(store: DuckDBStore, folder: Path) -> None:
 
 
 class SnapshotReader:
-    """Reads a snapshot. One thread at a time may use it."""
+    """Implements ``migrate.ports.MeasurementSource`` for a snapshot."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         """Raises StoreUnusable."""
@@ -163,18 +143,6 @@ class SnapshotReader:
     def _one(self, text: str) -> int:
         rows = self._connection.execute(text).fetchall()
         return int(rows[0][0])
-
-
-def pieces(day: int, series: Int64s, counts: Int64s, rows: int) -> Iterator[Piece]:
-    """Divide a day's series into pieces of at most ``rows``; a larger series is a piece alone."""
-    first = total = 0
-    for i, count in enumerate(counts.tolist()):
-        if total and total + count > rows:
-            yield Piece(day, int(series[first]), int(series[i - 1]))
-            first, total = i, 0
-        total += count
-    if total:
-        yield Piece(day, int(series[first]), int(series[-1]))
 
 
 def _link(path: Path, target: Path) -> None:

@@ -25,6 +25,11 @@ class SqlProjectStore:
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).first() is not None
 
+    async def ids(self) -> Sequence[str]:
+        """Of every project, disabled ones too."""
+        async with self._database.read() as connection:
+            return list((await connection.execute(select(ProjectRow.id))).scalars())
+
     async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
         """The enabled projects of these ids or names, by what each was called."""
         found: dict[str, Found] = {}

@@ -1,15 +1,16 @@
-"""All rows of the resource tables, from one database to another, and whether two have the same."""
+"""Copies all rows of the resource tables from one database to another, and compares the two."""
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from sqlalchemy import Table, func, insert, literal, select, text, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.migrate.ports import Content, Contents
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tables import Base, EvaluationRow, ProbeRow
 
@@ -22,71 +23,59 @@ _BITS = 128
 Row = dict[str, Any]
 
 
-class Content(NamedTuple):
-    """What a table has. Two with equal contents have the same rows."""
-
-    rows: int
-    digest: str
-
-
-Contents = Mapping[str, Content]
-"""By name of the table."""
-
-
 def tables() -> list[Table]:
-    """Those that move, each after what it refers to. What the health check writes stays."""
+    """Those that are copied, each after what it refers to: all but what the health check writes."""
     return [t for t in Base.metadata.sorted_tables if t.name != ProbeRow.__tablename__]
 
 
-async def contents(database: Database, shares: int | None = None) -> Contents:
-    """What each table has; with ``shares``, what it has once it has moved. Raises UNAVAILABLE."""
-    async with database.read() as connection:
-        return await _contents(connection, shares)
+class TableCopy:
+    """Implements ``migrate.ports.ResourceCopy`` from SQLite to PostgreSQL."""
 
+    def __init__(self, source: Database, target: Database, shards: int) -> None:
+        """``shards``: how many the target's processes divide the projects into."""
+        self._source = source
+        self._target = target
+        self._shards = shards
 
-def is_empty(found: Contents) -> bool:
-    """Whether there is nothing at all."""
-    return not any(content.rows for content in found.values())
+    async def source_contents(self) -> Contents:
+        """What each table has once it has been copied."""
+        async with self._source.read() as connection:
+            return await _contents(connection, self._shards)
 
+    async def target_contents(self) -> Contents:
+        """What each table has."""
+        async with self._target.read() as connection:
+            return await _contents(connection)
 
-async def move(
-    source: Database,
-    target: Database,
-    shares: int,
-    may_replace: Callable[[Contents], None],
-    done: Callable[[int], None],
-) -> None:
-    """Make the target's tables, in PostgreSQL, have what the source's have: wholly, or as before.
-
-    ``shares``: parts into which the target's processes divide the projects. ``may_replace`` is
-    given what the target has, and raises where that must stay. ``done`` is told of rows. Raises
-    UNAVAILABLE, and INVALID when PostgreSQL refuses a row.
-    """
-    async with source.read() as reading, target.write() as writing:
-        may_replace(await _contents(writing))
-        names = ", ".join(table.name for table in tables())
-        await writing.execute(text(f"TRUNCATE TABLE {names}"))
-        for table in tables():
-            await _copy(reading, writing, table, shares, done)
+    async def replace(
+        self, may_replace: Callable[[Contents], None], copied: Callable[[int], None]
+    ) -> None:
+        """Replace what the target has, in one transaction."""
+        async with self._source.read() as reading, self._target.write() as writing:
+            may_replace(await _contents(writing))
+            names = ", ".join(table.name for table in tables())
+            await writing.execute(text(f"TRUNCATE TABLE {names}"))
+            for table in tables():
+                await _copy(reading, writing, table, self._shards, copied)
 
 
 async def _copy(
     reading: AsyncConnection,
     writing: AsyncConnection,
     table: Table,
-    shares: int,
-    done: Callable[[int], None],
+    shards: int,
+    copied: Callable[[int], None],
 ) -> None:
-    async for rows in _rows(reading, table, shares):
+    async for rows in _rows(reading, table, shards):
         try:
             await writing.execute(insert(table), rows)
         except DBAPIError as error:
             if str(getattr(error.orig, "sqlstate", ""))[:2] not in _WRONG_ROW:
                 raise
             raise HeliometerError(
-                Code.INVALID, f"PostgreSQL does not take a row of {table.name}: {error.orig}"
+                Code.INVALID, f"PostgreSQL refuses a row of {table.name}: {error.orig}"
             ) from error
-        done(len(rows))
+        copied(len(rows))
     serial = table.autoincrement_column
     if serial is not None:
         # The next row's number; the first's where there are none.
@@ -97,11 +86,11 @@ async def _copy(
         )
 
 
-async def _contents(connection: AsyncConnection, shares: int | None = None) -> Contents:
+async def _contents(connection: AsyncConnection, shards: int | None = None) -> Contents:
     found = {}
     for table in tables():
         count = total = 0
-        async for rows in _rows(connection, table, shares):
+        async for rows in _rows(connection, table, shards):
             count += len(rows)
             total += sum(map(_hash, rows))
         found[table.name] = Content(count, f"{total % (1 << _BITS):032x}")
@@ -109,7 +98,7 @@ async def _contents(connection: AsyncConnection, shares: int | None = None) -> C
 
 
 async def _rows(
-    connection: AsyncConnection, table: Table, shares: int | None
+    connection: AsyncConnection, table: Table, shards: int | None
 ) -> AsyncIterator[list[Row]]:
     """Page by page: PostgreSQL changes no table in which a cursor is open."""
     key = list(table.primary_key.columns)
@@ -118,18 +107,18 @@ async def _rows(
     while page:
         rows = [dict(row) for row in page]
         last = [literal(rows[-1][column.name], column.type) for column in key]
-        if shares and table.name == EvaluationRow.__tablename__:
-            rows = spread(rows, shares)
+        if shards and table.name == EvaluationRow.__tablename__:
+            rows = spread(rows, shards)
         yield rows
         later = wanted.where(tuple_(*key) > tuple_(*last))
         page = (await connection.execute(later)).mappings().all()
 
 
-def spread(rows: Sequence[Row], shares: int) -> list[Row]:
-    """What the engine of all projects goes on from, for each engine of a share of them. An engine
-    leaves out what it reads of alarms that are not its own."""
+def spread(rows: Sequence[Row], shards: int) -> list[Row]:
+    """The evaluation of all projects, for each shard of them. A shard leaves out what it reads of
+    alarms that are not its own."""
     whole = [row for row in rows if row["id"] == 1]
-    return [{**row, "id": share} for row in whole for share in range(1, shares + 1)]
+    return [{**row, "id": shard} for row in whole for shard in range(1, shards + 1)]
 
 
 def _hash(row: Row) -> int:

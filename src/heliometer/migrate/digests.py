@@ -2,7 +2,8 @@
 lacks: for each series how many there are, and a sum that no other measurements are likely to have.
 
 The sum is over a hash of each measurement, modulo 2^64. It does not depend on the order, and
-counts equal measurements as often as they are there. ClickHouse computes the same (``HASH``).
+counts equal measurements as often as they are there. ClickHouse's SQL
+(``storage.clickhouse.migration_target``) computes the same.
 """
 
 from typing import NamedTuple
@@ -14,8 +15,6 @@ from heliometer.metrics.model import Batch, Float64s, Int64s
 
 UInt64s = NDArray[np.uint64]
 
-HASH = "sum(intHash64(bitXor(intHash64(ts), reinterpretAsUInt64(reinterpretAsString(value)))))"
-"""ClickHouse's expression for what ``hashes`` sums up to; the same since release 1.1."""
 _SALT = np.uint64(0x4CF2D2BAAE6DA887)
 _FIRST = np.uint64(0xFF51AFD7ED558CCD)
 _SECOND = np.uint64(0xC4CEB9FE1A85EC53)
