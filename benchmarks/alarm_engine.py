@@ -10,7 +10,8 @@ import time
 
 import numpy as np
 
-from heliometer.alarms.engine.engine import Engine, Rules, Watched
+from heliometer.alarms.engine.engine import Engine
+from heliometer.alarms.engine.model import Rules, Watched
 from heliometer.alarms.expression import Metric, Subexpression
 from heliometer.alarms.expression.nodes import Function
 from heliometer.metrics.model import Batch, Series

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heliometer.alarms.dry_run import dry_run
-from heliometer.alarms.engine.engine import Rules
+from heliometer.alarms.engine.model import Rules
 from heliometer.alarms.expression import Subexpression, parse
 from heliometer.alarms.model import State
 from heliometer.metrics.model import Batch, Series

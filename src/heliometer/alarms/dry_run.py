@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heliometer.alarms.engine.engine import Engine, Rules, Watched
+from heliometer.alarms.engine.engine import Engine
+from heliometer.alarms.engine.model import Rules, Watched
 from heliometer.alarms.engine.windows import MINUTE_MS
 from heliometer.alarms.expression import Expression, subexpressions
 from heliometer.alarms.model import State, Transition

@@ -4,10 +4,10 @@ together, with one life."""
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from heliometer.alarms.causes import Causes
 from heliometer.alarms.clock import Clock
 from heliometer.alarms.commit_queue import CommitQueue
-from heliometer.alarms.engine.causes import Causes
-from heliometer.alarms.engine.engine import Explanation, Rules
+from heliometer.alarms.engine.model import Explanation, Rules
 from heliometer.alarms.live_engine import LiveEngine
 from heliometer.alarms.model import Alarm, Outcome
 from heliometer.alarms.ports import EvaluationStore, MeasurementSource

@@ -3,7 +3,8 @@
 import asyncio
 
 from heliometer.alarms.clock import Clock
-from heliometer.alarms.engine.engine import Engine, Explanation, Rules
+from heliometer.alarms.engine.engine import Engine
+from heliometer.alarms.engine.model import Explanation, Rules
 from heliometer.alarms.live_engine import watched
 from heliometer.alarms.model import Alarm
 from heliometer.alarms.stored_windows import StoredWindows

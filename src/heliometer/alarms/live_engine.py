@@ -13,7 +13,8 @@ from functools import partial
 from typing import TypeVar
 
 from heliometer.alarms.clock import Clock
-from heliometer.alarms.engine.engine import Engine, Explanation, Rules, Watched
+from heliometer.alarms.engine.engine import Engine
+from heliometer.alarms.engine.model import Explanation, Rules, Watched
 from heliometer.alarms.expression import Expression, parse
 from heliometer.alarms.model import Alarm, Outcome, State, Transition
 from heliometer.alarms.stored_windows import StoredWindows

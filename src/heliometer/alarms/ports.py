@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from heliometer.alarms.dry_run import DryRun
-from heliometer.alarms.engine.engine import Explanation
+from heliometer.alarms.engine.model import Explanation
 from heliometer.alarms.expression import Expression
 from heliometer.alarms.model import (
     Alarm,

@@ -8,7 +8,7 @@ import logging
 
 from heliometer.alarms.clock import MINUTE_MS, Clock
 from heliometer.alarms.commit_queue import RETRY_S, CommitQueue
-from heliometer.alarms.engine.engine import CAUGHT_UP
+from heliometer.alarms.engine.watched_metrics import CAUGHT_UP
 from heliometer.alarms.live_engine import LiveEngine
 from heliometer.alarms.model import Outcome
 from heliometer.alarms.ports import MeasurementSource

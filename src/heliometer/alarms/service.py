@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from heliometer.alarms.clock import MINUTE_MS
 from heliometer.alarms.dry_run import DryRun
-from heliometer.alarms.engine.engine import Explanation, depth_of
+from heliometer.alarms.engine.model import Explanation
+from heliometer.alarms.engine.watched_metrics import depth_of
 from heliometer.alarms.expression import normal_form, parse, subexpressions
 from heliometer.alarms.model import (
     ACTIONS,
@@ -27,7 +29,6 @@ from heliometer.identity.model import Caller
 
 log = logging.getLogger(__name__)
 
-MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 DRY_RUN_DAYS = 45
 """The longest time that a dry run covers."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from heliometer.alarms.clock import MINUTE_MS
-from heliometer.alarms.engine.engine import Need
+from heliometer.alarms.engine.model import Need
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex

@@ -44,7 +44,7 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     import numpy as np
 
     from heliometer.alarms.dry_run import dry_run
-    from heliometer.alarms.engine.engine import Rules
+    from heliometer.alarms.engine.model import Rules
     from heliometer.alarms.expression import parse, subexpressions
     from heliometer.api.hp.alarm_documents import dry_run_document
     from heliometer.cli.rows import Fault, Filling

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from heliometer.alarms.engine.engine import depth_of
+from heliometer.alarms.engine.watched_metrics import depth_of
 from heliometer.alarms.expression import parse, subexpressions
 from heliometer.alarms.model import Alarm, AlarmFilter
 from heliometer.alarms.ports import AlarmStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from heliometer.alarms.dry_run import DryRun
-from heliometer.alarms.engine.engine import Explanation
+from heliometer.alarms.engine.model import Explanation
 from heliometer.alarms.expression import Expression, parse
 from heliometer.alarms.model import Alarm, AlarmFilter, State
 from heliometer.alarms.service import DAY_MS, EVALUATIONS, Alarms, Definition

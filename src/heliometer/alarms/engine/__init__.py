@@ -1,1 +1,1 @@
-"""Evaluation of alarms: windows, truth and states, without input or output."""
+"""Evaluation of alarms: windows, truth and states, as arrays and without input or output."""

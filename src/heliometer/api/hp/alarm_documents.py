@@ -3,7 +3,7 @@
 from typing import Any
 
 from heliometer.alarms.dry_run import DryRun
-from heliometer.alarms.engine.engine import Explanation
+from heliometer.alarms.engine.model import Explanation
 from heliometer.alarms.model import Alarm, Finding, HistoryEntry, State, Transition
 from heliometer.api.hp import wire
 from heliometer.http.operation import Call
@@ -79,13 +79,13 @@ def explanation_document(
         "undetermined_after": explanation.patience,
         "subexpressions": [
             {
-                **finding_document(part.finding),
-                "series": [dict(s.dimensions) for s in part.series[:SERIES]],
-                "last_measurement": {"at": wire.iso(part.last_ms), "value": part.last_value}
-                if part.last_ms
+                **finding_document(each.finding),
+                "series": [dict(s.dimensions) for s in each.series[:SERIES]],
+                "last_measurement": {"at": wire.iso(each.last_ms), "value": each.last_value}
+                if each.last_ms
                 else None,
             }
-            for part in explanation.parts
+            for each in explanation.subexpressions
         ],
         "last_transition": entry_document(last) if last else None,
     }

@@ -1,0 +1,61 @@
+"""What the engine is given, and what it explains."""
+
+from dataclasses import dataclass
+
+from heliometer.alarms.expression import Expression
+from heliometer.alarms.model import Finding, State
+from heliometer.metrics.model import Int64s, Series
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the engine behaves, from the settings."""
+
+    at_once: bool = True
+    flapping_changes: int = 4
+    flapping_span_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An alarm to be watched, and what is known of its past."""
+
+    id: str
+    project_id: str
+    expression: Expression
+    state: State = State.UNDETERMINED
+    changes: tuple[int, ...] = ()
+    """Times of its latest changes in milliseconds, oldest first; they decide whether it flaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Stored measurements that windows must be filled with before they can be judged."""
+
+    series: Int64s
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubexpressionExplained:
+    """What one subexpression's windows hold now."""
+
+    finding: Finding
+    series: tuple[Series, ...]
+    last_ms: int
+    """Time of the newest measurement; 0 if there was none lately."""
+    last_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an alarm is in its state."""
+
+    minute_ms: int
+    state: State
+    truth: bool | None
+    unknown: int
+    """Evaluations in a row in which the expression was unknown."""
+    patience: int
+    """So many make the alarm UNDETERMINED."""
+    subexpressions: tuple[SubexpressionExplained, ...]
