@@ -22,7 +22,7 @@ NEWEST = 8
 def section(
     metrics: Metrics, alarms: Alarms, notifications: Notifications, health: Health
 ) -> Sequence[tuple[str, str, str, Handler, Permission]]:
-    """The page."""
+    """The page at ``/console`` itself."""
     page = OverviewPage(metrics, alarms, notifications, health)
     return (("GET", "", "Overview", page.show, Permission.READ),)
 

@@ -108,7 +108,7 @@ class PageRequest:
         return response
 
     def json(self, document: Any) -> Response:
-        """Data for a script."""
+        """Answer a script with JSON."""
         return compressed(self.call, msgspec.json.encode(document), "application/json", 200)
 
 

@@ -20,7 +20,7 @@ TYPES = {
 
 
 class StaticFile(NamedTuple):
-    """A file, read once."""
+    """The content of a file in both encodings, kept in memory."""
 
     body: bytes
     gzipped: bytes

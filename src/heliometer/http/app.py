@@ -54,7 +54,7 @@ class HttpOptions:
 
 
 class HttpApp:
-    """Serves dialects."""
+    """Serves dialects: the ASGI application of every process."""
 
     def __init__(
         self,

@@ -231,7 +231,7 @@ class _Uvicorn(uvicorn.Server):
         self.server_state = self.state = _State()
 
     def leave(self) -> None:
-        """Begin to stop."""
+        """Ask the server to shut down."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""StatsD over UDP, with the tags of DogStatsD and InfluxDB: gathered, then stored.
+"""StatsD over UDP, with the tags of DogStatsD and InfluxDB: aggregated, then stored.
 
-There is no reply and no sign-in in this protocol: it is off unless the settings name an address,
-and all goes to one project.
+The protocol has neither replies nor authentication: the listener is off unless the settings name
+an address, and everything goes to one project.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_SERIES = 100_000
 MOST_TIMINGS = 200_000
-"""That are gathered in one interval; more are counted as left out."""
+"""Most in one interval; further ones are dropped and counted."""
 LONGEST_LINE = 1000
 RECEIVE_BYTES = 4 << 20
 FIGURES = {
@@ -45,10 +45,10 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line of a datagram."""
+    """A parsed line of a datagram."""
 
     name: str
-    """With its tags, as it stands there."""
+    """As sent, with the tags that InfluxDB's style puts into it."""
     values: tuple[str, ...]
     type: str
     rate: float
@@ -57,14 +57,14 @@ class Sample:
 
 @dataclass(slots=True)
 class Gathered:
-    """What came in one interval."""
+    """Everything that arrived in one interval, aggregated."""
 
     counters: dict[Name, float] = field(default_factory=dict)
     gauges: dict[Name, float] = field(default_factory=dict)
     timings: list[tuple[Name, float]] = field(default_factory=list)
     sets: dict[Name, set[str]] = field(default_factory=dict)
     members: int = 0
-    """Of all sets."""
+    """Total number of members of all sets."""
 
     def __len__(self) -> int:
         return len(self.counters) + len(self.gauges) + len(self.sets)
@@ -80,17 +80,17 @@ class Point:
 
     @property
     def namespace(self) -> str:
-        """Of its series."""
+        """The namespace of the series."""
         return self.name.namespace
 
     @property
     def dimensions(self) -> dict[str, str]:
-        """Of its series."""
+        """The dimensions of the series."""
         return dict(self.name.dimensions)
 
 
 def parse(line: str) -> Sample:
-    """One line: ``name:value|type|@rate|#tags``. Raises ValueError."""
+    """Parse a line, ``name:value|type|@rate|#tags``. Raises ValueError."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"it is longer than {LONGEST_LINE} characters")
     found = _LINE.fullmatch(line)
@@ -111,10 +111,9 @@ def parse(line: str) -> Sample:
 
 
 def series_of(namespace: str, sample: Sample) -> Name:
-    """The series: the name is dimension ``metric_name``, the tags are dimensions.
+    """The series of a sample: its name becomes ``metric_name``, its tags become dimensions.
 
-    Tags stand behind ``#`` as ``key:value`` (a tag without a value has ``true``), or in the name
-    as ``,key=value``.
+    Tags follow ``#`` as ``key:value`` (without a value: ``true``), or the name as ``,key=value``.
     """
     metric, *inner = sample.name.split(",")
     pairs = [tag.partition("=")[::2] for tag in inner]
@@ -126,11 +125,11 @@ def series_of(namespace: str, sample: Sample) -> Name:
 
 
 class Statsd(asyncio.DatagramProtocol):
-    """Takes datagrams, and stores what they said at the end of each interval.
+    """Receives datagrams, and stores their aggregates at the end of each interval.
 
-    Of a counter the sum (a delta, scaled up by its sample rate), of a gauge the last value, of a
-    set how many different ones there were; each timing as it is, so that all statistics can be
-    asked for.
+    Stored are the sum of a counter (a delta, scaled up by its sample rate), the last value of a
+    gauge, the number of distinct members of a set, and every single timing, so that all statistics
+    can be queried.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Statsd(asyncio.DatagramProtocol):
         self._clock = clock
         self._names: dict[tuple[str, str], Name] = {}
         self._levels: dict[Name, float] = {}
-        """Of all gauges, which later samples may change by a difference."""
+        """The current value of each gauge, which samples with a sign change."""
         self._gathered = Gathered()
         self._waiting: list[Point] = []
         self._transport: asyncio.DatagramTransport | None = None
@@ -154,7 +153,7 @@ class Statsd(asyncio.DatagramProtocol):
         self.counts: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Listen. Raises WrongSetting when that is not possible."""
+        """Start to listen. Raises WrongSetting if the address cannot be used."""
         address = parse_address(self._settings.listen)
         try:
             self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -165,15 +164,15 @@ class Statsd(asyncio.DatagramProtocol):
                 f"statsd.listen: cannot listen on {self._settings.listen}: "
                 f"{error.strerror or error}; does another program take StatsD there?"
             ) from error
-        with suppress(OSError):  # as much as the system lets us
+        with suppress(OSError):  # as much as the system allows
             self._transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES
             )
-        log.info("StatsD is taken on %s:%s", *self.address)
+        log.info("StatsD listens on %s:%s", *self.address)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """The host and port of the socket."""
         assert self._transport is not None
         host, port = self._transport.get_extra_info("sockname")[:2]
         return host, port
@@ -185,13 +184,13 @@ class Statsd(asyncio.DatagramProtocol):
             await self.flush()
 
     async def stop(self) -> None:
-        """Take no more, and store what is there."""
+        """Stop listening, and store what has been gathered."""
         if self._transport is not None:
             self._transport.close()
         await self.flush()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Take a datagram: lines, each for itself."""
+        """Take the lines of a datagram, ignoring invalid ones."""
         for line in data.decode("utf-8", "replace").split("\n"):
             if not line.strip():
                 continue
@@ -199,9 +198,7 @@ class Statsd(asyncio.DatagramProtocol):
                 sample = parse(line.strip())
             except ValueError as error:
                 self.counts["statsd_malformed"] += 1
-                self._tell(
-                    "line", "a line from %s cannot be read: %s: %a", addr[0], error, line[:80]
-                )
+                self._tell("line", "a line from %s is invalid: %s: %a", addr[0], error, line[:80])
                 continue
             try:
                 self._take(sample)
@@ -246,7 +243,7 @@ class Statsd(asyncio.DatagramProtocol):
                 gathered.timings.append((name, float(value)))
 
     async def flush(self) -> None:
-        """Store what was gathered; what the store cannot take now waits for the next time."""
+        """Store what was gathered; on failure it is kept for the next interval."""
         gathered, self._gathered = self._gathered, Gathered()
         stamp = int(self._clock()) * 1000
         found = [
@@ -266,7 +263,7 @@ class Statsd(asyncio.DatagramProtocol):
         try:
             await self._store(points)
         except HeliometerError as error:
-            self._tell(error.code.value, "cannot be stored now: %s; it waits", error.message)
+            self._tell(error.code.value, "cannot be stored now and is kept: %s", error.message)
             self._waiting = points + self._waiting
 
     async def _store(self, points: list[Point]) -> None:
@@ -275,7 +272,7 @@ class Statsd(asyncio.DatagramProtocol):
         except HeliometerError as error:
             if error.code is not Code.RATE_LIMITED:
                 raise
-            # The project has all the series that it may have: those go on.
+            # At the limit of series, known ones are still stored.
             known = self._metrics.known(self._project_id, [point.name for point in points])
             old = [point for point in points if point.name in known]
             self._drop(len(points) - len(old), error.message)
@@ -292,7 +289,7 @@ class Statsd(asyncio.DatagramProtocol):
 
     def _drop(self, samples: int, why: str) -> None:
         self.counts["statsd_dropped"] += samples
-        self._tell(why.split(":")[0], "left out %s: %s", samples, why)
+        self._tell(why.split(":")[0], "dropped %s: %s", samples, why)
 
     def _tell(self, kind: str, message: str, *values: object) -> None:
         if kind not in self._told:

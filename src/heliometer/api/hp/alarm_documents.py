@@ -15,7 +15,7 @@ SERIES = 100
 
 
 def alarm_path(alarm_id: str) -> str:
-    """The path of an alarm."""
+    """The path of an alarm, for links and Location."""
     return f"/v1.1/alarms/{alarm_id}"
 
 

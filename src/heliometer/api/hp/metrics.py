@@ -44,7 +44,7 @@ class SeriesDatapoints(msgspec.Struct):
 
 
 class ListedSeries(msgspec.Struct):
-    """A series."""
+    """A series by its namespace and dimensions."""
 
     namespace: str
     dimensions: dict[str, str]
@@ -73,7 +73,7 @@ class Report(msgspec.Struct):
 
 
 class ReportOutcome(msgspec.Struct):
-    """What became of it."""
+    """The interval in seconds of each project, and the reports that were refused."""
 
     intervals: dict[str, int]
     refused: list[dict[str, str]]

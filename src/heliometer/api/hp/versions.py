@@ -42,7 +42,7 @@ VERSIONS = (V1_0, V1_1)
 
 
 async def list_versions(call: Call) -> Response:
-    """``GET /``."""
+    """Answer with all versions of the HP dialects (v1.1 §4.4.1.1)."""
     return json_response({"versions": [v.listed(call.base_url) for v in VERSIONS]})
 
 

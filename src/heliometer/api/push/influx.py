@@ -36,13 +36,13 @@ def dialect(services: Services) -> Dialect:
 
 
 class InfluxWrite:
-    """Takes points."""
+    """Stores points, and answers pings as InfluxDB does."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._receiver = Receiver(metrics, FORM, INLINE_BYTES)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Write and ping."""
+        """Writing points, and the ping by which clients find the version."""
         return (
             Operation(
                 "POST", "/write", "Write points", "InfluxDB 1.8 and 2.x API, line protocol",

@@ -105,7 +105,7 @@ class Intake:
         self.reason = self.reason or reason
 
     def columns(self) -> Columns:
-        """The samples so far."""
+        """The samples so far, as columns to store."""
         return Columns(
             self.series,
             self.names,

@@ -26,7 +26,7 @@ _UNCLOSED = re.compile(rf'{_SERIES} +(?:{_KEY}={_VALUE},)*{_KEY}="(?:[^"\\]|\\.)
 """A line that ends inside a text, which continues on the next lines."""
 _CLOSING = re.compile(r'(?:[^"\\]|\\.)*"')
 _TEXT_LINES = 100
-"""Most lines of a text."""
+"""Most lines that a text may span."""
 _FIELD = re.compile(rf"(?P<key>{_KEY})=(?:(?P<text>{_TEXT})|(?P<value>[^\s,]+))")
 _TAG = re.compile(rf",(?P<key>{_KEY})=(?P<value>{_KEY})")
 _MEASUREMENT = re.compile(r"(?:[^, \\]|\\.)+")

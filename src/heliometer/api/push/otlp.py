@@ -43,13 +43,13 @@ def dialect(services: Services) -> Dialect:
 
 
 class OtlpExport:
-    """Takes exports."""
+    """Stores exported metrics, and reports rejected points as a partial success."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._receiver = Receiver(metrics, "otlp", INLINE_BYTES)
 
     def operations(self) -> tuple[Operation, ...]:
-        """One: export."""
+        """The one operation of OTLP's metrics service."""
         return (
             Operation(
                 "POST", "/metrics", "Export metrics", "OTLP 1.x, OTLP/HTTP", self.export,

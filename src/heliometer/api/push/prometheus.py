@@ -33,7 +33,7 @@ class RemoteWrite:
         self._receiver = Receiver(metrics, FORM, INLINE_BYTES)
 
     def operations(self) -> tuple[Operation, ...]:
-        """One: write."""
+        """The one operation of remote write."""
         return (
             Operation(
                 "POST", "/write", "Remote write", "Prometheus Remote-Write 1.0 specification",

@@ -22,7 +22,7 @@ MOST = 100
 
 
 class Condition(NamedTuple):
-    """A valid condition."""
+    """A condition whose operator, type and value are valid."""
 
     field: str
     op: str
