@@ -6,7 +6,7 @@ from heliometer.alarms.service import Alarms
 from heliometer.config import Settings
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
-from heliometer.identity.signing import Identity
+from heliometer.identity.ports import Identity
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
 from heliometer.metrics.reports import Reports

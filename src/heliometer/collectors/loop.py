@@ -21,9 +21,9 @@ RECHECK_S = 30
 """Seconds after which the interval is asked for again while waiting: a project's new level and a
 stepped clock take effect within that time."""
 KEPT = 100_000
-"""Measurements that wait for the store to come back; beyond it the oldest rounds are dropped."""
+"""The most measurements kept while the store is down; the oldest rounds are dropped first."""
 COLLECT_S = 60.0
-"""A round that takes longer is waited for no more: whatever is read does not answer."""
+"""How long a round may take before it is given up."""
 
 Deliver = Callable[[list[Measurement]], Awaitable[None]]
 Clock = Callable[[], float]
@@ -64,7 +64,7 @@ async def _wait_after(last: float, rounds: "_Rounds", clock: Clock, sleep: Sleep
     while True:
         await rounds.refresh()
         now = clock()
-        last = min(last, now)  # the clock went back: count from where it is now
+        last = min(last, now)  # the clock was set back: count from now on
         remaining = rounds.schedule.remaining(last, now)
         if now + remaining - last < min(QUICK_S, rounds.schedule.seconds) / 2:
             remaining += rounds.schedule.seconds  # too little could have happened
@@ -85,7 +85,7 @@ class _Rounds:
     reading: asyncio.Future[list[Measurement]] | None = None
 
     async def refresh(self) -> None:
-        """Learn of new levels; the last known ones hold while that fails."""
+        """Read the levels again; the last known ones apply while that fails."""
         try:
             await self.schedule.refresh()
         except Exception as error:  # the loop outlives whatever the level's store does
@@ -171,7 +171,7 @@ class _Rounds:
         )
 
     def works(self, doing: str) -> None:
-        """It succeeded: another failure is news again."""
+        """Note a success, after which another failure is logged again."""
         if any(kind[0] == doing for kind in self.seen):
             self.seen = {kind for kind in self.seen if kind[0] != doing}
             log.info("collector: %s works again", doing)

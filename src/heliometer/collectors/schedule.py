@@ -1,4 +1,4 @@
-"""When the next round is, and for whom: every project has the interval of its monitoring level."""
+"""When the next round is, and for which projects: each has the interval of its monitoring level."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -12,7 +12,7 @@ Read = Callable[[], Awaitable[Mapping[str, int]]]
 
 
 class Schedule:
-    """Remembers who was reported when.
+    """Remembers when each project was last reported.
 
     ``fixed_s`` is the interval of all projects, unless it is 0. Rounds begin at multiples of the
     interval plus ``offset_s``, so that many machines need not begin at once.
@@ -26,35 +26,35 @@ class Schedule:
         self._last: dict[str, float] = {}
 
     async def refresh(self) -> None:
-        """Learn of levels that changed. Raises what reading them raises."""
+        """Read the levels again. Raises what reading them raises."""
         if not self._fixed_s:
             self._intervals = await self._read()
 
     @property
     def seconds(self) -> int:
-        """The shortest interval of those that are reported."""
+        """The shortest interval of the reported projects."""
         return min((self._interval(project) for project in self._last), default=self._interval(""))
 
     def remaining(self, last: float, now: float) -> float:
-        """Seconds until the first beginning of a round after ``last``; not above 0: it is due."""
+        """Seconds until the first start of a round after ``last``; 0 or less if it is due."""
         begin = self._begin(last, self.seconds) + self.seconds
         return begin - now
 
     def due(self, project_id: str, now: float) -> bool:
-        """Whether a round began for the project since it was last reported."""
+        """Whether a round has started for the project since it was last reported."""
         last = self._last.get(project_id)
         seconds = self._interval(project_id)
-        # Set back meanwhile, the clock says nothing about how long ago that was.
+        # If the clock was set back meanwhile, the time since then is unknown.
         return last is None or last > now or self._begin(last, seconds) != self._begin(now, seconds)
 
     def reported(self, project_ids: set[str], now: float) -> None:
-        """They were, now."""
-        # Who is gone for long does not set the pace any more.
+        """Note that these projects were reported now."""
+        # A project that is gone for long does not set the pace any more.
         self._last = {name: at for name, at in self._last.items() if now - at < FORGOTTEN_S}
         self._last |= dict.fromkeys(project_ids, now)
 
     def again(self) -> None:
-        """A round that comes early is due for all."""
+        """Make an early round due for all projects."""
         self._last = dict.fromkeys(self._last, float("inf"))
 
     def _interval(self, project_id: str) -> int:

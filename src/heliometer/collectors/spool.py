@@ -1,5 +1,5 @@
-"""What an agent has read and not delivered yet: files in a folder, so that nothing is lost when the
-server is away, or the agent ends."""
+"""Reports that an agent has not delivered yet: files in a folder, so that nothing is lost while the
+server is down or when the agent ends."""
 
 import fcntl
 import logging
@@ -18,16 +18,16 @@ _LOCK = "lock"
 
 
 class SpoolInUse(Exception):
-    """Another agent uses the folder."""
+    """Another agent is using the folder."""
 
 
 class Entry(NamedTuple):
-    """A report that waits."""
+    """A report that is not delivered yet."""
 
     timestamp_ms: int
-    """When it was read."""
+    """When the report was collected."""
     key: str
-    """Names it for ever: the server takes it once, however often it is sent."""
+    """The idempotency key: the server stores the report once, however often it is sent."""
     path: Path
 
     def read(self) -> bytes:
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class Spool:
-    """A folder of at most ``limit_bytes``; beyond them the oldest reports give way."""
+    """A folder of at most ``limit_bytes``, from which the oldest reports are dropped."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Spool:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Make the folder ours. Raises SpoolInUse, and OSError when that is not possible."""
+        """Create and lock the folder. Raises SpoolInUse or OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -56,17 +56,17 @@ class Spool:
             ) from error
         for half in self.folder.glob("*.part"):
             with suppress(OSError):
-                half.unlink()  # a write that its agent did not live to finish
+                half.unlink()  # a write that was interrupted
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release the folder's lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def add(self, report: bytes, timestamp_ms: int, key: str = "") -> int:
-        """Keep a report; say how many old ones gave way to it. Raises OSError; it is not kept
-        then."""
+        """Store a report; return how many old ones were dropped for it. Raises OSError if it could
+        not be stored."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         dropped = self._make_room(len(report))
         key = key or uuid.uuid4().hex
@@ -84,7 +84,7 @@ class Spool:
         return dropped
 
     def entries(self) -> list[Entry]:
-        """Everything that waits, the oldest first."""
+        """All reports, oldest first."""
         found = []
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             match = _NAME.fullmatch(path.name)
@@ -93,11 +93,11 @@ class Spool:
         return sorted(found)
 
     def remove(self, entry: Entry) -> None:
-        """It was delivered, or never will be."""
+        """Remove a report that was delivered or never will be."""
         entry.path.unlink(missing_ok=True)
 
     def size(self) -> tuple[int, int]:
-        """Reports that wait, and their bytes."""
+        """How many reports there are, and their bytes."""
         sizes = list(self._sizes())
         return len(sizes), sum(sizes)
 

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.identity.accounts import Membership
+from heliometer.identity.accounts import Issued, Membership
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.model import Caller, Permission
-from heliometer.identity.signing import Identity, Issued
+from heliometer.identity.ports import Identity
 
 COOKIE = "heliometer_session"
 PATH = "/console"

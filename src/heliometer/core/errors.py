@@ -1,10 +1,10 @@
-"""Errors of the domain. Each edge translates the code into its own fault format."""
+"""Errors of the domain. Each dialect translates the code into its own fault format."""
 
 from enum import Enum
 
 
 class Code(Enum):
-    """What kind of thing went wrong, whatever the dialect calls it."""
+    """The kind of an error, whatever a dialect calls it."""
 
     MALFORMED = "malformed"
     """The request cannot be read at all, or a parameter has a wrong value."""
@@ -30,7 +30,7 @@ class UnusableData(Exception):
 
 
 class HeliometerError(Exception):
-    """A refusal with a message that is safe and useful to show to the caller.
+    """An error with a message that is safe and useful to show to the caller.
 
     ``details`` says what to do about it; ``retry_after`` is in seconds.
     """
@@ -46,14 +46,14 @@ class HeliometerError(Exception):
 
 
 class Malformed(HeliometerError):
-    """Shorthand for the commonest refusal of all."""
+    """Shorthand for the most common error."""
 
     def __init__(self, message: str, *, details: str = "") -> None:
         super().__init__(Code.MALFORMED, message, details=details)
 
 
 class Invalid(HeliometerError):
-    """What was asked can be read but breaks a rule. The message starts with the item's path."""
+    """The request can be read but breaks a rule. The message starts with the item's path."""
 
     def __init__(self, message: str, *, details: str = "") -> None:
         super().__init__(Code.INVALID, message, details=details)

@@ -1,4 +1,4 @@
-"""Whether each back-end really works: a real read and write of each, within a deadline."""
+"""Whether each back end works: a real read and write of each, within a deadline."""
 
 import asyncio
 import logging
@@ -8,13 +8,13 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S = 2.0
 GOOD_FOR_S = 1.0
-"""An answer is given again for this long, so that many who ask cost no more than one."""
+"""How long an answer is reused, so that many callers cost no more than one."""
 
 Probe = Callable[[], Awaitable[None]]
 
 
 class Health:
-    """Probes back-ends by name. ``elsewhere`` tells what other processes found."""
+    """Probes back ends by name. ``elsewhere`` returns what other processes found."""
 
     def __init__(
         self,
@@ -32,20 +32,19 @@ class Health:
 
     @property
     def leaving(self) -> bool:
-        """Whether this process is about to stop: ask another."""
+        """Whether this process is about to stop, so that callers should use another."""
         return self._leaving
 
     def leave(self) -> None:
-        """Tell everybody who asks that this process is about to stop."""
+        """Report from now on that this process is about to stop."""
         self._leaving = True
 
     async def failed(self) -> dict[str, str]:
-        """The back-ends that do not work, and why in words that anybody may read; empty when all
-        is well."""
+        """The back ends that do not work, and why, in words that may be public; empty if all do."""
         return {**self._elsewhere(), **(await self.failed_here())}
 
     async def failed_here(self) -> dict[str, str]:
-        """Those that this process found not to work."""
+        """The same, as found by this process alone."""
         async with self._lock:
             if self._clock() - self._probed_at > GOOD_FOR_S:
                 found = await asyncio.gather(*(self._probe(n) for n in self._probes))

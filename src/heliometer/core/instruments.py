@@ -1,4 +1,4 @@
-"""Figures of the service itself, in Prometheus' text form at ``/metrics``."""
+"""Metrics of the service itself, in Prometheus' text format at ``/metrics``."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 1
 
 
 class Instruments:
-    """What is counted and measured, in a registry of its own."""
+    """All instruments, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
@@ -48,7 +48,7 @@ class Instruments:
         )
 
     def watch(self, name: str, description: str, read: Callable[[], float]) -> None:
-        """A gauge that is read whenever the figures are asked for."""
+        """Add a gauge that is read whenever the metrics are."""
         Gauge(f"heliometer_{name}", description, registry=self.registry).set_function(read)
 
     def committed(self, measurements: int, seconds: float) -> None:
@@ -57,10 +57,10 @@ class Instruments:
         self.commits.observe(seconds)
 
     def handed_over(self, measurements: int, seconds: float) -> None:
-        """Count one message that is safe with others."""
+        """Count one message that another process has stored."""
         self.accepted.inc(measurements)
         self.handovers.observe(seconds)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text form."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -19,7 +19,7 @@ PORT = 5672
 
 
 def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None = None) -> str:
-    """Where clients connect to; ``host`` is what the request for it was sent to."""
+    """The URI that clients connect to; ``host`` is the one of the request for it."""
     if settings.public_url:
         return f"{settings.public_url.rstrip('/')}/{endpoint.vhost}"
     own, own_port = parse_address(settings.listen) if settings.listen else ("127.0.0.1", PORT)
@@ -42,10 +42,10 @@ class BuiltinFeed:
         self.broker = Broker(queues, terms)
         self._listener = Listener(self.broker)
         self.off = ""
-        """Why nobody can connect; empty: they can."""
+        """Why clients cannot connect; empty if they can."""
 
     async def start(self, endpoints: Iterable[Endpoint], *, listen: bool = True) -> None:
-        """Let clients in. When the port is taken, say so once and go on without."""
+        """Accept clients. If the port is taken, log it and go on without."""
         for endpoint in endpoints:
             self.broker.admit(endpoint)
         if not self._settings.listen or not listen:
@@ -62,7 +62,7 @@ class BuiltinFeed:
             )
 
     async def stop(self) -> None:
-        """Say farewell to every client."""
+        """Close all connections with a reason."""
         await self._listener.close()
 
     async def ping(self) -> None:
@@ -71,27 +71,27 @@ class BuiltinFeed:
             raise HeliometerError(Code.UNAVAILABLE, f"off: {self.off}")
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
-        """Where clients connect to; ``host`` is what the request for it was sent to."""
+        """The URI that clients connect to; ``host`` is the one of the request for it."""
         return uri(self._settings, endpoint, host, self._listener.port)
 
     async def open(self, endpoint: Endpoint) -> None:
-        """Let the endpoint's user in."""
+        """Make the endpoint's user and queue."""
         self._queues.add(endpoint.project_id)
         self.broker.admit(endpoint)
 
     async def reset(self, endpoint: Endpoint) -> None:
-        """Let it in with another password only."""
+        """Replace the user's password; sessions that used the old one end."""
         self.broker.admit(endpoint)
         self.broker.expel(endpoint.project_id, "the password was reset")
 
     async def close(self, endpoint: Endpoint) -> None:
-        """Cut its connections, and remove its queue."""
+        """Close the endpoint's connections and remove its queue."""
         self.broker.bar(endpoint)
         self.broker.expel(endpoint.project_id, "the endpoint was deleted")
         await self._queues.remove(endpoint.project_id)
 
     async def stored(self, project_id: str) -> None:
-        """What the database has of the project's endpoint has changed: it is known here."""
+        """Nothing to do: the change was made in this process."""
 
     async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
         """Serve a project's endpoint as another process has changed it."""
@@ -102,15 +102,15 @@ class BuiltinFeed:
             await (self.open(now) if before is None else self.reset(now))
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """From now on its measurements flow."""
+        """Deliver the subscription's measurements from now on."""
         self._queues.subscribe(subscription)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """They do not any more."""
+        """Stop delivering the subscription's measurements."""
         self._queues.unsubscribe(subscription)
 
     async def usage(self, project_id: str) -> Usage:
-        """What the project's queue holds."""
+        """Counts of the project's messages."""
         return self._queues.usage(project_id)
 
     def _tls(self) -> ssl.SSLContext | None:

@@ -35,7 +35,7 @@ class Management:
         )
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def overview(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Management:
         return dict((await self._ask("GET", "overview")).json())
 
     async def whoami(self) -> dict[str, Any]:
-        """Our user's name and tags."""
+        """The name and the tags of our own user."""
         return dict((await self._ask("GET", "whoami")).json())
 
     async def nodes(self) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Who calls: users, projects and tokens, built in or Keystone's."""
+"""Users, projects and tokens, built in or Keystone's."""

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from heliometer.core.errors import Invalid
 from heliometer.identity.model import ROLES
@@ -64,6 +65,13 @@ class TokenOwner:
     user: User
     membership: Membership | None
     """``None`` for an unscoped token."""
+
+
+class Issued(NamedTuple):
+    """A new token and its description. The token itself is not stored anywhere."""
+
+    secret: str
+    owner: TokenOwner
 
 
 def is_id(reference: str) -> bool:

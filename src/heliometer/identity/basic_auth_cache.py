@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Membership
-from heliometer.identity.model import Caller
-from heliometer.identity.signing import unauthenticated
+from heliometer.identity.model import Caller, unauthenticated
 
 T = TypeVar("T")
 

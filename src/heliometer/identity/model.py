@@ -64,3 +64,11 @@ class Caller:
 def roles_with(permission: Permission) -> list[str]:
     """The names of the roles that allow ``permission``."""
     return [name for name, permissions in ROLES.items() if permission in permissions]
+
+
+def unauthenticated(message: str = "") -> HeliometerError:
+    """The refusal of a token or password, which does not say what is wrong with it."""
+    return HeliometerError(
+        Code.UNAUTHENTICATED,
+        message or "The request you have made requires authentication.",
+    )

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from heliometer.identity.accounts import Membership, Project, Token, TokenOwner, User
+from heliometer.identity.accounts import Issued, Membership, Project, Token, TokenOwner, User
 from heliometer.identity.model import Caller
 
 
@@ -19,6 +19,43 @@ class Authenticator(Protocol):
     ) -> Caller:
         """The same for a sender that gives its password with each request. Without a project, the
         user must belong to exactly one. Raises RATE_LIMITED after many wrong passwords."""
+        ...
+
+
+class Identity(Authenticator, Protocol):
+    """Signs users in and out. Users and projects are referred to by id or name.
+
+    Every method raises UNAVAILABLE when the needed answer cannot be had.
+    """
+
+    async def validate(self, token: str) -> TokenOwner:
+        """The token's description, freshly looked up. Raises UNAUTHENTICATED."""
+        ...
+
+    async def authenticate_password(
+        self, user: str, password: str, address: str | None, project: str | None = None
+    ) -> Issued:
+        """Sign in; without a project the token is unscoped.
+
+        Raises UNAUTHENTICATED for a wrong name or password, or a project that the user does not
+        belong to, RATE_LIMITED after too many failures, and INVALID for impossible passwords.
+        """
+        ...
+
+    async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
+        """Exchange a token for one of another scope, which ends no later than the first.
+
+        Raises UNAUTHENTICATED as ``authenticate_password`` does.
+        """
+        ...
+
+    async def memberships(self, token: str) -> list[Membership]:
+        """The enabled projects of the token's user, by name, as of up to 30 s ago. Raises
+        UNAUTHENTICATED."""
+        ...
+
+    async def revoke(self, token: str) -> None:
+        """End a token: at once in this process, within 60 s in others."""
         ...
 
 

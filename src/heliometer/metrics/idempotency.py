@@ -1,4 +1,4 @@
-"""Idempotency keys: a retry of a post that was taken is answered, and not stored again."""
+"""Idempotency keys: a repeated post is answered, and not stored again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,17 +18,17 @@ class _Taken:
 
 
 class Receipts:
-    """The keys of the last 24 hours."""
+    """The idempotency keys that are remembered."""
 
     def __init__(self, receipts: Iterable[Receipt]) -> None:
         self._taken = {_name(r): _Taken(r.fingerprint, r.ends_ms) for r in receipts}
 
     async def once(self, receipt: Receipt, store: Callable[[Receipt], Awaitable[None]]) -> None:
-        """Call ``store`` unless the receipt's key was taken before.
+        """Call ``store`` unless the receipt's key was used before.
 
-        A second request with the key of one that is still under way shares its outcome. Raises
-        INVALID when the key was used with another body, MALFORMED when it is no key, and what
-        ``store`` raises; the key is free again then.
+        A second request with the key of one that is still under way shares its result. Raises
+        INVALID when the key was used with another body, MALFORMED when it is not a key, and what
+        ``store`` raises, after which the key is free again.
         """
         if not 1 <= len(receipt.key) <= KEY_LENGTH or not receipt.key.isprintable():
             raise Malformed(f"Idempotency-Key must have 1 to {KEY_LENGTH} printable characters.")
@@ -50,16 +50,16 @@ class Receipts:
             finally:
                 under_way.set_result(None)
 
-        # Whoever asked may go away; whether the receipt was stored must be known all the same.
+        # The caller may go away; whether the receipt was stored must still become known.
         await asyncio.shield(asyncio.create_task(run()))
 
     def known(self, receipt: Receipt) -> bool:
-        """Whether what has its key is stored. Raises INVALID when that had another body."""
+        """Whether a request with this key is stored. Raises INVALID if it had another body."""
         before = self._find(receipt)
         return before is not None and before.under_way is None
 
     def remember(self, receipt: Receipt) -> None:
-        """Its key is taken now."""
+        """Remember that a receipt's key was used."""
         name = _name(receipt)
         self._taken[name] = _Taken(receipt.fingerprint, receipt.ends_ms)
 
@@ -76,7 +76,7 @@ class Receipts:
         return before
 
     def forget(self, now_ms: int) -> None:
-        """Drop keys that are remembered no longer."""
+        """Drop the keys whose time is over."""
         old = [
             name
             for name, taken in self._taken.items()

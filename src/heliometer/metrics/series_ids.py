@@ -1,9 +1,9 @@
-"""Ids of series that mean the same in every process.
+"""Series ids that mean the same in every process.
 
-Within a process series are numbered as they appear, so that tables by series are plain arrays.
-Processes that share a store and hand measurements to each other cannot agree on such numbers
-without asking somebody; a digest of the series' name needs nobody. The store and the messages
-between processes have these *shared* ids, everything else the numbers.
+Within a process, series are numbered as they appear, so that tables by series are plain arrays.
+Processes that share a store could only agree on such numbers by asking each other; a digest of the
+series' name needs no agreement. The store and the messages between processes have these *shared*
+ids, everything else the numbers.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from heliometer.metrics.receipts import Receipt
 from heliometer.projects.model import shard_of
 
 PROJECT_BITS = 12
-"""Of an id that come of the project, so that a project's series are neighbours in the store."""
+"""Bits of an id that depend on the project, so that its series are neighbours in the store."""
 NAME_BITS = 63 - PROJECT_BITS
 
 
 def shared_id(series: Series, attempt: int = 0) -> int:
-    """A positive number made of the series' name. Further attempts, which give others, are for
-    names whose digests meet: of a project's 250 000 series that happens to two in 1 of 70 000."""
+    """A positive number that depends on the series' name. Further attempts, with other results, are
+    for names whose digests collide: the chance is 1:70 000 in a project of 250 000 series."""
     text = "\0".join([series.namespace, *(f"{k}\0{v}" for k, v in series.dimensions)])
     salt = attempt.to_bytes(4, "big") if attempt else b""
     name = hashlib.blake2b(
@@ -48,8 +48,8 @@ class SeriesIds:
         self._shard_of: dict[str, int] = {}
 
     def add(self, series: Series, given: int = 0) -> None:
-        """Take in a series that has a number now. Where digests meet, whoever came first in some
-        process had the choice: ``given`` is what others have for it, 0 when nobody has yet."""
+        """Add a series that has a number. ``given`` is its shared id if another process has chosen
+        one already, which may not be the digest if that collided; else 0."""
         attempt, found = 0, given or shared_id(series)
         while found in self._local:
             attempt += 1
@@ -78,7 +78,7 @@ class SeriesIds:
         return self._shared[series]
 
     def to_local(self, shared: Int64s) -> Int64s:
-        """This process's numbers of shared ids; 0 for what is not known."""
+        """This process's numbers of shared ids; 0 for unknown ones."""
         ids, where = np.unique(shared, return_inverse=True)
         get = self._local.get
         numbers = np.fromiter((get(i, 0) for i in ids.tolist()), np.int64, len(ids))
@@ -87,7 +87,7 @@ class SeriesIds:
 
 
 class LocalStore:
-    """A store with shared ids, as this process sees it: with its own numbers."""
+    """A store with shared ids, seen with this process's numbers."""
 
     def __init__(self, store: MeasurementStore, ids: SeriesIds) -> None:
         self._store = store
@@ -101,14 +101,14 @@ class LocalStore:
         *,
         maybe_duplicate: bool = False,
     ) -> None:
-        """As the store's; series must be known to the ids."""
+        """Append with shared ids; the series must have been added to the ids."""
         shared = Batch(self._ids.to_shared(batch.series), batch.timestamp, batch.value)
         numbers = self._list([s.id for s in series])
         named = [s._replace(id=i) for s, i in zip(series, numbers, strict=True)]
         await self._store.append(shared, named, receipts, maybe_duplicate=maybe_duplicate)
 
     async def aggregate(self, aggregation: Aggregation) -> Datapoints:
-        """As the store's, in the order of this process's numbers."""
+        """The store's result, in the order of this process's numbers."""
         wanted = replace(aggregation, series=self._list(aggregation.series))
         found = await self._store.aggregate(wanted)
         local = self._ids.to_local(found.series)
@@ -117,31 +117,28 @@ class LocalStore:
         return Datapoints(local[order], found.timestamp[order], columns)
 
     async def read(self, series: Sequence[int], start_ms: int, end_ms: int) -> Batch:
-        """As the store's, in the order of this process's numbers."""
+        """The store's result, in the order of this process's numbers."""
         found = await self._store.read(self._list(series), start_ms, end_ms)
         local = self._ids.to_local(found.series)
         order = np.argsort(local, kind="stable")
         return Batch(local[order], found.timestamp[order], found.value[order])
 
     async def latest(self, series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> Batch:
-        """As the store's; equal times are in the order of the shared ids."""
+        """The store's result; equal times are in the order of the shared ids."""
         found = await self._store.latest(self._list(series), start_ms, end_ms, limit)
         return Batch(self._ids.to_local(found.series), found.timestamp, found.value)
 
     async def load_series(self) -> list[Series]:
-        """As the store's, with shared ids: they have no numbers here yet."""
+        """Every series, with shared ids: they have no numbers here yet."""
         return await self._store.load_series()
 
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
-        """As the store's."""
         return await self._store.load_receipts(since_ms)
 
     async def delete_before(self, timestamp_ms: int) -> None:
-        """As the store's."""
         await self._store.delete_before(timestamp_ms)
 
     async def ping(self) -> None:
-        """As the store's."""
         await self._store.ping()
 
     def _list(self, series: Sequence[int]) -> list[int]:

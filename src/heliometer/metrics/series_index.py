@@ -1,4 +1,4 @@
-"""Every series that is known, in memory: what is worked out once a series, never a measurement."""
+"""All known series in memory: what is computed once for a series, never for a measurement."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,9 +10,9 @@ from heliometer.metrics.model import Dimensions, Series
 from heliometer.metrics.series_ids import SeriesIds
 
 SPELLING_BYTES = 128 << 20
-"""Memory for the spellings of one project; beyond it all are forgotten and learnt anew."""
+"""Bytes for the spellings of one project; beyond these all are dropped and learnt again."""
 _ENTRY_BYTES = 128
-"""What an entry takes besides the spelling itself, about."""
+"""About the size of an entry without the spelling itself."""
 
 
 _NONE: Mapping[bytes, int] = {}
@@ -38,7 +38,7 @@ class ProjectSeries:
         self._spelt_bytes = 0
         self._by_name: dict[Name, int] = {}
         self.ids: list[int] = []
-        """Of all its series, in the order in which they appeared. Only grows."""
+        """The ids of its series, in the order of their first appearance. It only grows."""
         self._by_namespace: dict[str, list[int]] = {}
         self._by_pair: dict[tuple[str, str, str], list[int]] = {}
 
@@ -46,7 +46,7 @@ class ProjectSeries:
         return len(self._by_name)
 
     def get(self, name: Name) -> int | None:
-        """The id of a series; ``None``: there is none."""
+        """The id of a series, or ``None`` if the project does not have it."""
         return self._by_name.get(name)
 
     def spellings(self, namespace: str, form: str = "") -> Mapping[bytes, int]:
@@ -68,7 +68,7 @@ class ProjectSeries:
         self._spelt_bytes += size
 
     def add(self, series: Series) -> None:
-        """Take in a series that is not known yet."""
+        """Add a series that is new."""
         self._by_name[Name(series.namespace, series.dimensions)] = series.id
         self.ids.append(series.id)
         self._by_namespace.setdefault(series.namespace, []).append(series.id)
@@ -76,11 +76,11 @@ class ProjectSeries:
             self._by_pair.setdefault((series.namespace, key, value), []).append(series.id)
 
     def namespaces(self) -> Iterator[str]:
-        """The namespaces that have a series, in order."""
+        """The namespaces that have series, sorted."""
         return iter(sorted(self._by_namespace))
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """The namespaces that have a series, and how many each has."""
+        """The namespaces and the number of their series."""
         return ((name, len(ids)) for name, ids in self._by_namespace.items())
 
     def count(self, namespace: str, key: str | None) -> Counter[str]:
@@ -92,7 +92,7 @@ class ProjectSeries:
         return counts
 
     def candidates(self, namespace: str, dimensions: Mapping[str, str]) -> Sequence[int]:
-        """The shortest list of ids that holds all series of the namespace with those pairs."""
+        """The shortest list of ids that includes all series of the namespace with the pairs."""
         lists = [self._by_pair.get((namespace, k, v), []) for k, v in dimensions.items()]
         return min(lists, key=len, default=self._by_namespace.get(namespace, []))
 
@@ -107,7 +107,7 @@ class SeriesIndex:
     def __init__(
         self, series: Iterable[Series], limit: int, shared: SeriesIds | None = None
     ) -> None:
-        """``shared``: where the ids are told that other processes know series by."""
+        """``shared``: the shared ids, if other processes know the same series."""
         self._limit = limit
         self._shared = shared
         self._series: dict[int, Series] = {}
@@ -143,14 +143,14 @@ class SeriesIndex:
         return list(islice(found, limit))
 
     def project(self, project_id: str) -> ProjectSeries:
-        """The series of a project, which may be none."""
+        """The series of a project, of which there may be none."""
         found = self._projects.get(project_id)
         if found is None:
             found = self._projects[project_id] = ProjectSeries(project_id)
         return found
 
     def intern(self, project_id: str, names: Iterable[Name]) -> dict[Name, int]:
-        """Ids for series, making those that are new.
+        """Ids for series, which are added if they are new.
 
         Raises RATE_LIMITED, and makes none, when the project would have more than it may.
         """
@@ -202,7 +202,7 @@ class SeriesIndex:
     def matching(
         self, project_id: str, namespace: str, dimensions: Mapping[str, str]
     ) -> Iterator[Series]:
-        """The same, one after the other and in no order."""
+        """The same as an iterator, in no order."""
         wanted = set(dimensions.items())
         candidates = self.project(project_id).candidates(namespace, dimensions)
         found = (self._series[i] for i in candidates)
@@ -213,7 +213,7 @@ class SeriesIndex:
         return list(self._unsaved.values())
 
     def saved(self, series: Iterable[Series]) -> None:
-        """The store has these now."""
+        """Note that the store has these series now."""
         for each in series:
             self._unsaved.pop(each.id, None)
 

@@ -1,4 +1,4 @@
-"""A project's monitoring level."""
+"""The use case of the monitoring level."""
 
 from heliometer.core.errors import Malformed
 from heliometer.identity.model import Caller
@@ -13,11 +13,11 @@ class Metering:
         self._projects = projects
 
     async def level(self, caller: Caller) -> str:
-        """The level in force."""
+        """The current level of the caller's project."""
         return await self._projects.monitoring_level(caller.project_id)
 
     async def set_level(self, caller: Caller, level: str) -> None:
-        """Set the level; raise MALFORMED when there is no such level."""
+        """Set the level. Raises MALFORMED if there is no such level."""
         if level not in LEVELS:
             raise Malformed(
                 f"monitoring_level: {level[:40]!r} is not a level.",

@@ -1,1 +1,1 @@
-"""Where things are kept. Nothing outside knows the SQL in here."""
+"""Storage, by technology. Nothing outside knows the SQL in here."""

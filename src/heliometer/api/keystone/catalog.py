@@ -10,7 +10,7 @@ from heliometer.api.keystone.faults import reply
 from heliometer.api.keystone.requests import links, signed_in
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.http.operation import Call
-from heliometer.identity.signing import Identity
+from heliometer.identity.ports import Identity
 
 
 class Service(NamedTuple):

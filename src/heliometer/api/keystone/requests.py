@@ -8,8 +8,8 @@ from heliometer.core.errors import Code, HeliometerError
 from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call
 from heliometer.identity.accounts import TokenOwner
-from heliometer.identity.model import Caller, Permission
-from heliometer.identity.signing import Identity, unauthenticated
+from heliometer.identity.model import Caller, Permission, unauthenticated
+from heliometer.identity.ports import Identity
 
 XML = re.compile(r"\bxml\b|\+xml\b", re.IGNORECASE)
 

@@ -13,7 +13,7 @@ from heliometer.api.services import Services
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call, Dialect, Operation
 from heliometer.identity.accounts import Project, TokenOwner
-from heliometer.identity.signing import Identity
+from heliometer.identity.ports import Identity
 
 SIGN_IN = "HP Monitoring v1.1 §3.1"
 SOURCE = "Keystone v2.0"

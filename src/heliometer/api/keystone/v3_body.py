@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from heliometer.core.errors import Malformed
-from heliometer.identity.signing import unauthenticated
+from heliometer.identity.model import unauthenticated
 
 DOMAIN = {"id": "default", "name": "Default"}
 

@@ -19,9 +19,8 @@ from heliometer.api.keystone.requests import (
 from heliometer.api.keystone.v3_body import DOMAIN, SignIn, project_of, user_of
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call
-from heliometer.identity.accounts import Project, TokenOwner
+from heliometer.identity.accounts import Issued, Project, TokenOwner
 from heliometer.identity.builtin.service import BuiltinIdentity
-from heliometer.identity.signing import Issued
 
 
 class BuiltinHandlers:

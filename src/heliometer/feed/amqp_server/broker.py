@@ -1,4 +1,4 @@
-"""What connections share: who may come in, how many, and the queues."""
+"""What connections share: the endpoints, the limits and the queues."""
 
 import logging
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from heliometer.feed.queue import Queue
 log = logging.getLogger(__name__)
 
 STRANGERS = 200
-"""Connections that have not signed in. One more, and the oldest of them goes."""
+"""The most connections that have not signed in; one more ends the oldest of them."""
 _NOBODY = hash_password("")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a connection may have."""
+    """Limits on connections."""
 
     connections: int
     per_project: int
@@ -31,22 +31,22 @@ class Guest(Protocol):
     """A connection, as the broker sees it."""
 
     def end(self, text: str) -> None:
-        """Say why, and go."""
+        """Close the connection with a reason."""
         ...
 
     def abort(self) -> None:
-        """Go without a word."""
+        """Close the connection at once."""
         ...
 
 
 class Broker:
-    """Knows the endpoints and who is connected to them."""
+    """Knows the endpoints and their connections."""
 
     def __init__(self, queues: FeedHub, terms: Terms) -> None:
         self.queues = queues
         self.terms = terms
         self.refused = 0
-        """Connections that were turned away since the start."""
+        """Connections that were refused since the start."""
         self._endpoints: dict[str, Endpoint] = {}
         self._strangers: dict[Guest, None] = {}
         self._guests: dict[str, set[Guest]] = {}
@@ -54,35 +54,35 @@ class Broker:
 
     @property
     def connections(self) -> int:
-        """Those that signed in."""
+        """How many connections have signed in."""
         return sum(len(guests) for guests in self._guests.values())
 
     def admit(self, endpoint: Endpoint) -> None:
-        """Let the endpoint's user in, with its present password only."""
+        """Accept the endpoint's user, with its present password only."""
         self._endpoints[endpoint.user] = endpoint
 
     def bar(self, endpoint: Endpoint) -> None:
-        """Let nobody in any more."""
+        """Refuse the endpoint's user from now on."""
         self._endpoints.pop(endpoint.user, None)
 
     def expel(self, project_id: str, text: str) -> None:
-        """End the connections of a project."""
+        """Close the connections of a project."""
         for guest in list(self._guests.get(project_id, ())):
             guest.end(text)
 
     def everybody(self) -> list[Guest]:
-        """Every connection."""
+        """All connections, signed in or not."""
         return [*self._strangers, *(g for guests in self._guests.values() for g in guests)]
 
     def sign_in(self, user: str, password: str) -> Endpoint | None:
         """The endpoint whose user and password these are."""
         endpoint = self._endpoints.get(user)
-        # Who does not exist takes as long as a wrong password.
+        # An unknown user takes as long as a wrong password.
         right = is_password(password, endpoint.password_hash if endpoint else _NOBODY)
         return endpoint if right and endpoint is not None else None
 
     def arrived(self, guest: Guest) -> None:
-        """A connection that has not signed in."""
+        """Note a new connection, which has not signed in."""
         self._strangers[guest] = None
         if len(self._strangers) > STRANGERS:
             oldest = next(iter(self._strangers))
@@ -91,7 +91,7 @@ class Broker:
             self.left(oldest)
 
     def entered(self, guest: Guest, project_id: str) -> str:
-        """It signed in; what speaks against it, if anything."""
+        """Note that a connection has signed in; the reason if it must be refused, else empty."""
         here = self._guests.get(project_id, set())
         if len(here) >= self.terms.per_project:
             self.refused += 1
@@ -104,7 +104,7 @@ class Broker:
         return ""
 
     def left(self, guest: Guest, project_id: str = "") -> None:
-        """It is gone."""
+        """Note that a connection is closed."""
         self._strangers.pop(guest, None)
         here = self._guests.get(project_id)
         if here is not None:
@@ -113,14 +113,14 @@ class Broker:
                 del self._guests[project_id]
 
     def exclusive(self, queue: Queue) -> object | None:
-        """The consumer that has the queue for itself."""
+        """The consumer that has exclusive use of the queue."""
         return self._exclusive.get(queue)
 
     def reserve(self, queue: Queue, consumer: object) -> None:
-        """Let no other consumer at the queue."""
+        """Give a consumer exclusive use of the queue."""
         self._exclusive[queue] = consumer
 
     def release(self, queue: Queue, consumer: object) -> None:
-        """Undo ``reserve``."""
+        """End a consumer's exclusive use of the queue."""
         if self._exclusive.get(queue) is consumer:
             del self._exclusive[queue]

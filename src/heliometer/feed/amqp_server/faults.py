@@ -31,7 +31,7 @@ class Fault(Exception):
 
     @property
     def text(self) -> str:
-        """What the client is told."""
+        """The reply text for the client."""
         return str(self)
 
 

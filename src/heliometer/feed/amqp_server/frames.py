@@ -35,7 +35,7 @@ class Inbox:
         self._bytes = bytearray()
 
     def put(self, data: bytes) -> None:
-        """More has arrived."""
+        """Add bytes that have arrived."""
         self._bytes += data
 
     def greeting(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""Who there is: the users and projects of the built-in identity, and their management."""
+"""The users and projects of the built-in identity, and their management."""
 
 import secrets
 from collections.abc import Callable
@@ -24,8 +24,8 @@ DEMO = "demo"
 class Directory:
     """Manages users and projects, which are referred to by id or name.
 
-    ``by`` names who does it, for the audit trail. Every method raises UNAVAILABLE when the store
-    fails.
+    ``by`` names who makes the change, for the audit trail. Every method raises UNAVAILABLE when
+    the store fails.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Directory:
         self._clock = clock
 
     async def bootstrap(self, password: str | None = None) -> str | None:
-        """Make project and user ``demo`` if there is nobody yet, and return the password.
+        """Create project and user ``demo`` if there is no user yet, and return the password.
 
-        Without ``password`` a random one is made. Returns ``None`` when there was somebody.
+        Without ``password`` a random one is made. Returns ``None`` if there was a user already.
         """
         if await self._accounts.list_users() or await self._accounts.list_projects():
             return None
@@ -59,7 +59,7 @@ class Directory:
         return await self._accounts.list_projects()
 
     async def project_id(self, reference: str) -> str | None:
-        """The id of a project that exists."""
+        """The id of the project with this id or name, if there is one."""
         found = await self._accounts.find_project(normalized(reference))
         return found.id if found else None
 

@@ -13,7 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from heliometer.core.errors import Code, HeliometerError
 
 AT_ONCE = 2
-"""Each hash takes 64 MiB and a good part of a core, so only this many run at the same time."""
+"""Each hash takes 64 MiB and most of a core, so only this many run at the same time."""
 WAITING = 100
 """How many more may wait before further ones are refused with UNAVAILABLE."""
 
@@ -46,7 +46,7 @@ class Passwords:
         return await self._run(lambda: _matches(self._hasher, expected, secret))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads when they are idle."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
     NAME_LENGTH,
+    Issued,
     Membership,
     Token,
     TokenOwner,
@@ -24,10 +25,9 @@ from heliometer.identity.basic_auth_cache import BasicAuthCache, only_project
 from heliometer.identity.builtin.directory import Directory
 from heliometer.identity.builtin.passwords import Passwords
 from heliometer.identity.cache import Known, TokenCache
-from heliometer.identity.model import ROLES, Caller
+from heliometer.identity.model import ROLES, Caller, unauthenticated
 from heliometer.identity.ports import AccountStore, TokenStore
 from heliometer.identity.sign_in_limiter import SignInLimiter
-from heliometer.identity.signing import Issued, unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ LOOKUP_S = 10.0
 
 
 class BuiltinIdentity(Directory):
-    """A directory that signs its users in; implements ``identity.signing.Identity``.
+    """A directory that signs its users in; implements ``identity.ports.Identity``.
 
     ``clock`` is the wall clock and ``monotonic`` a monotonic one, both in seconds. Users and
     projects are referred to by id or name. Every method raises UNAVAILABLE when the store fails.

@@ -3,7 +3,7 @@
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.keystone.client import Answer, unavailable
 from heliometer.identity.keystone.documents import fault_message
-from heliometer.identity.signing import unauthenticated
+from heliometer.identity.model import unauthenticated
 
 CODES = {
     400: Code.MALFORMED,

@@ -11,6 +11,7 @@ from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
+    Issued,
     Membership,
     Project,
     Token,
@@ -36,9 +37,8 @@ from heliometer.identity.keystone.references import (
     scope_document,
     user_document,
 )
-from heliometer.identity.model import Caller
+from heliometer.identity.model import Caller, unauthenticated
 from heliometer.identity.sign_in_limiter import SignInLimiter
-from heliometer.identity.signing import Issued, unauthenticated
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 """Fernet tokens have about 200 characters, signed ones (JWS) more."""
@@ -47,7 +47,7 @@ REMEMBERED = 1000
 
 
 class KeystoneIdentity:
-    """Implements ``identity.signing.Identity``. Users and projects are referred to by id or name;
+    """Implements ``identity.ports.Identity``. Users and projects are referred to by id or name;
     ``DOMAIN\\name`` is for domains other than the default one.
 
     ``clock`` is the wall clock and ``monotonic`` a monotonic one, both in seconds; answers are

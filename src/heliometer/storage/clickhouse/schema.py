@@ -42,7 +42,7 @@ class Server:
     """Parts that a cluster divides rows into: the sum of its shards' weights."""
     processes: str = "system.processes"
     marked: str = "measurements"
-    """Where markers are looked for."""
+    """The settings for queries of markers."""
     inserting: Mapping[str, Any] = field(default_factory=dict)
     asking: Mapping[str, Any] = field(default_factory=dict)
     newest: Mapping[str, Any] = field(default_factory=dict)

@@ -208,7 +208,7 @@ def partitions(database: str, table: str, cluster: str) -> str:
 
 
 def drop_partition(table: str, cluster: str, number: int) -> str:
-    """Remove what a partition holds."""
+    """The command that removes a partition."""
     return f"ALTER TABLE {table}{on(cluster)} DROP PARTITION {number}"
 
 

@@ -41,11 +41,11 @@ CREATE TABLE IF NOT EXISTS chunks (
 CREATE INDEX IF NOT EXISTS chunks_by_age ON chunks (at_ms);
 """
 COMPRESS_FROM = 512
-"""Bytes from which a chunk is worth compressing."""
+"""Chunks of so many bytes or more are compressed."""
 READ_MESSAGES = 1000
-"""Messages that are read at once, about."""
+"""About so many messages are read at once."""
 FREED_PAGES = 1000
-"""Pages that are given back to the file system at a time."""
+"""How many pages are returned to the file system at a time."""
 
 
 class MessagesUnusable(UnusableData):
@@ -53,7 +53,7 @@ class MessagesUnusable(UnusableData):
 
 
 class SqliteMessageStore:
-    """Embedded :class:`~heliometer.feed.model.MessageStore` in one file."""
+    """Embedded :class:`~heliometer.feed.ports.MessageStore` in one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,11 +61,11 @@ class SqliteMessageStore:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Open the file, making it if need be. Raises MessagesUnusable."""
+        """Open or create the file. Raises MessagesUnusable."""
         self._thread.submit(self._open).result()
 
     async def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         await self._run(self._close, transaction=False)
         await asyncio.to_thread(self._thread.shutdown)
 
@@ -136,7 +136,7 @@ class SqliteMessageStore:
         await self.advance({"": Position(0, 0, 0, 0, int(time.time()))})
 
     async def shrink(self) -> None:
-        """Give space that messages left back to the file system."""
+        """Return the space of removed messages to the file system."""
         await self._run(_shrink, transaction=False)
 
     # -- inside -------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _load(connection: sqlite3.Connection) -> dict[str, Position]:
 
 
 def _read(connection: sqlite3.Connection, project_id: str, number: int) -> Chunk | None:
-    """What follows without a gap, as far as it is worth reading at once."""
+    """The following chunks without a gap, up to about ``READ_MESSAGES``."""
     rows = connection.execute(
         "SELECT first, end, at_ms, bodies FROM chunks WHERE project_id = ? AND first >="
         " coalesce((SELECT max(first) FROM chunks WHERE project_id = ? AND first <= ?"

@@ -1,4 +1,4 @@
-"""The resource database: transactions, health and backup, whatever the engine below."""
+"""The resource database: transactions, health and backup, for every engine."""
 
 import logging
 import sqlite3
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 RETRY_AFTER_S = 5
 CHUNK = 500
-"""Values in one IN list."""
+"""The most values in one IN list."""
 
 
 class Engine(Protocol):
-    """What differs between databases."""
+    """The differences between databases."""
 
     @property
     def shared(self) -> bool:
-        """Whether other processes may have a part in what is stored."""
+        """Whether other processes may change the stored data."""
         ...
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's."""
+        """SQLAlchemy's engine for this database."""
         ...
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -52,16 +52,16 @@ class Engine(Protocol):
         ...
 
     def fold(self, column: InstrumentedAttribute[str]) -> ColumnElement[str]:
-        """The text in lower case."""
+        """SQL for a text in lower case."""
         ...
 
     async def backup(self, path: Path) -> None:
-        """Write a consistent copy."""
+        """Write a consistent copy of the database to a file."""
         ...
 
 
 class Database:
-    """Gives out transactions. What leaves a ``write()`` block without an error is durable."""
+    """Gives out transactions. A ``write()`` block that ends without an error is durable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -76,7 +76,7 @@ class Database:
         """
         url = settings.resources_url
         if is_postgresql(url):
-            # The driver costs time and memory that who has SQLite need not spend.
+            # Not loaded for SQLite: the driver takes time and memory.
             from heliometer.storage.sql.postgresql import Postgresql
 
             return cls(await Postgresql.open(url, settings.resources.connections))
@@ -84,7 +84,7 @@ class Database:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes may have a part in what is stored."""
+        """Whether other processes may change the stored data."""
         return self._engine.shared
 
     @property
@@ -149,7 +149,7 @@ async def record(
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
-    """Parts that fit into one statement each."""
+    """Divide values into parts that fit into one statement each."""
     every = list(values)
     return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))
 

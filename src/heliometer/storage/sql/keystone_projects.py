@@ -1,4 +1,4 @@
-"""Projects that live elsewhere, as far as what is kept here refers to them."""
+"""Copies of Keystone's projects, for other rows to refer to."""
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +19,7 @@ class SqlProjectMirror:
         self._database = database
 
     async def named(self, name: str) -> Project | None:
-        """The project that was last known by this name."""
+        """The project that last had this name."""
         wanted = select(*COLUMNS).where(ProjectRow.name == name)
         async with self._database.read() as connection:
             row = (await connection.execute(wanted)).first()
@@ -27,7 +27,7 @@ class SqlProjectMirror:
 
     @rerun
     async def keep(self, project: Project) -> None:
-        """Add the project unless it is disabled, or change what is known of it."""
+        """Update the project, or add it unless it is disabled."""
         wanted = select(*COLUMNS).where(ProjectRow.id == project.id)
         async with self._database.read() as connection:
             row = (await connection.execute(wanted)).first()
@@ -38,7 +38,7 @@ class SqlProjectMirror:
 
     @rerun
     async def disable(self, project_id: str) -> None:
-        """The project is gone where it lives; what it has here stays."""
+        """Disable a project that Keystone no longer has; its data stays."""
         mine = (ProjectRow.id == project_id, ProjectRow.enabled)
         change = update(ProjectRow).where(*mine).values(enabled=False).returning(ProjectRow.name)
         async with self._database.read() as connection:
@@ -58,7 +58,7 @@ async def _put(connection: AsyncConnection, project: Project) -> None:
     )
     other = (await connection.execute(taken)).scalar_one_or_none()
     if other is not None:
-        # Names are unique where they come from: this one had it before.
+        # Names are unique in Keystone: the other project had it before.
         name = f"{project.name[: NAME_LENGTH - len(other) - 1]}~{other}"
         await connection.execute(update(ProjectRow).where(ProjectRow.id == other).values(name=name))
         await record(connection, at, ACTOR, "rename project", name, other)

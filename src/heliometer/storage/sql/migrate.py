@@ -1,6 +1,6 @@
 """Brings a resource database to the tables that this version of the code wants.
 
-Processes that start at once take turns, and whoever comes second finds nothing left to do. A
+Processes that start together take turns, and the second one finds nothing left to do. A
 migration is one transaction: one that is interrupted leaves no trace. Migrations only add, so that
 processes of the version before go on working until they are replaced.
 """
@@ -26,7 +26,7 @@ from heliometer.storage.sql.revisions import alembic_config, known_revisions
 WAIT_MS = 60_000
 """How long to wait for another process that is migrating the same database."""
 TABLE_MS = 5_000
-"""How long to wait for a table that others use, who meanwhile wait behind us."""
+"""How long to wait for a table in use; other transactions wait behind us meanwhile."""
 LOCK = 0x68656C696F  # "helio": what PostgreSQL knows our migrations by
 
 _one_at_a_time = threading.Lock()  # Alembic's environment is global to the process.
@@ -37,7 +37,7 @@ class UnusableDatabase(UnusableData):
 
 
 class Facts(NamedTuple):
-    """What a PostgreSQL can and does."""
+    """Properties of a PostgreSQL server."""
 
     fsync: bool
     folding: bool

@@ -33,7 +33,7 @@ LOCK_S = 5
 FORGOTTEN_S = 30
 """After which a transaction ends whose process has stopped in its middle."""
 AGE_S = 1800
-"""After which a connection is made anew, so that servers that were added get their part."""
+"""The age at which a connection is replaced, so that added servers get connections too."""
 READ_ONLY = "25006"
 """SQLSTATE of a server that takes no writes, such as one that is primary no longer."""
 FOLDING = "und-x-icu"

@@ -10,7 +10,7 @@ from heliometer.storage.sql.database import Database, milliseconds, record
 from heliometer.storage.sql.tables import ProjectRow
 
 AT_ONCE = 500
-"""Names in one statement."""
+"""The most names in one statement."""
 
 
 class SqlProjectStore:

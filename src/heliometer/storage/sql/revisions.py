@@ -5,7 +5,7 @@ from alembic.script import ScriptDirectory
 
 
 def alembic_config() -> Config:
-    """Where our migrations are."""
+    """The folder of our migrations."""
     config = Config()
     config.set_main_option("script_location", "heliometer.storage.sql:migrations")
     config.set_main_option("path_separator", "os")
@@ -13,6 +13,6 @@ def alembic_config() -> Config:
 
 
 def known_revisions() -> list[str]:
-    """All of them, newest first."""
+    """All revisions, newest first."""
     scripts = ScriptDirectory.from_config(alembic_config())
     return [script.revision for script in scripts.walk_revisions()]

@@ -51,13 +51,13 @@ class Sqlite:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that reads."""
+        """A transaction that reads one state."""
         async with self.engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes, while nobody else does."""
+        """A transaction that writes, one at a time."""
         async with self._writer, self.engine.connect() as connection:
             await connection.execution_options(heliometer_begin="BEGIN IMMEDIATE")
             async with connection.begin():
@@ -110,7 +110,7 @@ def _copy(source: Path, path: Path) -> None:
         )
     partial = path.with_name(f"{path.name}.part-{os.getpid()}-{time.monotonic_ns()}")
     try:
-        # SQLite fills an empty file; made first, it is readable to nobody else from the start.
+        # SQLite fills an empty file; created first, it is private from the start.
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(sqlite3.connect(source, timeout=5)) as connection:
             connection.execute("VACUUM INTO ?", (str(partial),))

@@ -33,7 +33,7 @@ class Base(DeclarativeBase):
 
 
 class ProjectRow(Base):
-    """A project and what is set for it."""
+    """A project and its monitoring level."""
 
     __tablename__ = "projects"
 
@@ -87,7 +87,7 @@ class TokenRow(Base):
 
 
 class AuditRow(Base):
-    """Who changed what. Rows outlive what they tell of, so nothing is referenced."""
+    """Who changed what. Rows outlive what they describe, so they reference nothing."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "project_id", "at"),)
@@ -166,20 +166,20 @@ class TransitionRow(Base):
 
 
 class EvaluationRow(Base):
-    """What an alarm engine goes on from after a restart: a row for each share of the projects."""
+    """What an evaluator resumes from: a row for each shard of the projects."""
 
     __tablename__ = "evaluation"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    """The share's number, counted from 1."""
+    """The shard's number, counted from 1."""
     evaluated_at: Mapped[int] = mapped_column(BigInteger)
     checkpoint: Mapped[bytes] = mapped_column(LargeBinary)
     epoch: Mapped[int] = mapped_column(Integer, server_default="0")
-    """How often the share was taken over; only the newest owner may commit."""
+    """The fencing token: it grows with each owner of the shard, and only the newest may commit."""
 
 
 class MethodRow(Base):
-    """Where notifications go."""
+    """A notification method of a project."""
 
     __tablename__ = "notification_methods"
     __table_args__ = (Index(None, "project_id", "created_at", "id"),)
@@ -272,7 +272,7 @@ class EndpointRow(Base):
 
 
 class SubscriptionRow(Base):
-    """What flows to an endpoint."""
+    """A subscription of an endpoint."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (

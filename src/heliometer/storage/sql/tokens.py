@@ -35,7 +35,7 @@ class SqlTokenStore:
         }
         mine = select(UserRow.id).where(UserRow.id == token.user_id)
         async with self._database.write() as connection:
-            # Who makes it void changes or locks the user, and waits, or is waited for.
+            # A revocation changes or locks the user too: one waits for the other.
             await connection.execute(mine.with_for_update(read=True))
             if (await connection.execute(select(UserRow.id).where(*earned))).first() is None:
                 return False
@@ -94,7 +94,7 @@ class SqlTokenStore:
 
     @rerun
     async def remove_all(self, user_id: str) -> None:
-        """Forget all tokens of a user."""
+        """Remove all tokens of a user."""
         async with self._database.write() as connection:
             await connection.execute(locked(select(UserRow.id).where(UserRow.id == user_id)))
             await connection.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
