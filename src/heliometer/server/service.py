@@ -65,78 +65,103 @@ async def running(
         base = await open_base(stack, settings, roles, clock)
         # The only place that asks; whatever differs is in the core.
         core = await (clustered if settings.clustered else embedded)(stack, base)
-        metrics = Metrics(
-            base.store,
-            base.series_index,
-            core.transport,
-            core.receipts,
-            base.people.projects,
-            settings.limits,
-            settings.metrics.retention_days,
-            clock,
-        )
-        reports = Reports(metrics, base.people.projects)
-        health = Health(
-            {
-                "resources": base.resources.ping,
-                "metrics": base.store.ping,
-                **core.probes,
-                **base.people.probes,
-                **_relays(base.senders if "notifier" in roles else {}),
-            },
-            time.monotonic,
-            core.peers.failed,
-        )
-        dialects: list[Dialect] = [
-            *(_dialects(base, core, metrics, reports, health) if "api" in roles else ()),
-            service_dialect.dialect(base.instruments, lambda: http.dialects),
-        ]
-        if "api" not in roles:
-            dialects.append(telemetry.health_dialect(health))
-        http = HttpApp(
-            dialects,
-            base.people.identity,
-            HttpOptions(
-                body_bytes=settings.limits.body_bytes,
-                bodies_bytes=settings.limits.bodies_bytes,
-                rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
-                proxies=TrustedProxies(settings.trusted_proxies),
-                public_url=settings.server.public_url,
-                access=settings.log.access,
-            ),
-            base.instruments,
-        )
-
-        async def upkeep() -> None:
-            core.receipts.forget(int(clock() * 1000))
-            await core.upkeep()
-
-        async def report() -> None:
-            core.peers.report(await health.failed_here())
-
-        background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
-        await core.start()
-        if core.peers.any:
-            background(stack, repeat(report, REPORT_S), "own health")
-        if "notifier" in roles:
-            background(stack, base.notifier.run(), "notifier")
-            if settings.notify.heartbeat_to:
-                heart = beat(
-                    base.senders, settings.notify, settings.base_url, clock, core.is_punctual
-                )
-                background(stack, heart, "heartbeat")
-        if "api" in roles and settings.statsd.listen:
-            await take_statsd(stack, settings, base.people, metrics, base.instruments, clock)
-        if "collector" in roles and settings.collector.enabled:
-            await start_collectors(stack, settings, base.people, reports, base.instruments, clock)
-        yield Service(settings, http, core.orders, core.drain_s, health.leave)
+        parts = _parts(base, core)
+        http = _http(parts)
+        await _start(stack, parts)
+        yield Service(settings, http, core.orders, core.drain_s, parts.health.leave)
 
 
-def _dialects(
-    base: Base, core: Core, metrics: Metrics, reports: Reports, health: Health
-) -> list[Dialect]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What interfaces and background tasks have in common."""
+
+    base: Base
+    core: Core
+    metrics: Metrics
+    reports: Reports
+    health: Health
+
+
+def _parts(base: Base, core: Core) -> _Parts:
+    settings = base.settings
+    metrics = Metrics(
+        base.store,
+        base.series_index,
+        core.transport,
+        core.receipts,
+        base.people.projects,
+        settings.limits,
+        settings.metrics.retention_days,
+        base.clock,
+    )
+    health = Health(
+        {
+            "resources": base.resources.ping,
+            "metrics": base.store.ping,
+            **core.probes,
+            **base.people.probes,
+            **_relays(base.senders if "notifier" in base.roles else {}),
+        },
+        time.monotonic,
+        core.peers.failed,
+    )
+    return _Parts(base, core, metrics, Reports(metrics, base.people.projects), health)
+
+
+def _http(parts: _Parts) -> HttpApp:
+    """The dialects, or what a process without the role ``api`` answers."""
+    base, settings = parts.base, parts.base.settings
+    is_api = "api" in base.roles
+    dialects: list[Dialect] = [
+        *(_dialects(parts) if is_api else ()),
+        service_dialect.dialect(base.instruments, lambda: http.dialects),
+        *(() if is_api else (telemetry.health_dialect(parts.health),)),
+    ]
+    http = HttpApp(
+        dialects,
+        base.people.identity,
+        HttpOptions(
+            body_bytes=settings.limits.body_bytes,
+            bodies_bytes=settings.limits.bodies_bytes,
+            rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
+            proxies=TrustedProxies(settings.trusted_proxies),
+            public_url=settings.server.public_url,
+            access=settings.log.access,
+        ),
+        base.instruments,
+    )
+    return http
+
+
+async def _start(stack: AsyncExitStack, parts: _Parts) -> None:
+    """Begin what the roles do in the background."""
+    base, core, settings, clock = parts.base, parts.core, parts.base.settings, parts.base.clock
+
+    async def upkeep() -> None:
+        core.receipts.forget(int(clock() * 1000))
+        await core.upkeep()
+
+    async def report() -> None:
+        core.peers.report(await parts.health.failed_here())
+
+    background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
+    await core.start()
+    if core.peers.any:
+        background(stack, repeat(report, REPORT_S), "own health")
+    if "notifier" in base.roles:
+        background(stack, base.notifier.run(), "notifier")
+        if settings.notify.heartbeat_to:
+            heart = beat(base.senders, settings.notify, settings.base_url, clock, core.is_punctual)
+            background(stack, heart, "heartbeat")
+    if "api" in base.roles and settings.statsd.listen:
+        await take_statsd(stack, settings, base.people, parts.metrics, base.instruments, clock)
+    if "collector" in base.roles and settings.collector.enabled:
+        await start_collectors(stack, settings, base.people, parts.reports, base.instruments, clock)
+
+
+def _dialects(parts: _Parts) -> list[Dialect]:
     """Everything that clients and people use."""
-    settings, clock = base.settings, base.clock
+    base, core, settings, clock = parts.base, parts.core, parts.base.settings, parts.base.clock
     alarms = Alarms(
         base.alarms,
         core.watcher,
@@ -169,8 +194,8 @@ def _dialects(
     services = Services(
         settings=settings,
         identity=base.people.identity,
-        metrics=metrics,
-        reports=reports,
+        metrics=parts.metrics,
+        reports=parts.reports,
         metering=Metering(base.people.projects),
         alarms=alarms,
         notifications=notifications,
@@ -178,7 +203,7 @@ def _dialects(
         streams=streams,
         meters=meters,
         samples=samples,
-        health=health,
+        health=parts.health,
     )
     return [dialect(services) for dialect in DIALECTS]
 
