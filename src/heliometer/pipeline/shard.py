@@ -78,8 +78,9 @@ class Shard(Generic[Prepared]):
         self._committed = committed
         self._listeners: list[Stored] = []
         self._storing = asyncio.Lock()
+        self._known_to = 0
+        """The listeners know the series up to this id; for later ones ``_told`` has flags."""
         self._told = np.zeros(0, np.bool_)
-        """Flags by id of series: whether the listeners know it."""
         self.reset()
 
     # -- listeners ----------------------------------------------------------------------------
@@ -87,8 +88,8 @@ class Shard(Generic[Prepared]):
     def reset(self) -> None:
         """Drop all listeners. Those to come are taken to know the series that there are now."""
         self._listeners.clear()
-        self._told = np.zeros(max(1024, 2 * self._series_index.last_id), np.bool_)
-        self._told[: self._series_index.last_id + 1] = True
+        self._known_to = self._series_index.last_id
+        self._told = np.zeros(1024, np.bool_)
 
     def listen(self, stored: Stored) -> None:
         """Have ``stored`` called with everything that is stored from now on."""
@@ -195,11 +196,12 @@ class Shard(Generic[Prepared]):
 
     def _untold(self, series: Int64s) -> Int64s:
         """Those that no listener was told of yet, each once; they count as told from now on."""
-        if not len(series):
-            return series
-        highest = int(series.max())
+        later = series[series > self._known_to] - self._known_to
+        if not len(later):
+            return later
+        highest = int(later.max())
         if highest >= len(self._told):
             self._told = np.pad(self._told, (0, max(highest + 1, 2 * len(self._told))))
-        new = np.unique(series[~self._told[series]])
+        new = np.unique(later[~self._told[later]])
         self._told[new] = True
-        return new
+        return new + self._known_to
