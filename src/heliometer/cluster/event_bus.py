@@ -17,6 +17,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from heliometer.cluster.connection import CHANGES, FIRST_RETRY_S, LAST_RETRY_S, Inbox
 from heliometer.cluster.events import Event, Handled, decode, encode
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ async def until_handled(
 
     ``insist``: again after any other error too, since others wait for what it finds.
     """
-    delay, told = FIRST_RETRY_S, False
+    backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
     while True:
         try:
             answer = handler(*event)
@@ -189,13 +190,11 @@ async def until_handled(
             if error.code is not Code.UNAVAILABLE and not insist:
                 log.error("%s: %s", what, error.message)
                 return
-            if not told:
+            if not backoff.failed:
                 log.warning("%s waits: %s", what, error.message)
         except Exception:
-            if not told:
+            if not backoff.failed:
                 log.exception("%s could not be handled", what)
             if not insist:
                 return
-        told = True
-        await asyncio.sleep(delay)
-        delay = min(2 * delay, LAST_RETRY_S)
+        await backoff.pause()
