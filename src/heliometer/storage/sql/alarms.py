@@ -227,7 +227,7 @@ async def _check_unique(connection: AsyncConnection, alarm: Alarm) -> None:
     if other is not None:
         raise HeliometerError(
             Code.CONFLICT,
-            "An equivalent alarm already exists.",
+            "An alarm of this name with an expression of this meaning exists already.",
             details=f"It is {other}.",
         )
 
