@@ -156,7 +156,7 @@ class Engine:
         touched = self._metrics.enter(batch)
         if not self._rules.at_once:
             return []
-        candidates = {a for a in self._leaves.crossed(touched) if not self._states.is_alarm(a)}
+        candidates = self._states.not_in_alarm(self._leaves.crossed(touched))
         transitions: list[Transition] = []
         for minute in range(self._evaluated + 1, now_ms // MINUTE_MS + 2):
             if not candidates or not self._evaluated:
@@ -172,6 +172,8 @@ class Engine:
         """Those of the alarms whose expression will be true at ``minute`` whatever arrives."""
         if len(candidates) > FEW:
             truths = self._leaves.truths(minute, certain=True)
+            if not (truths == TRUE).any():  # no tree is true whose leaves are all unknown
+                return set()
         certain: set[int] = set()
         for number in candidates:
             alarm = self._alarm_at[number]

@@ -14,7 +14,7 @@ from heliometer.metrics.model import Int64s
 STATES = (State.UNDETERMINED, State.OK, State.ALARM, State.FLAPPING)
 NUMBER = {state: i for i, state in enumerate(STATES)}
 UNDETERMINED, OK, ALARM, FLAPPING = range(4)
-"""States as the arrays hold them: positions in ``STATES``."""
+"""States as the arrays hold them: positions in ``STATES``. From ALARM on, an alarm is on."""
 
 
 class States:
@@ -61,9 +61,10 @@ class States:
         """The state that an alarm is in."""
         return STATES[self._state[number]]
 
-    def is_alarm(self, number: int) -> bool:
-        """Whether an alarm is in ALARM or FLAPPING."""
-        return self._state[number] in (ALARM, FLAPPING)
+    def not_in_alarm(self, numbers: set[int]) -> set[int]:
+        """Those of the alarms that are neither in ALARM nor FLAPPING."""
+        at = np.fromiter(numbers, np.int64, len(numbers))
+        return set(at[self._state[at] < ALARM].tolist())
 
     def unknown(self, number: int) -> int:
         """Evaluations in a row in which the expression was unknown."""
