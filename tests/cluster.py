@@ -227,6 +227,12 @@ class ClusterServer:
         assert self._cluster is not None
         return self._cluster.members[0].process
 
+    @property
+    def apis(self) -> list[str]:
+        """URLs of the processes that clients talk to."""
+        assert self._cluster is not None
+        return self._cluster.api
+
     def log(self) -> str:
         """Of all processes."""
         assert self._cluster is not None
@@ -262,13 +268,16 @@ class Front:
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, peer = self._listener.accept()
             except OSError:
                 return
             self._turn += 1
             host, _, port = self.upstreams[self._turn % len(self.upstreams)].rpartition(":")
             try:
-                upstream = socket.create_connection((host, int(port)), timeout=5)
+                # From the client's own address: limits count by it.
+                upstream = socket.create_connection(
+                    (host, int(port)), timeout=5, source_address=(peer[0], 0)
+                )
             except OSError:
                 client.close()
                 continue

@@ -85,6 +85,11 @@ class RunningServer:
         return self._cluster is not None
 
     @property
+    def processes(self) -> list[str]:
+        """URLs of the processes that serve clients: more than one where it is a cluster."""
+        return self._cluster.apis if self._cluster else [self.url]
+
+    @property
     def settings(self) -> Settings:
         """Its settings, for those who go behind its back to its databases."""
         more = self._cluster.settings if self._cluster else {}
