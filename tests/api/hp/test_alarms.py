@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.hp.test_fuzz import FEW, check, texts, values
+from api.people import USERS, People, populate
 from conftest import RunningServer
 from heliometer.alarms.model import (
     Finding,
@@ -27,8 +29,6 @@ from heliometer.alarms.model import (
 from heliometer.config import Settings
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
-from hp.conftest import USERS, People, populate
-from hp.test_fuzz import FEW, check, texts, values
 
 SPEC = Path(__file__).parents[4] / "shared" / "spec"
 NOWHERE = "0" * 8 + "-0000-4000-8000-" + "0" * 12

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hp.conftest import People
+from api.people import People
 
 FEW = settings(
     max_examples=300,

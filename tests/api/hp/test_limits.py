@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.people import BODY_LIMIT, USERS, People, populate
 from conftest import RunningServer, embedded_only
-from hp.conftest import BODY_LIMIT, USERS, People, populate
 
 
 def exchange(people: People, *pieces: bytes) -> bytes:

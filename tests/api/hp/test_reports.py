@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hp.conftest import People
+from api.people import People
 
 
 def metric(name: str, value: float = 1.0, **more: Any) -> dict[str, Any]:

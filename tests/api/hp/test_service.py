@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api.people import People
 from conftest import embedded_only
-from hp.conftest import People
 
 JSON = {"Content-Type": "application/json"}
 METHODS = {"get", "head", "post", "put", "patch", "delete"}

@@ -15,9 +15,9 @@ import pika
 import pika.exceptions
 import pytest
 
+from api.people import People
 from certificates import make
 from conftest import embedded_only
-from hp.conftest import People
 from hp_streams import Shop
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from identity_server import identity_url as url
+
+from api.keystone.identity_server import identity_url as url
 
 __all__ = ["url"]
 

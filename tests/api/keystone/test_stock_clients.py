@@ -4,9 +4,10 @@ from typing import Any
 
 import openstack.connection
 import pytest
-from identity_server import identity_url
 from keystoneauth1 import discover, exceptions, session
 from keystoneauth1.identity import generic, v2, v3
+
+from api.keystone.identity_server import identity_url
 
 __all__ = ["identity_url"]
 

@@ -14,7 +14,6 @@ import httpx
 import pytest
 import statsd
 from benchmarks.remote_write_body import field, label, packed, sample, time_series
-from hp.conftest import People
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write.point import Point
 from influxdb_client.client.write_api import SYNCHRONOUS
@@ -27,6 +26,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from api.people import People
 from conftest import RunningServer, embedded_only
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

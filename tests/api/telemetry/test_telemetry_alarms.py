@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from hp.conftest import People
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.people import People
 from conftest import RunningServer
 
 RULE = {

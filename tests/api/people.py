@@ -1,11 +1,8 @@
-"""A server with a user of every role in project ``shop``, and one in project ``stock``."""
+"""Users of a server: one of every role in project ``shop``, and one in project ``stock``."""
 
-import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import httpx
-import pytest
 
 from conftest import RunningServer
 from heliometer.config import Settings
@@ -36,18 +33,6 @@ class People:
     def client(self, user: str = "member") -> httpx.Client:
         """An HTTP client that sends the user's token."""
         return self.server.client(self.token(user))
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    """The server with its users."""
-    environment = {
-        "HELIOMETER_COLLECTOR_ENABLED": "false",
-        "HELIOMETER_LIMITS_BODY_BYTES": str(BODY_LIMIT),
-    }
-    running = RunningServer(tmp_path_factory.mktemp("hp") / "var", environment).start()
-    yield People(running, asyncio.run(populate(running.settings)))
-    assert running.stop() == 0
 
 
 async def populate(settings: Settings) -> dict[str, str]:

@@ -23,13 +23,13 @@ from typing import Any
 import httpx
 import pytest
 
-from hp.conftest import People
+from api.people import People
 
 numbers = itertools.count(1)
 
 
 def cases() -> Iterator[Any]:
-    for path in sorted(Path(__file__).parents[1].glob("*/*.toml")):
+    for path in sorted(Path(__file__).parent.glob("*/*.toml")):
         for case in tomllib.loads(path.read_text(encoding="utf-8"))["case"]:
             yield pytest.param(case, id=f"{path.stem}: {case['name'].replace('§', '')}")
 
