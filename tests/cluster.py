@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import httpx
 
 from conftest import PASSWORD
 from engine_servers import clickhouse_database, engines, postgresql_database, rabbitmq_vhost
+from eventually import eventually
 from leftovers import end_with_tests
 
 ROLES = ("api", "api", "evaluator", "evaluator", "feed", "notifier")
@@ -311,13 +311,3 @@ def free_port() -> int:
     """A port of loopback that nobody has just now."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
-
-
-def eventually(
-    true: Callable[[], bool], within_s: float, why: Callable[[], str] = lambda: ""
-) -> None:
-    """Return when it is true; fail when it is not in time."""
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.1)

@@ -29,6 +29,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from eventually import eventually
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "engines"
 NAMES = ("postgresql", "clickhouse", "rabbitmq")
@@ -276,12 +278,12 @@ class OwnEngines:
 
     def wait_for_disk_alarm(self, on: bool) -> None:
         """Wait until RabbitMQ blocks publishers for want of room, or does no longer."""
-        deadline = time.monotonic() + 60
-        while (
-            bool(rabbitmq("GET", "nodes", url=self.urls.management)[0].get("disk_free_alarm")) != on
-        ):
-            assert time.monotonic() < deadline, f"the alarm is not {on}"
-            time.sleep(0.2)
+
+        def alarm() -> bool:
+            (node,) = rabbitmq("GET", "nodes", url=self.urls.management)
+            return bool(node.get("disk_free_alarm"))
+
+        eventually(lambda: alarm() == on, why=lambda: f"the alarm is not {on}", pause_s=0.2)
 
     def _signal(self, name: str, number: int) -> list[psutil.Process]:
         pid = self.pid(name)
@@ -303,10 +305,7 @@ class OwnEngines:
     def kill(self, name: str) -> None:
         """End an engine with all its processes at once, as a power cut would."""
         family = self._signal(name, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while any(map(_alive, family)):
-            assert time.monotonic() < deadline, f"{name} outlives SIGKILL"
-            time.sleep(0.01)
+        eventually(lambda: not any(map(_alive, family)), why=lambda: f"{name} outlives SIGKILL")
 
     def start(self, name: str) -> None:
         """Start an engine again, and wait until it answers."""
@@ -416,10 +415,9 @@ class Nginx:
         self._write()
         before = _family(self._process.pid)[1:]
         self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 30
-        while any(map(_alive, before)):
-            assert time.monotonic() < deadline, "nginx still has requests of before"
-            time.sleep(0.02)
+        eventually(
+            lambda: not any(map(_alive, before)), why=lambda: "nginx still has requests of before"
+        )
 
     def stop(self) -> None:
         """End it."""

@@ -4,12 +4,13 @@ import asyncio
 import email
 import email.policy
 import socket
-import time
 from collections.abc import Callable
 from email.message import EmailMessage
 from typing import Any
 
 from aiosmtpd.controller import Controller
+
+from eventually import eventually
 
 
 class MailServer:
@@ -58,12 +59,12 @@ class MailServer:
         self.mails.append(mail)
         return "250 taken"
 
-    def wait_for(self, number: int, seconds: float = 15.0) -> list[EmailMessage]:
+    def wait_for(self, number: int) -> list[EmailMessage]:
         """The mails, once there are as many; fails when they do not come."""
-        deadline = time.monotonic() + seconds
-        while len(self.mails) < number:
-            assert time.monotonic() < deadline, f"{len(self.mails)} mails instead of {number}"
-            time.sleep(0.02)
+        eventually(
+            lambda: len(self.mails) >= number,
+            why=lambda: f"{len(self.mails)} mails instead of {number}",
+        )
         return self.mails
 
 

@@ -27,10 +27,11 @@ import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 from xml.sax.saxutils import escape, quoteattr
+
+from eventually import eventually
 
 PROGRAMS = ["apt-cache", "apt-get", "busybox", "cpio", "dpkg-deb", "ip", "libvirtd", "nsenter",
             "qemu-system-x86_64", "unshare", "virsh"]  # fmt: skip
@@ -178,16 +179,6 @@ def run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = Non
     return done.stdout
 
 
-def wait_for(
-    what: Callable[[], bool], seconds: float, complaint: Callable[[], str], pause: float = 0.05
-) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, complaint()
-        time.sleep(pause)
-
-
 def kernel_and_initrd() -> tuple[Path, Path]:
     """Fetch Debian's cloud kernel and make the initial file system, unless that was done before."""
     depends = run("apt-cache", "depends", KERNEL_PACKAGE)
@@ -317,7 +308,7 @@ class Hypervisor:
                 env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,
             )  # fmt: skip
-        wait_for(self._answers, DAEMON_SECONDS, self._complaint)
+        eventually(self._answers, DAEMON_SECONDS, self._complaint)
 
     def stop(self) -> None:
         """Stop the daemon. The guests live on, and a daemon that is started later finds them."""
@@ -420,7 +411,7 @@ class Hypervisor:
         with contextlib.suppress(OSError):
             if str(self._short).encode() in command.read_bytes():  # the number may be another's now
                 os.kill(pid, signal.SIGKILL)
-                wait_for(lambda: not is_running(pid), 10, lambda: f"{pid} does not die")
+                eventually(lambda: not is_running(pid), why=lambda: f"{pid} does not die")
 
 
 def is_running(pid: int) -> bool:
@@ -518,8 +509,10 @@ class Guest:
         """Let the guest switch itself off. It stays defined."""
         assert self._console is not None
         self._console.write("0 poweroff\n")
-        wait_for(
-            lambda: self.state() == "shut off", 30, lambda: f"{self.domain} is {self.state()}", 0.2
+        eventually(
+            lambda: self.state() == "shut off",
+            why=lambda: f"{self.domain} is {self.state()}",
+            pause_s=0.2,
         )
         self.stop()
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from browser.conftest import Desk, put_session, session_of
 from conftest import PASSWORD, RunningServer
 from console.pages import PAGES, skip_if_not_yet
 from console.visitor import COOKIE
+from eventually import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -180,11 +180,12 @@ def series(page: "Page") -> int:
 
 def test_the_overview_shows_what_the_machine_reports(desk: Desk) -> None:
     page = desk.page()
-    deadline = time.monotonic() + 20
-    while series(page) < 10 and time.monotonic() < deadline:
-        time.sleep(0.5)
+
+    def enough() -> bool:
         page.reload()
-    assert series(page) >= 10
+        return series(page) >= 10
+
+    eventually(enough, pause_s=0.5)
     with desk.server.client() as client:
         found = 0
         for namespace in ("hpcs.compute", "hpcs.volume"):

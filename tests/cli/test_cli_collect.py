@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import RunningServer
+from eventually import eventually
 
 
 class Agent:
@@ -69,14 +69,6 @@ def frail_world(fresh_server: RunningServer) -> Iterator[RunningServer]:
     world = fresh_server.start().tenant("agent")
     yield world
     world.stop()
-
-
-def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-    return found
 
 
 def counts(server: RunningServer, namespace: str, name: str) -> list[int]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster import ROLES, Cluster, eventually
+from cluster import ROLES, Cluster
 from engine_servers import OwnEngines, psql
+from eventually import eventually
 
 pytestmark = pytest.mark.engines
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster import ROLES, Cluster, eventually
+from cluster import ROLES, Cluster
 from engine_servers import MIB, OwnEngines, psql
+from eventually import eventually
 from poster import NAMESPACE, SERIES, Load
 
 pytestmark = pytest.mark.engines

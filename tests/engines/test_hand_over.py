@@ -16,8 +16,9 @@ import httpx
 import msgspec
 import pytest
 
-from cluster import Cluster, Member, eventually, running_cluster
+from cluster import Cluster, Member, running_cluster
 from engine_servers import clickhouse, psql
+from eventually import eventually
 from heliometer.projects.model import shard_of
 
 pytestmark = pytest.mark.engines

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 
 from conftest import RunningServer
 from heliometer.collectors.libvirt.doctor import hypervisor
+from eventually import eventually
 from heliometer.config import CollectorSettings, Settings
 from heliometer.core.server_status import ServerStatus
 from heliometer.meters.model import KNOWN
@@ -64,14 +65,6 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     assert made.returncode == 0, made.stderr
     yield running
     assert running.stop() == 0
-
-
-def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.1)
-    return found
 
 
 def figures(server: RunningServer, namespace: str, name: str, instance: str) -> dict[str, Any]:

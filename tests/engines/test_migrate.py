@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,7 @@ from engine_servers import (
     psql,
     rabbitmq_vhost,
 )
+from eventually import eventually
 from heliometer.alarms.model import Outcome
 from heliometer.config import Settings, load
 from heliometer.identity.accounts import Project
@@ -141,13 +142,6 @@ def batch(day: int, count: int, *, series: Sequence[int] = range(1, 101), seed: 
 def house(tmp_path: Path) -> Iterator[House]:
     with postgresql_database(icu="en-US") as resources, clickhouse_database() as metrics:
         yield House(tmp_path, resources, metrics)
-
-
-def eventually(what: Callable[[], bool], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 async def test_it_arrives_whole_and_what_came_since_is_added_once(house: House) -> None:

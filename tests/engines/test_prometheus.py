@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from conftest import PASSWORD, RunningServer
+from eventually import eventually
 
 PROMETHEUS = shutil.which("prometheus")
 COLLECTD = shutil.which("collectd", path="/usr/sbin:/usr/bin")
@@ -45,14 +46,6 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def eventually(what: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.2)
-    return found
 
 
 def prometheus(folder: Path, url: str, targets: dict[str, int], authorization: str) -> list[str]:

@@ -15,8 +15,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from cluster import Cluster, Member, eventually, running_cluster
+from cluster import Cluster, Member, running_cluster
 from engine_servers import Nginx, start_nginx
+from eventually import eventually
 
 pytestmark = pytest.mark.engines
 

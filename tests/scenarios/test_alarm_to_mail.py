@@ -12,6 +12,7 @@ import pytest
 
 from conftest import RunningServer
 from heliometer.notifications.hosts import AT_ONCE_A_HOST
+from eventually import eventually
 from mail_server import MailServer, text_of
 
 
@@ -56,14 +57,6 @@ def verified_method(client: httpx.Client, mail_server: MailServer, address: str)
     return method_id
 
 
-def wait_until(what: Any, seconds: float = 15.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
 def test_a_measurement_posted_over_http_ends_as_a_mail(
     server: RunningServer, mail_server: MailServer
 ) -> None:
@@ -91,7 +84,7 @@ def test_a_measurement_posted_over_http_ends_as_a_mail(
 
         shown = client.get(f"/v1.1/alarms/{alarm['id']}").json()["alarm"]
         assert shown["state"] == "ALARM"
-        history = wait_until(
+        history = eventually(
             lambda: [
                 h
                 for h in client.get(f"/v1.1/alarms/{alarm['id']}/history").json()["history"]
@@ -126,7 +119,7 @@ def test_who_is_not_verified_is_not_told_and_the_history_says_so(
             alarm_actions=[method["id"]],
         )  # fmt: skip
         assert client.post("/v1.1/metrics", json={"namespace": "ns", "value": 2}).is_success
-        history = wait_until(
+        history = eventually(
             lambda: client.get(f"/v1.1/alarms/{alarm['id']}/history").json()["history"]
         )
         told = history[0]["notifications"][0]
@@ -171,7 +164,7 @@ def test_a_kill_in_the_middle_of_fifty_transitions_loses_none(
         assert len(alarms) == number
         delivered = {n["id"] for n in told if n["status"] == "delivered"}
     assert delivered <= ids()
-    wait_until(lambda: len(ids()) == number, 20)
+    eventually(lambda: len(ids()) == number)
     came = Counter(
         m["X-Heliometer-Notification-Id"]
         for m in mail_server.mails

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import httpx
 import pytest
 
 from conftest import RunningServer
+from eventually import eventually
 from mail_server import MailServer
 
 
@@ -43,15 +43,19 @@ def server(tmp_path: Path, mail: MailServer) -> Iterator[RunningServer]:
 
 def wait_for(server: RunningServer, status: int, name: str = "") -> None:
     """Until health says so; whatever it says, the API itself is alive."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def answer() -> httpx.Response:
         reply = httpx.get(f"{server.url}/v2/health", timeout=10)
         assert httpx.head(f"{server.url}/v2/health").status_code == 204
         assert reply.status_code in (200, 503)
-        if reply.status_code == status and name in reply.text:
-            break
-        assert time.monotonic() < deadline, reply.text
-        time.sleep(0.2)
+        return reply
+
+    def so() -> httpx.Response | None:
+        reply = answer()
+        return reply if reply.status_code == status and name in reply.text else None
+
+    reply = eventually(so, why=lambda: answer().text, pause_s=0.2)
+    assert reply is not None
     if status == 503:
         body = reply.json()
         assert body["error"] == {

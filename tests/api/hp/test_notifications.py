@@ -6,7 +6,6 @@ import email.policy
 import itertools
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RunningServer
+from eventually import eventually
 from heliometer.notifications.verification import TRIES
 from mail_server import text_of
 
@@ -72,15 +72,16 @@ def tenant(server: RunningServer) -> Iterator[Tenant]:
 
 def received(server: RunningServer, address: str) -> tuple[str, str]:
     """The short and the long code of the mail to an address, once it is there."""
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
+
+    def codes() -> list[str]:
         for file in (server.data_dir / "outbox" / "email" / "new").glob("*"):
             mail = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
             if mail["To"] == address:
-                short, long = re.findall(r'"validation_code": "([\w-]+)"', text_of(mail))
-                return short, long
-        time.sleep(0.05)
-    raise AssertionError(f"no mail to {address}")
+                return re.findall(r'"validation_code": "([\w-]+)"', text_of(mail))
+        return []
+
+    short, long = eventually(codes, why=lambda: f"no mail to {address}")
+    return short, long
 
 
 def ask(client: httpx.Client, address: str) -> str:

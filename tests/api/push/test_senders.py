@@ -28,6 +28,7 @@ from opentelemetry.sdk.resources import Resource
 
 from api.people import People
 from conftest import RunningServer, embedded_only
+from eventually import eventually
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 REMOTE_WRITE = {**PROTOBUF, "Content-Encoding": "snappy"}
@@ -393,10 +394,9 @@ def test_statsds_client(tmp_path: Path) -> None:
     client.timing("latency", 12.5)
     client.timing("latency", 7.5)
     client.set("users", "ann")
-    deadline = time.monotonic() + 10
-    while b"heliometer_statsd_samples 7.0" not in httpx.get(f"{server.url}/metrics").content:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(
+        lambda: b"heliometer_statsd_samples 7.0" in httpx.get(f"{server.url}/metrics").content
+    )
     # What was gathered is stored when the service ends, too.
     assert server.stop() == 0
     server.start()

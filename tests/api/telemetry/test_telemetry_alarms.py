@@ -1,7 +1,6 @@
 """Alarms in Telemetry's form, and how they look from the other dialects."""
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.people import People
 from conftest import RunningServer
+from eventually import eventually
 
 RULE = {
     "meter_name": "sales",
@@ -149,10 +149,7 @@ def test_it_goes_off_and_calls_the_url(client: httpx.Client) -> None:
     methods = client.get("/v1.1/notification-methods").json()["notification_methods"]
     assert [m["address"] for m in methods] == [url], "one method, however many alarms"
     post(client, "shop", {"metric_name": "sales", "resource_id": "till-1"}, 9)
-    deadline = time.monotonic() + 15
-    while not called:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: called)
     hook.shutdown()
     hook.server_close()
     assert client.get(f"/v2/alarms/{alarm['alarm_id']}/state").json() == "alarm"
