@@ -19,6 +19,7 @@ from conftest import PASSWORD
 from engine_servers import clickhouse_database, engines, postgresql_database, rabbitmq_vhost
 from eventually import eventually
 from leftovers import end_with_tests
+from ports import free_port
 
 ROLES = ("api", "api", "evaluator", "evaluator", "feed", "notifier")
 """What issue and documentation call the usual cluster."""
@@ -32,7 +33,8 @@ class Member:
     roles: str
     data_dir: Path
     environment: dict[str, str]
-    listen: str = "127.0.0.1:0"
+    listen: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    """The same when it starts again."""
     url: str = ""
     process: subprocess.Popen[str] | None = None
 
@@ -305,9 +307,3 @@ def _down(upstream: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
         each.close()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])

@@ -30,6 +30,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from eventually import eventually
+from ports import free_port, free_ports
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "engines"
@@ -152,16 +153,6 @@ def rabbitmq_vhost() -> Iterator[str]:
 
 
 # --- engines of one test's own -------------------------------------------------------------------
-
-
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, below the kernel's range for clients."""
-    for base in range(20_000 + os.getpid() % 1000 * 10, 32_000, 10):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(base, base + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return base
-    raise RuntimeError("no free ports")
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -358,7 +349,7 @@ class Nginx:
         """``folder`` is for its files; ``upstreams`` are URLs of API processes."""
         self._folder = folder
         self._upstreams = upstreams
-        self.port = free_ports(1)
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import RunningServer
 from eventually import eventually
+from ports import free_port
 
 
 class Agent:
@@ -66,7 +67,7 @@ def world(server: RunningServer) -> RunningServer:
 @pytest.fixture
 def frail_world(fresh_server: RunningServer) -> Iterator[RunningServer]:
     """One of its own, to be ended and started again."""
-    world = fresh_server.start().tenant("agent")
+    world = fresh_server.start(f"127.0.0.1:{free_port()}").tenant("agent")
     yield world
     world.stop()
 

@@ -25,13 +25,13 @@ from engine_servers import (
     OwnEngines,
     clickhouse,
     clickhouse_database,
-    free_ports,
     postgresql_database,
     psql,
     rabbitmq,
     rabbitmq_vhost,
 )
 from heliometer.config import Settings
+from ports import free_ports
 
 pytestmark = pytest.mark.engines
 

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from conftest import PASSWORD, RunningServer
 from eventually import eventually
+from ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 COLLECTD = shutil.which("collectd", path="/usr/sbin:/usr/bin")
@@ -24,12 +24,6 @@ pytestmark = [
     pytest.mark.engines,
     pytest.mark.skipif(not PROMETHEUS or not COLLECTD, reason="needs prometheus and collectd"),
 ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -93,7 +87,9 @@ def statistics(client: httpx.Client, name: str, statistic: str, **dimensions: st
 
 
 def test_what_a_real_prometheus_writes_is_queried(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}).start()
+    port = free_port()
+    server = RunningServer(tmp_path / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"})
+    server.start(f"127.0.0.1:{port}")
     ports = {"prometheus": free_port(), "collectd": free_port()}
     basic = f"    basic_auth: {{username: demo, password: '{PASSWORD}'}}\n"
     command = prometheus(tmp_path, f"{server.url}/api/v1/write", ports, basic)
@@ -116,7 +112,6 @@ def test_what_a_real_prometheus_writes_is_queried(tmp_path: Path) -> None:
         assert all(value >= 0 for _, values in memory for value in values)
 
         # The service goes away and comes back where it was: Prometheus sends what it kept.
-        port = server.url.rpartition(":")[2]
         assert server.stop() == 0
         time.sleep(3)
         server_again = restart(server, port)
@@ -145,7 +140,7 @@ def stamps(client: httpx.Client, dimensions: dict[str, str]) -> list[datetime]:
     ]
 
 
-def restart(server: RunningServer, port: str) -> httpx.Client:
+def restart(server: RunningServer, port: int) -> httpx.Client:
     """Start it where it was before."""
     server.start(listen=f"127.0.0.1:{port}")
     return server.client(server.token())

@@ -14,6 +14,7 @@ from heliometer.core.finding import FAIL, OK, WARN, Finding
 from heliometer.core.server_status import ServerStatus
 from heliometer.feed import rabbitmq_doctor
 from heliometer.feed.amqp_server.doctor import feed
+from ports import free_port
 
 NOBODY = ServerStatus("http://127.0.0.1:1", has_data_dir=False)
 RUNNING = ServerStatus("http://127.0.0.1:1", has_data_dir=True, ours=True)
@@ -39,11 +40,6 @@ def answering(reply: bytes) -> Iterator[int]:
         thread.start()
         yield listening.getsockname()[1]
         thread.join(5)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def test_off_and_free_are_well() -> None:
