@@ -3,10 +3,10 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test engines test-engines test-browser lint format bench lock clean dev
+.PHONY: help install run test engines test-engines test-browser soak lint format bench lock clean dev
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed ## Set up .venv with the heliometer command
 
@@ -26,6 +26,10 @@ test-engines: dev ## Run the tests that need other programs (installs them with 
 
 test-browser: dev ## Run the tests that need a browser (installs Chromium with apt-get)
 	scripts/test-browser
+
+soak: dev ## Run the tests with many more tries each (hours; installs with apt-get)
+	HELIOMETER_TEST_PROFILE=soak scripts/test
+	HELIOMETER_TEST_PROFILE=soak scripts/test-engines
 
 lint: dev ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .

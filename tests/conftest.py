@@ -16,6 +16,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from effort import effort
 from heliometer.config import Settings, load
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from cluster import ClusterServer
 
 PASSWORD = "correct horse battery"
-# Enough to find what is wrong now and then, and little enough for every run; the tests of grammar
-# and arithmetic say themselves how many they need.
-settings.register_profile("suite", max_examples=50, deadline=None)
+# Enough to find what is wrong now and then; the tests of grammar and arithmetic say themselves how
+# many they need. No deadline: how long an example takes, the machine's load says.
+settings.register_profile("suite", max_examples=effort(50, 2000), deadline=None)
 settings.load_profile("suite")
 
 

@@ -11,12 +11,13 @@ import httpx
 import pytest
 
 from cluster import ROLES, Cluster
+from effort import effort
 from engine_servers import OwnEngines, psql
 from eventually import eventually
 
 pytestmark = pytest.mark.engines
 
-MINUTES = 3
+MINUTES = effort(3, 30)
 HIGH, LOW = 10, 0
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from effort import effort
+
 pytestmark = pytest.mark.engines
 
 WRITER = Path(__file__).with_name("write_until_dead.py")
@@ -47,7 +49,7 @@ def strace(inject: str) -> list[str]:
 
 
 # Counted in each thread, of which two sync, about 120 times each.
-@pytest.mark.parametrize("nth", [*range(1, 30), 40, 50, 60, 80])
+@pytest.mark.parametrize("nth", effort([*range(1, 13), 20, 30, 50, 80], range(1, 100)))
 def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
     tmp_path: Path, nth: int
 ) -> None:

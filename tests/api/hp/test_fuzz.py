@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.people import People
+from effort import effort
 
 FEW = settings(
-    max_examples=300,
+    max_examples=effort(100, 6000),
     deadline=None,
     derandomize=True,
     database=None,

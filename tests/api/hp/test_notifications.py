@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RunningServer
+from effort import effort
 from eventually import eventually
 from heliometer.notifications.verification import TRIES
 from mail_server import text_of
 
 VALIDATE = "/v1.1/notification-addresses/validate"
-FEW = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+FEW = settings(max_examples=effort(50, 3000), deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.people import People
 from conftest import RunningServer
+from effort import effort
 from eventually import eventually
 
 RULE = {
@@ -302,7 +303,7 @@ pairs = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=effort(50, 3000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     pairs,
     st.sampled_from(["/v2/meters", "/v2/meters/x", "/v2/meters/x/statistics", "/v2/samples",
@@ -316,7 +317,7 @@ def test_whatever_is_asked_is_answered(
     assert reply.status_code in (200, 400, 404), (path, query, reply.text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=effort(50, 3000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.dictionaries(
         st.sampled_from(["name", "type", "threshold_rule", "combination_rule", "alarm_actions",

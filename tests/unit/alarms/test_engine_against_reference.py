@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from heliometer.alarms.engine.engine import Engine
 from heliometer.alarms.engine.model import Rules, Watched
 from heliometer.alarms.engine.watched_metrics import CAUGHT_UP
+from effort import effort
 from heliometer.alarms.expression import Expression, Logical, Metric, Subexpression, parse
 from heliometer.alarms.model import State, Transition
 from heliometer.metrics.model import Batch, Series
@@ -229,7 +230,7 @@ def batch_of(rows: list[tuple[int, int, float]]) -> Batch:
         Measured([(3, 0, 0.0)]),
     ],
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(100, 6000), deadline=None)
 @given(
     st.builds(Rules, st.booleans(), st.integers(2, 4), st.sampled_from([120, 600])),
     st.lists(expressions, min_size=1, max_size=4),

@@ -19,6 +19,7 @@ from pamqp.heartbeat import Heartbeat
 from pika.adapters.blocking_connection import BlockingChannel
 
 from amqp_feed import PASSWORD, SHOP, STOCK, AmqpFeed, settle
+from effort import effort
 from heliometer.feed.amqp_server.broker import Terms
 from heliometer.feed.amqp_server.frames import PROTOCOL, body_frames
 
@@ -539,7 +540,7 @@ def test_a_thousand_connections_are_bounded_and_harm_nobody(tmp_path: Path) -> N
     feed.stop()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=effort(50, 2000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.one_of(

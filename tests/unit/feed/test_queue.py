@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from effort import effort
 from heliometer.feed.model import Chunk, Position
 from heliometer.feed.queue import Message, Queue
 
@@ -208,4 +209,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=effort(30, 1200), stateful_step_count=40, deadline=None)

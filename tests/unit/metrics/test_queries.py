@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.config import LimitSettings
 from heliometer.core.errors import Malformed
 from heliometer.identity.model import ROLES, Caller
@@ -91,7 +92,7 @@ def query(start_ms: int, end_ms: int, period_s: int) -> Query:
     return Query("ns", {}, ["avg"], start_ms, end_ms, period_s)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=effort(100, 6000), deadline=None, derandomize=True)
 @given(
     series=st.integers(1, 40),
     limit=st.integers(1, 400),

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.alarms.expression import Expression, Subexpression, normal_form, parse
 
 
 @given(trees.expressions, st.data())
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=effort(60, 5000), deadline=None, derandomize=True)
 def test_other_spellings_have_the_same(expression: Expression, data: st.DataObject) -> None:
     text = trees.respelled(data.draw, expression)
     assume(len(text.encode()) <= 4096)
@@ -20,7 +21,7 @@ def test_other_spellings_have_the_same(expression: Expression, data: st.DataObje
 
 
 @given(trees.expressions, st.binary(min_size=4, max_size=4))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=effort(80, 6000), deadline=None, derandomize=True)
 def test_it_says_what_the_expression_says(expression: Expression, salt: bytes) -> None:
     plain = normal_form(expression)
     assume(len(plain.encode()) <= 4096)

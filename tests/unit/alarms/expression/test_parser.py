@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.alarms.expression import (
     Logical,
     Metric,
@@ -87,7 +88,7 @@ def test_a_direct_comparison_is_about_the_extreme(text: str, function: str) -> N
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=effort(100, 6000), deadline=None, derandomize=True)
 def test_precedence_is_that_of_python(data: st.DataObject) -> None:
     def text(depth: int) -> str:
         parts = [
@@ -110,7 +111,7 @@ def test_precedence_is_that_of_python(data: st.DataObject) -> None:
 
 
 @given(trees.metrics)
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=effort(200, 12000), deadline=None, derandomize=True)
 @example(Metric("and"))
 @example(Metric("TIMES", (("or", "and"),)))
 @example(Metric("max", (("a", '\\"'), ("b", "\\"))))
@@ -223,13 +224,13 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=effort(400, 30000), deadline=None, derandomize=True)
 def test_any_text_is_understood_or_refused(text: str) -> None:
     understood_or_refused(text)
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=effort(100, 6000), deadline=None, derandomize=True)
 def test_even_random_text_is(text: str) -> None:
     understood_or_refused(text)
 
@@ -240,7 +241,7 @@ def test_even_random_text_is(text: str) -> None:
         st.tuples(st.floats(0, 1), st.integers(0, 3), st.just("") | PIECES), min_size=1, max_size=4
     ),
 )
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=effort(250, 20000), deadline=None, derandomize=True)
 def test_a_text_with_slips_is(text: str, slips: list[tuple[float, int, str]]) -> None:
     for where, dropped, added in slips:
         at = int(where * len(text))
@@ -252,7 +253,7 @@ def test_a_text_with_slips_is(text: str, slips: list[tuple[float, int, str]]) ->
 
 
 @given(trees.expressions)
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=effort(150, 10000), deadline=None, derandomize=True)
 def test_what_is_printed_is_read_back(expression: Any) -> None:
     canonical = str(expression)
     assume(len(canonical.encode()) <= 4096)

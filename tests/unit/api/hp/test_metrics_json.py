@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.api.hp import metrics_json
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.columns import Columns
@@ -168,7 +169,7 @@ edit = st.tuples(st.integers(0, 200), st.integers(0, 3), st.sampled_from(
 ))  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=effort(200, 12000), deadline=None, derandomize=True)
 @given(document, st.lists(edit, max_size=2), st.booleans(), st.booleans())
 @example({"namespace": "ns", "value": 1.0}, [(1, 0, b'"value":1,')], False, False)
 def test_the_fast_reader_never_differs_from_the_strict_one(

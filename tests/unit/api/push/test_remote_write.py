@@ -8,6 +8,7 @@ from benchmarks.remote_write_body import field, label, packed, sample, time_seri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.api.push.intake import Intake
 from heliometer.api.push.remote_write import FORM, read, unpack
 from heliometer.core.errors import Malformed
@@ -66,7 +67,7 @@ series = st.tuples(
 
 
 @given(st.lists(series, max_size=6))
-@settings(max_examples=300)
+@settings(max_examples=effort(100, 6000))
 def test_what_is_known_by_its_bytes_is_read_as_at_first(
     many: list[tuple[dict[str, str], list[tuple[int, float]]]],
 ) -> None:
