@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from conftest import RunningServer
-from heliometer.collectors.libvirt.doctor import hypervisor
 from eventually import eventually
+from heliometer.collectors.libvirt.doctor import hypervisor
 from heliometer.config import CollectorSettings, Settings
 from heliometer.core.server_status import ServerStatus
 from heliometer.meters.model import KNOWN

@@ -57,10 +57,7 @@ def each_at_once(engines: list[Engine], work: Callable[[Engine], None]) -> bool:
     def run(engine: Engine) -> None:
         try:
             work(engine)
-        except EngineError as error:
-            failed.append(engine.name)
-            print(f"{engine.name}: {error}", file=sys.stderr, flush=True)
-        except OSError as error:
+        except (EngineError, OSError) as error:
             failed.append(engine.name)
             print(f"{engine.name}: {error}", file=sys.stderr, flush=True)
 
