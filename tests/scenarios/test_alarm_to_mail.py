@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from conftest import RunningServer
-from heliometer.notifications.hosts import AT_ONCE_A_HOST
 from eventually import eventually
+from heliometer.notifications.hosts import AT_ONCE_A_HOST
 from mail_server import MailServer, text_of
 
 

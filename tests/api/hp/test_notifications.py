@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from conftest import RunningServer
 from effort import effort
 from eventually import eventually
-from heliometer.notifications.verification import TRIES
+from heliometer.notifications.code_budgets import TRIES
 from mail_server import text_of
 
 VALIDATE = "/v1.1/notification-addresses/validate"
