@@ -1,6 +1,10 @@
 """Users of a server: one of every role in project ``shop``, and one in project ``stock``."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 
@@ -46,3 +50,15 @@ async def populate(settings: Settings) -> dict[str, str]:
     identity.close()
     await database.close()
     return projects
+
+
+@contextmanager
+def server_with_people(data_dir: Path) -> Iterator[People]:
+    """A server with all of them."""
+    environment = {
+        "HELIOMETER_COLLECTOR_ENABLED": "false",
+        "HELIOMETER_LIMITS_BODY_BYTES": str(BODY_LIMIT),
+    }
+    running = RunningServer(data_dir, environment).start()
+    yield People(running, asyncio.run(populate(running.settings)))
+    assert running.stop() == 0

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.people import People
+from api.people import People, server_with_people
 
 numbers = itertools.count(1)
 
@@ -32,6 +32,13 @@ def cases() -> Iterator[Any]:
     for path in sorted(Path(__file__).parent.glob("*/*.toml")):
         for case in tomllib.loads(path.read_text(encoding="utf-8"))["case"]:
             yield pytest.param(case, id=f"{path.stem}: {case['name'].replace('§', '')}")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """A server of their own: some documents ask for everything that a project has."""
+    with server_with_people(tmp_path_factory.mktemp("documents") / "var") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
