@@ -278,7 +278,7 @@ class Front:
             try:
                 # From the client's own address: limits count by it.
                 upstream = socket.create_connection(
-                    (host, int(port)), timeout=5, source_address=(peer[0], 0)
+                    (host, int(port)), timeout=20, source_address=(peer[0], 0)
                 )
             except OSError:
                 client.close()

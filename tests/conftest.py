@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from effort import effort
+from eventually import WITHIN_S
 from heliometer.config import Settings, load
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
@@ -109,7 +110,7 @@ class RunningServer:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(WITHIN_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
         return status
@@ -133,6 +134,7 @@ class RunningServer:
                     "passwordCredentials": credentials,
                 }
             },
+            timeout=WITHIN_S,
         )
         assert reply.status_code == 200, reply.text
         token: str = reply.json()["access"]["token"]["id"]
@@ -160,7 +162,7 @@ class RunningServer:
         """An HTTP client that sends a token, the user's unless given."""
         if token is None:
             self._token = token = self._token or self.token()
-        return httpx.Client(base_url=self.url, headers={"X-Auth-Token": token})
+        return httpx.Client(base_url=self.url, headers={"X-Auth-Token": token}, timeout=WITHIN_S)
 
 
 embedded_only = pytest.mark.skipif(

@@ -142,7 +142,7 @@ async def test_a_cancelled_block_leaves_nothing_and_blocks_nobody(database: Data
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await asyncio.wait_for(database.ping(), 5)
+    await asyncio.wait_for(database.ping(), 30)
     async with database.read() as connection:
         assert (await connection.execute(text("SELECT id FROM probe"))).scalars().all() == [1]
 

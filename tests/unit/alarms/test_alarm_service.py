@@ -220,7 +220,7 @@ async def test_a_project_tries_one_expression_at_a_time(world: World) -> None:
     neighbour = asyncio.create_task(world.alarms.dry_run(world.stock, "cpu > 1", start, None))
     await asyncio.sleep(0)
     with pytest.raises(HeliometerError) as refused:
-        await asyncio.wait_for(world.alarms.dry_run(world.shop, "cpu > 2", start, None), 5)
+        await asyncio.wait_for(world.alarms.dry_run(world.shop, "cpu > 2", start, None), 30)
     assert refused.value.code is Code.RATE_LIMITED
     assert refused.value.retry_after
     world.watch.go_on.set()

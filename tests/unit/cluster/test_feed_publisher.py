@@ -36,7 +36,7 @@ from heliometer.storage.sql.feed import SqlFeedStore
 
 SHOP = "a" * 32
 ENDPOINT = Endpoint("e", SHOP, "hash", 0)
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 class Channel:
