@@ -8,10 +8,10 @@ from alarm_reference import MINUTE, Reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from heliometer.alarms.engine.engine import Engine
 from heliometer.alarms.engine.model import Rules, Watched
 from heliometer.alarms.engine.watched_metrics import CAUGHT_UP
-from effort import effort
 from heliometer.alarms.expression import Expression, Logical, Metric, Subexpression, parse
 from heliometer.alarms.model import State, Transition
 from heliometer.metrics.model import Batch, Series
