@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.figures import Figure, Options
 from benchmarks.server import PASSWORD, Server
 from heliometer.cli.access import Access
-from heliometer.cli.sender import Sender
+from heliometer.cli.report_sender import Sender
 from heliometer.collectors import load_collector
 from heliometer.collectors.libvirt.owners import Owners
 from heliometer.collectors.spool import Spool

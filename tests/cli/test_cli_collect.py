@@ -146,7 +146,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_server(tmp_path: Path) -> None:
 def test_the_agents_level_comes_from_the_server(world: RunningServer, tmp_path: Path) -> None:
     """What the reply says is what the schedule has: see test_schedule for what follows."""
     from heliometer.cli.access import Access
-    from heliometer.cli.sender import Sender
+    from heliometer.cli.report_sender import Sender
     from heliometer.collectors import Measurement
     from heliometer.collectors.spool import Spool
 

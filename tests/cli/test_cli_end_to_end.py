@@ -79,7 +79,7 @@ def test_tokens_are_issued_shown_and_revoked(
     assert done(command("token", "revoke", "-", text=issued["token"], **there)) == ""
     assert "Could not find" in failed(command("token", "show", issued["token"], **there))
     token = {"HELIOMETER_URL": server.url, "OS_TOKEN": issued["token"]}
-    assert "the token is not valid" in failed(command("metrics", "list", **token))
+    assert "the token is invalid" in failed(command("metrics", "list", **token))
 
 
 def test_the_url_alone_and_the_password_from_standard_input(server: RunningServer) -> None:
@@ -96,7 +96,7 @@ def test_no_server() -> None:
     )  # fmt: skip
     assert failed(result) == (
         "heliometer: no server answers at http://127.0.0.1:1; "
-        "start one with heliometer serve or say --url\n"
+        "start one with heliometer serve or use --url\n"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_list_over_several_pages(command: Command, namespace: str, tmp_path: P
     assert hosts == [f"h{i:04}" for i in range(2100)]
     few = command("metrics", "list", "--namespace", namespace, "--limit", "3")
     assert len(done(few).splitlines()) == 4
-    assert "there are more than these 3 series" in few.stderr
+    assert "only the first 3 series are shown" in few.stderr
 
 
 @pytest.mark.skipif(not NAB.is_dir(), reason="the real data is not here")
@@ -172,7 +172,7 @@ def test_a_file_with_a_wrong_line_is_not_sent_at_all(
     path = tmp_path / "bad.csv"
     path.write_text(f"timestamp,value\n{now},1\n{now},none\n")
     result = command("metrics", "push", "--namespace", namespace, "--batch", "1", str(path))
-    assert f"{path}:3: value 'none' is not a number; nothing of the file was sent" in failed(result)
+    assert f"{path}:3: value 'none' is not a number; nothing was sent" in failed(result)
     assert json.loads(done(command("metrics", "list", "--namespace", namespace, "--json"))) == []
 
 

@@ -7,11 +7,11 @@ import sys
 import click
 
 from heliometer import __version__
-from heliometer.cli.lazy import LazyGroup
+from heliometer.cli.lazy_group import LazyGroup
 
 PROGRAM = "heliometer"
 INTERRUPTED = 130
-"""What a shell reports for a program that SIGINT ended."""
+"""The exit code that a shell reports for a program ended by SIGINT."""
 BROKEN_PIPE = 1
 
 
@@ -25,14 +25,14 @@ BROKEN_PIPE = 1
         "user": ("user:user", "Create and manage users (on the data directory)."),
         "token": ("token:token", "Issue, show and revoke tokens."),
         "metrics": ("metrics:metrics", "Push, list and query measurements."),
-        "alarms": ("alarms:alarms", "Define alarms, try them on history, ask why."),
+        "alarms": ("alarms:alarms", "Define alarms, try them on history, explain them."),
         "notifications": (
             "notifications:notifications",
             "Notification methods, addresses and the delivery log.",
         ),
         "collect": ("collect:collect", "Report this machine, or its virtual machines."),
         "tail": ("tail:tail", "Show the project's metrics as they arrive."),
-        "doctor": ("doctor:doctor", "Check settings, data, disk and clock; say what to do."),
+        "doctor": ("doctor:doctor", "Check settings, data, disk and clock, with advice."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
         "restore": ("backup:restore", "Put a backup into a data directory."),
         "migrate": ("migrate:migrate", "Move the embedded data to PostgreSQL and ClickHouse."),
@@ -58,10 +58,10 @@ def main() -> None:
     """Run the command line; the process ends with its exit code.
 
     0: done, 1: failed, 2: wrong usage or settings. Errors are one line on standard error; with
-    HELIOMETER_TRACEBACK=1 an error that nobody foresaw shows where it came from.
+    HELIOMETER_TRACEBACK=1 an unexpected error shows where it came from.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding lacks is shown as ?, and stops nothing.
+        # A character that the terminal's encoding lacks is shown as ?, and is no error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     code = run(sys.argv[1:])
@@ -101,7 +101,7 @@ def _report(error: Exception) -> int:
 
 
 def _broken_pipe() -> int:
-    # Whoever read our output went away. Nothing can be written any more, nor need it be; the
-    # interpreter would still try to flush at exit and complain.
+    # The reader of our output is gone, so nothing more can be written; the interpreter would still
+    # try to flush at exit, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE

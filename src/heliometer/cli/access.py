@@ -1,4 +1,4 @@
-"""Which server a client command talks to and as whom: options, environment, defaults."""
+"""The options of client commands: which server, and as whom."""
 
 import functools
 import sys
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from heliometer.cli.credentials import DEFAULT_URL, Credentials
+
 if TYPE_CHECKING:
     from heliometer.cli.client import Client
 
-DEFAULT_URL = "http://127.0.0.1:8779"
 OPTIONS = (
     click.option(
         "--url",
@@ -56,21 +57,8 @@ OS_TENANT_NAME), OS_PROJECT_ID, OS_REGION_NAME, OS_TOKEN, OS_CACERT."""
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Where to and who. Empty text: not given."""
-
-    url: str = ""
-    auth_url: str = ""
-    username: str = ""
-    password: str = ""
-    project: str = ""
-    project_id: str = ""
-    region: str = ""
-    token: str = ""
-    user_domain: str = "Default"
-    project_domain: str = "Default"
-    cacert: str = ""
-    insecure: bool = False
+class Access(Credentials):
+    """What a command was given; can connect."""
 
     def connect(self, **patience: Any) -> "AbstractContextManager[Client]":
         """A client; it signs in when it is first used."""
@@ -102,8 +90,8 @@ def _access(context: click.Context, given: dict[str, Any]) -> Access:
     on_command_line = {
         name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    # A flag wins over the environment: the password of the cloud whose variables are set must not
-    # go to, nor a sign-in there count for, the server that the user names now.
+    # A flag wins over the environment: the credentials of the cloud whose variables are set must
+    # not be sent to the server that the user names now.
     if "url" in on_command_line and "auth_url" not in on_command_line:
         values.pop("auth_url", None)
     if "username" in on_command_line and "token" not in on_command_line:
@@ -128,11 +116,11 @@ def read_password(*, confirm: bool, from_stdin: bool) -> str:
         password = text[:-1] if text.endswith("\n") else text
         password = password.removesuffix("\r")
         if not password:
-            raise click.UsageError("no password came from standard input")
+            raise click.UsageError("no password on standard input")
         return password
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "there is no password: say --password-stdin or, for client commands, set OS_PASSWORD"
+            "no password given; use --password-stdin or, for client commands, OS_PASSWORD"
         )
     answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
     return answer

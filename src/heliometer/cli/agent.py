@@ -28,7 +28,7 @@ from heliometer.collectors.spool import Spool, SpoolInUse
 from heliometer.core.errors import HeliometerError
 
 if TYPE_CHECKING:
-    from heliometer.cli.sender import Sender
+    from heliometer.cli.report_sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What the command line asked for."""
+    """The agent as the command line describes it."""
 
     access: Access
     collectors: tuple[str, ...]
@@ -58,7 +58,7 @@ class Agent:
             stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s"
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        from heliometer.cli.sender import Sender
+        from heliometer.cli.report_sender import Sender
 
         spool = Spool(self.spool or _default_spool(), self.spool_bytes)
         try:
@@ -67,7 +67,7 @@ class Agent:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(
-                f"{spool.folder}: {error.strerror or error}; say another folder with --spool"
+                f"{spool.folder}: {error.strerror or error}; choose another folder with --spool"
             ) from error
         try:
             with self.access.connect(attempts=1, timeout_s=ANSWER_S) as client:
@@ -81,7 +81,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        # The same machine begins at the same moment of each interval, other machines at others.
+        # Each machine starts at its own moment of the interval, always the same.
         digest = hashlib.blake2b(instance_id().encode(), digest_size=4).digest()
         offset = int.from_bytes(digest) / (1 << 32) * 300
         tasks = []

@@ -1,4 +1,4 @@
-"""``heliometer alarms``: define alarms, try expressions on history, ask why and what happened."""
+"""``heliometer alarms``: define alarms, try expressions on history, explain states."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ SEVERITIES = ("low", "medium", "high", "critical")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(short_help="Define alarms, try them on history, ask why.")
+@click.group(short_help="Define alarms, try them on history, explain them.")
 def alarms() -> None:
-    """Define alarms, try expressions on history, and ask why an alarm is in its state.
+    """Define alarms, try expressions on history, and explain why an alarm is in its state.
 
     \b
     Examples:
@@ -26,9 +26,11 @@ def alarms() -> None:
 
 @alarms.command("list", epilog=ENVIRONMENT)
 @client_options
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only in it.")
-@click.option("--severity", type=click.Choice(SEVERITIES), help="Only of it.")
-@click.option("--name", metavar="TEXT", help="Only those with this in their name.")
+@click.option(
+    "--state", type=click.Choice(STATES, case_sensitive=False), help="Only alarms in this state."
+)
+@click.option("--severity", type=click.Choice(SEVERITIES), help="Only alarms of this severity.")
+@click.option("--name", metavar="TEXT", help="Only alarms with this text in their name.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True)
 @json_option
 def list_(
@@ -56,7 +58,7 @@ def list_(
         "ON": "enabled", "NAME": "name", "EXPRESSION": "expression",
     }  # fmt: skip
     items = found if as_json else [{**a, "since": time_of(a["state_since"])} for a in found]
-    show_table(items, columns, "there are no such alarms", as_json=as_json)
+    show_table(items, columns, "no matching alarms", as_json=as_json)
 
 
 @alarms.command(epilog=ENVIRONMENT)
@@ -81,8 +83,8 @@ def _fields(function: Any) -> Any:
             click.option("--description", metavar="TEXT"),
             click.option("--severity", type=click.Choice(SEVERITIES)),
             click.option("--action", "alarm_actions", multiple=True, metavar="METHOD",
-                         help="Tell this notification method (name or id) of ALARM; repeatable. "
-                         "'' for nobody."),
+                         help="Notification method (name or id) to use on ALARM; repeatable. "
+                         "'' for none."),
             click.option("--ok-action", "ok_actions", multiple=True, metavar="METHOD",
                          help="The same for OK."),
             click.option("--undetermined-action", "undetermined_actions", multiple=True,
@@ -124,10 +126,10 @@ def create(access: Access, name: str, expression: str, as_json: bool, **fields: 
 @click.option("--name", metavar="TEXT", help="A new name.")
 @click.option("--expression", metavar="EXPR")
 @_fields
-@click.option("--enable/--disable", "enabled", default=None, help="Watch it, or not.")
+@click.option("--enable/--disable", "enabled", default=None, help="Evaluate it, or not.")
 @json_option
 def update(access: Access, alarm: str, as_json: bool, **fields: Any) -> None:
-    """Change what is given of an ALARM (name or id), and leave the rest.
+    """Change the given fields of an ALARM (name or id); the rest stays as it is.
 
     \b
     Examples:
@@ -140,7 +142,9 @@ def update(access: Access, alarm: str, as_json: bool, **fields: Any) -> None:
         path = below(PATH, named(client, PATH, "alarms", alarm)["id"])
         wanted = _given(client, fields)
         if not wanted:
-            raise click.UsageError("say what to change", click.get_current_context())
+            raise click.UsageError(
+                "nothing to change; see the options", click.get_current_context()
+            )
         changed = send(client, "PATCH", path, {"alarm": wanted})["alarm"]
     if as_json:
         show_json(changed)
@@ -177,11 +181,11 @@ def delete(access: Access, alarm: str) -> None:
     "--file",
     "file",
     metavar="FILE",
-    help="Try it on this CSV or JSON lines file instead, of any age, without a server.",
+    help="Try it on this CSV or JSON lines file, of any age, without a server.",
 )
 @click.option("--timestamp-column", default="timestamp", show_default=True, metavar="NAME")
 @click.option("--value-column", default="value", show_default=True, metavar="NAME")
-@click.option("--plot", is_flag=True, help="Draw the values, the threshold and the alarms.")
+@click.option("--plot", is_flag=True, help="Draw values, threshold and alarms.")
 @json_option
 def test(
     access: Access,
@@ -194,23 +198,23 @@ def test(
     plot: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Try an EXPRESSION on stored measurements: when would it have gone off?
+    """Try an EXPRESSION on stored measurements: when would the alarm have gone off?
 
-    The same engine that watches alarms runs over the history, minute by minute. With --file, over
-    the measurements of a file, which all count as the expression's one metric.
+    The engine that evaluates alarms runs over the history, minute by minute. With --file, it runs
+    over the file's measurements, which all count as the expression's one metric.
 
     \b
     Examples:
       heliometer alarms test 'max(shop{metric_name=orders}, 300) < 5 times 3' --since 14d --plot
       heliometer alarms test 'avg(cpu, 300) > 60' --file cpu_utilization.csv --plot
     """
-    from heliometer.cli import trial
+    from heliometer.cli import dry_run
 
     if file is not None:
-        document = trial.on_file(expression, file, timestamp_column, value_column)
+        document = dry_run.on_file(expression, file, timestamp_column, value_column)
     else:
-        document = trial.on_server(access, expression, since, until)
-    trial.show(expression, document, plot=plot, as_json=as_json)
+        document = dry_run.on_server(access, expression, since, until)
+    dry_run.show(expression, document, plot=plot, as_json=as_json)
 
 
 @alarms.command(epilog=ENVIRONMENT)
@@ -218,7 +222,7 @@ def test(
 @click.argument("alarm")
 @json_option
 def explain(access: Access, alarm: str, as_json: bool) -> None:
-    """Say why an ALARM (name or id) is in its state.
+    """Explain why an ALARM (name or id) is in its state.
 
     \b
     Examples:
@@ -242,7 +246,7 @@ def explain(access: Access, alarm: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 def history(access: Access, alarm: str | None, limit: int, as_json: bool) -> None:
-    """Show what an ALARM (name or id), or every alarm, did, newest first; and who was told.
+    """Show the history of an ALARM (name or id), or of all, newest first, with its notifications.
 
     \b
     Examples:
@@ -263,13 +267,13 @@ def history(access: Access, alarm: str | None, limit: int, as_json: bool) -> Non
     if as_json:
         show_json(found)
     elif not found:
-        click.echo("nothing has happened yet", err=True)
+        click.echo("no alarm activity yet", err=True)
     for each in [] if as_json else found:
         click.echo(event(each, names.get(each["alarm_id"], "")))
 
 
 def _given(client: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    """What the command line says, with notification methods by id."""
+    """The given fields, with notification methods by id."""
     given: dict[str, Any] = {}
     for name, value in fields.items():
         if name.endswith("_actions"):

@@ -22,10 +22,10 @@ from heliometer.core.finding import size
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @settings_options
 def backup(file: Path, data_dir: str | None, config: Path | None) -> None:
-    """Write all embedded data, as it is at one moment, to FILE, a new tar archive.
+    """Write a consistent copy of all embedded data to FILE, a new tar archive.
 
-    Works while the server runs on the data directory; it goes on serving. The file has the
-    projects, users, series and measurements; keep it as safe as the data directory.
+    Works while the server runs, which keeps serving. The file holds the projects, users, series
+    and measurements; keep it as safe as the data directory.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def backup(file: Path, data_dir: str | None, config: Path | None) -> None:
         raise CommandError(f"there is no folder {target.parent}")
     settings = load_settings(config, data_dir)
     if not settings.data_dir.is_dir():
-        raise CommandError(f"there is no data in {settings.data_dir}; say --data-dir or --config")
+        raise CommandError(f"no data in {settings.data_dir}; use --data-dir or --config")
     started = time.monotonic()
     with _waiting("backing up"):
         report = _back_up(settings, target)
@@ -55,15 +55,15 @@ def backup(file: Path, data_dir: str | None, config: Path | None) -> None:
     "--data-dir",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Data directory to make.",
+    help="Data directory to create.",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="Move a data directory that is not empty aside instead of refusing.",
+    help="Move a data directory that is not empty aside instead of failing.",
 )
 def restore(file: Path, data_dir: Path, force: bool) -> None:
-    """Make a data directory out of FILE, a backup.
+    """Create a data directory from FILE, a backup.
 
     Everything is unpacked beside the directory and checked against the backup's checksums before
     it takes its place. No server may run on the directory.
@@ -77,7 +77,7 @@ def restore(file: Path, data_dir: Path, force: bool) -> None:
 
     report = restore_to(file.expanduser(), data_dir.expanduser().absolute(), force=force)
     if report.aside is not None:
-        click.echo(f"what was there is now in {report.aside}")
+        click.echo(f"the previous data is now in {report.aside}")
     click.echo(
         f"restored {report.files} files, {size(report.bytes)}, of the backup of {report.created} "
         f"to {data_dir}; start the server with: heliometer serve --data-dir {data_dir}"
@@ -96,7 +96,7 @@ def _back_up(settings: "Settings", target: Path) -> Mapping[str, Any]:
 
 @contextmanager
 def _waiting(label: str) -> Iterator[None]:
-    """Show on a terminal that work goes on, and for how long; nothing elsewhere."""
+    """Show on a terminal that work is under way, and for how long; nothing elsewhere."""
     stream = sys.stderr
     if not stream.isatty():
         yield

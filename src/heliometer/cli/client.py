@@ -10,10 +10,10 @@ from typing import Any, Self
 import httpx
 
 from heliometer import __version__
-from heliometer.cli.access import Access
+from heliometer.cli.credentials import Credentials
 from heliometer.cli.errors import CommandError
-from heliometer.cli.replies import checked, decode
-from heliometer.cli.signin import Session, sign_in
+from heliometer.cli.responses import checked, decode
+from heliometer.cli.sign_in import Session, sign_in
 from heliometer.core.retry import pause_s
 
 RETRIED = (429, 503)
@@ -24,14 +24,14 @@ TIMEOUT_S = 60.0
 
 
 class Client:
-    """Talks to one server as one user. Use it as a context manager.
+    """Talks to one server as one user; a context manager.
 
-    Every method raises CommandError, with one line, when the server cannot be reached or says no.
+    Every method raises CommandError, with one line, when the server cannot be reached or refuses.
     """
 
     def __init__(
         self,
-        access: Access,
+        access: Credentials,
         transport: httpx.BaseTransport | None = None,
         *,
         attempts: int = ATTEMPTS,
@@ -71,7 +71,7 @@ class Client:
         return decode(self.call("GET", path, query=query))
 
     def post(self, path: str, body: bytes) -> None:
-        """Post JSON below the monitoring endpoint. However often it is retried, the server takes
+        """Post JSON below the monitoring endpoint. However often it is retried, the server stores
         it once: an Idempotency-Key goes with it."""
         self.call(
             "POST",
@@ -89,11 +89,11 @@ class Client:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """``request``; raise CommandError with what the server says when that is a fault."""
+        """``request``; raise CommandError with the server's message when that is a fault."""
         response = self.request(method, path, query=query, content=content, headers=headers)
         if response.status_code == 401 and self.access.token:
             raise CommandError(
-                "the token is not valid, or not any more; get one with heliometer token issue"
+                "the token is invalid or has expired; get one with heliometer token issue"
             )
         return checked(response)
 
@@ -146,7 +146,7 @@ class Client:
         raise AssertionError("unreachable")
 
 
-def _verify(access: Access) -> Any:
+def _verify(access: Credentials) -> Any:
     import ssl
 
     if access.insecure:
@@ -156,7 +156,7 @@ def _verify(access: Access) -> Any:
     try:
         return ssl.create_default_context(cafile=access.cacert)
     except (OSError, ssl.SSLError) as error:
-        raise CommandError(f"cannot use the authorities in {access.cacert}: {error}") from error
+        raise CommandError(f"cannot use the CA certificates in {access.cacert}: {error}") from error
 
 
 def _unreachable(url: str, error: httpx.TransportError) -> str:
@@ -165,18 +165,18 @@ def _unreachable(url: str, error: httpx.TransportError) -> str:
     if isinstance(error, httpx.UnsupportedProtocol):
         return f"{url!r} is not an http:// or https:// URL"
     if isinstance(error, httpx.TimeoutException):
-        return f"the server at {server} does not answer in time"
+        return f"the server at {server} did not answer in time"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return (
             f"the certificate of {server} is not trusted: name its authority with --cacert, "
-            "or, for a test, say --insecure"
+            "or, for a test, use --insecure"
         )
     if isinstance(error, httpx.ConnectError):
-        hint = "start one with heliometer serve or say --url"
+        hint = "start one with heliometer serve or use --url"
         refused = "refused" in str(error).lower()
         reason = "" if refused else f" ({error})"
         return f"no server answers at {server}{reason}; {hint}"
-    return f"the connection to {server} broke: {error or type(error).__name__}"
+    return f"the connection to {server} failed: {error or type(error).__name__}"
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -18,21 +18,20 @@ MIB = 1 << 20
     multiple=True,
     default=("host",),
     show_default=True,
-    help="What is read; repeat for more.",
+    help="What to read; repeatable.",
 )
 @click.option(
     "--libvirt-uri",
     metavar="URI",
     default="qemu:///system",
     show_default=True,
-    help="The hypervisor that collector libvirt reads.",
+    help="Hypervisor that the libvirt collector reads.",
 )
 @click.option(
     "--owners",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file that says which project owns which virtual machine, where OpenStack Nova does "
-    "not.",
+    help="TOML file that names the project of each virtual machine that OpenStack Nova does not.",
 )
 @click.option(
     "--interval",
@@ -44,8 +43,8 @@ MIB = 1 << 20
     "--spool",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where reports wait while the server is away.  [default: $STATE_DIRECTORY/spool, else "
-    "~/.local/state/heliometer/spool]",
+    help="Where reports wait while the server is unreachable.  [default: $STATE_DIRECTORY/spool, "
+    "else ~/.local/state/heliometer/spool]",
 )
 @click.option(
     "--spool-bytes",
@@ -53,7 +52,7 @@ MIB = 1 << 20
     default=256 * MIB,
     show_default=True,
     metavar="BYTES",
-    help="How much may wait; the oldest gives way.",
+    help="Limit of the spool; the oldest reports are dropped first.",
 )
 @click.option(
     "--spread",
@@ -61,8 +60,8 @@ MIB = 1 << 20
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Begin at a random moment within so many seconds, so that many machines that start "
-    "together do not report together.",
+    help="Start at a random moment within this many seconds, so that machines that boot together "
+    "do not report together.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Read twice, print what would be reported, and send nothing."
@@ -80,9 +79,9 @@ def collect(
 ) -> int:
     """Read this machine, or the virtual machines of its hypervisor, and report to a server.
 
-    The user must have the role agent. What was read is written to the spool before it is sent,
-    and replayed when the server comes back: within two weeks nothing is lost. Runs until SIGTERM
-    or Ctrl-C. Collector libvirt needs: pip install heliometer[libvirt]
+    The user needs the role agent. Reports are written to the spool before they are sent, and
+    delivered later if the server is unreachable: nothing is lost within two weeks. Runs until
+    SIGTERM or Ctrl-C. The libvirt collector needs: pip install heliometer[libvirt]
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``heliometer doctor``: is everything as it should be, and what to do where it is not."""
+"""``heliometer doctor``: what is wrong with the installation, and what to do about it."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from heliometer.cli.errors import FAILED
 from heliometer.cli.options import load_settings, settings_options
 
 
-@click.command(short_help="Check settings, data, disk and clock; say what to do.")
+@click.command(short_help="Check settings, data, disk and clock, with advice.")
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(data_dir: str | None, config: Path | None, as_json: bool) -> int:
     """Check everything that the service needs, also while it runs.
 
     Each line says ok, warn or FAIL, what was found, and what to do about it. The exit code is 0
-    unless something FAILed.
+    unless a check FAILed.
 
     \b
     Examples:
@@ -28,7 +28,7 @@ def doctor(data_dir: str | None, config: Path | None, as_json: bool) -> int:
     from heliometer.core.finding import FAIL, OK, Finding
     from heliometer.server.doctor import run_all
 
-    # What a check finds is told by its line alone.
+    # A finding is reported by its line alone.
     logging.getLogger("heliometer").addHandler(logging.NullHandler())
     try:
         settings = load_settings(config, data_dir)

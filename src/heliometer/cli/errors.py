@@ -1,4 +1,4 @@
-"""What went wrong, as the one line that the user sees."""
+"""Errors as the one line that the user sees."""
 
 import os
 import re

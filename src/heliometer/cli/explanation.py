@@ -12,7 +12,7 @@ SHOWN = 10
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """An explanation, one thing a line."""
+    """An explanation, one fact per line."""
     lines = [
         f"{found['name']} is {found['state']} since {time_of(found['state_since'])}"
         + (" (flapping)" if found["flapping"] else ""),
@@ -20,9 +20,10 @@ def text(found: Mapping[str, Any]) -> str:
         f"As of {time_of(found['minute'])} the expression is {TRUTHS[found['truth']]}.",
     ]
     if found["unknown_evaluations"]:
+        unknown = found["unknown_evaluations"]
         lines.append(
-            f"It was unknown in {found['unknown_evaluations']} evaluations in a row; "
-            f"after {found['undetermined_after']} the alarm is UNDETERMINED."
+            f"Unknown for {unknown} evaluation{'s' * (unknown != 1)}; "
+            f"after {found['undetermined_after']} the alarm becomes UNDETERMINED."
         )
     for part in found["subexpressions"]:
         lines += ["", part["subexpression"], *_finding(part)]
@@ -35,12 +36,12 @@ def text(found: Mapping[str, Any]) -> str:
         if count > SHOWN:
             lines.append(f"    and {count - SHOWN} more")
     if found["last_transition"] is not None:
-        lines += ["", "The last change was", event(found["last_transition"], "")]
+        lines += ["", "Last change:", event(found["last_transition"], "")]
     return "\n".join(lines)
 
 
 def event(entry: Mapping[str, Any], name: str) -> str:
-    """One entry of the history."""
+    """One entry of the history, with its reasons and notifications."""
     head = f"{time_of(entry['at'])}  {entry['old_state']} -> {entry['new_state']}"
     head += "  at once" if entry["at_once"] else ""
     head += ("  (flapping)" if entry["flapping"] else "") + (f"  {name}" if name else "")

@@ -25,29 +25,29 @@ def metrics() -> None:
 @metrics.command(epilog=ENVIRONMENT)
 @client_options
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--namespace", metavar="NAME", help="Namespace, where the file names none.")
+@click.option("--namespace", metavar="NAME", help="Namespace, unless the file names one.")
 @dimension_option
-@click.option("--value", type=float, help="Push this one measurement, of now.")
+@click.option("--value", type=float, help="Push one measurement with this value, timestamped now.")
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["csv", "jsonl"]),
-    help="What is in the files.  [default: what their suffixes say]",
+    help="Format of the files.  [default: by their suffixes]",
 )
 @click.option("--timestamp-column", default="timestamp", show_default=True, metavar="NAME")
 @click.option("--value-column", default="value", show_default=True, metavar="NAME")
 @click.option(
     "--shift-to-now",
     is_flag=True,
-    help="Move each file in time, by whole minutes, so that it ends now.",
+    help="Shift each file's timestamps, by whole minutes, so that it ends now.",
 )
-@click.option("--skip-old", is_flag=True, help="Leave out what is older than two weeks.")
+@click.option("--skip-old", is_flag=True, help="Skip measurements older than two weeks.")
 @click.option(
     "--batch",
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="Measurements in one post.",
+    help="Measurements per request.",
 )
 @click.option("--dry-run", is_flag=True, help="Check the files and send nothing.")
 def push(
@@ -68,10 +68,10 @@ def push(
 
     CSV has a header line: a column "timestamp" (Unix seconds or ISO 8601, UTC without a zone), a
     column "value", and every other column is a dimension, except "namespace". The dimension
-    metric_name is the file's name unless it is given. JSON lines hold one metric each, in the
-    form that the API takes, with "value" or "time_values". Files may be compressed with gzip.
+    metric_name defaults to the file's name. Each JSON line holds one metric in the form that the
+    API takes, with "value" or "time_values". Files may be compressed with gzip.
 
-    Every file is checked as a whole before anything is sent. What a file says wins over
+    Every file is checked as a whole before anything is sent. Values in a file take precedence over
     --namespace and --dimension.
 
     \b
@@ -83,7 +83,7 @@ def push(
     context = click.get_current_context()
     given = unique(dimensions)
     if (value is None) == (not files):
-        raise click.UsageError("say FILEs to push, or --value for one measurement", context)
+        raise click.UsageError("give FILEs to push, or --value for one measurement", context)
     if value is not None:
         if not namespace:
             raise click.UsageError("--value needs --namespace", context)
@@ -91,8 +91,8 @@ def push(
         return
     if files.count("-") > 1:
         raise click.UsageError("standard input can be read only once", context)
+    from heliometer.cli.file_rows import Filling
     from heliometer.cli.push import push_files
-    from heliometer.cli.rows import Filling
 
     filling = Filling(namespace or "", given, timestamp_column, value_column)
     push_files(
@@ -154,20 +154,22 @@ def list_(
     default="avg",
     show_default=True,
     metavar="NAME,…",
-    help=f"Some of {STATISTICS}.",
+    help=f"One or more of {STATISTICS}.",
 )
-@click.option("--start", default="1h", show_default=True, metavar="TIME", help="From when on.")
-@click.option("--end", default="now", show_default=True, metavar="TIME", help="Until when.")
+@click.option(
+    "--start", default="1h", show_default=True, metavar="TIME", help="Start of the range."
+)
+@click.option("--end", default="now", show_default=True, metavar="TIME", help="End of the range.")
 @click.option(
     "--period",
     type=click.IntRange(1),
     default=300,
     show_default=True,
     metavar="SECONDS",
-    help="Seconds that one datapoint covers.",
+    help="Seconds that each datapoint covers.",
 )
 @click.option("--plot", "form", flag_value="plot", help="Draw a chart.")
-@click.option("--json", "form", flag_value="json", help="Print what the API answers.")
+@click.option("--json", "form", flag_value="json", help="Print the API's response.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 def query(
     access: Access,

@@ -65,7 +65,7 @@ def dimension_option(function: F) -> F:
         type=Pair(),
         multiple=True,
         metavar="KEY=VALUE",
-        help="A dimension; repeat for more.",
+        help="A dimension; repeatable.",
     )(function)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from heliometer.cli.table import common_dimensions, label
-from heliometer.cli.times import show
+from heliometer.cli.time_formats import show
 
 LINES = 6
 """More lines than this in one chart cannot be told apart."""
@@ -92,7 +92,7 @@ def draw(
     span = f"{begin} to {end}, one datapoint per {_duration(period)}"
     foot = _legend(labels, plain=plain, color=color)
     if left_out > 0:
-        foot.append(f"{left_out} more lines are not drawn; say more dimensions or --csv")
+        foot.append(f"{left_out} more lines are not drawn; narrow the dimensions, or use --csv")
     text = "\n".join([head, *text.splitlines(), f"UTC: {span}", *foot])
     return text if unicode else text.translate(ASCII)
 

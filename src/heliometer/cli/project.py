@@ -55,4 +55,4 @@ def list_(as_json: bool, data_dir: str | None, config: Path | None) -> None:
         cells = [[p.id, "yes" if p.enabled else "no", p.name] for p in found]
         click.echo(table(["ID", "ENABLED", "NAME"], cells, "<<<"))
     else:
-        click.echo("no projects yet; the first start of the server makes one", err=True)
+        click.echo("no projects yet; the first start of the server creates one", err=True)

@@ -1,4 +1,4 @@
-"""Sending surveyed files in aggregate posts (v1.1 §4.4.7.2)."""
+"""Sends checked files in aggregate posts (v1.1 §4.4.7.2)."""
 
 import sys
 import time
@@ -12,10 +12,10 @@ import msgspec
 from heliometer.cli.access import Access
 from heliometer.cli.client import Client
 from heliometer.cli.errors import CommandError
-from heliometer.cli.rows import Fault, Filling, Reader
-from heliometer.cli.sources import Progress, open_source
-from heliometer.cli.survey import Survey, survey
-from heliometer.cli.times import show
+from heliometer.cli.file_check import Survey, survey
+from heliometer.cli.file_rows import Fault, Filling, Reader
+from heliometer.cli.input_files import Progress, open_source
+from heliometer.cli.time_formats import show
 
 
 @dataclass(slots=True)
@@ -45,14 +45,14 @@ def push_files(
     batch: int,
     dry_run: bool,
 ) -> None:
-    """Check all files, then send them and say how much that was. Raises CommandError."""
+    """Check all files, then send them and report how much was sent. Raises CommandError."""
     surveys = []
     for source in [open_source(file, format_) for file in files]:
         with progress_bar(f"checking {source.name}", source.size) as progress:
             now = replace(filling, now_ms=int(time.time() * 1000))
             surveys.append(survey(source, now, shift=shift, skip_old=skip_old, progress=progress))
     left_out = sum(checked.left_out for checked in surveys)
-    extra = f"; left out {left_out} older than two weeks" if left_out else ""
+    extra = f"; skipped {left_out} older than two weeks" if left_out else ""
     if dry_run:
         for checked in surveys:
             click.echo(_summary(checked))
@@ -63,7 +63,7 @@ def push_files(
 
 
 def _summary(checked: Survey) -> str:
-    left_out = f", leaving out {checked.left_out} older than two weeks" if checked.left_out else ""
+    left_out = f", skipping {checked.left_out} older than two weeks" if checked.left_out else ""
     span = f" from {show(checked.first_ms / 1000)} to {show(checked.last_ms / 1000)}"
     return (
         f"{checked.source.name}: would push {checked.rows} measurements of {checked.series} series"

@@ -13,7 +13,7 @@ import msgspec
 from heliometer.cli.access import Access
 from heliometer.cli.errors import CommandError
 from heliometer.cli.table import label, table
-from heliometer.cli.times import iso, parse_moment, show
+from heliometer.cli.time_formats import iso, parse_moment, show
 from heliometer.metrics.statistics import STATISTICS
 
 PAGE = 1000
@@ -41,8 +41,8 @@ def query_statistics(
     wrong = [name for name in names if name not in STATISTICS]
     if wrong or not names:
         _usage(
-            f"--statistics: {', '.join(wrong) or 'nothing'} is no statistic; "
-            f"there are {', '.join(STATISTICS)}"
+            f"--statistics: {', '.join(wrong) or 'nothing'} is not a statistic; "
+            f"choose from {', '.join(STATISTICS)}"
         )
     now = datetime.now(UTC)
     try:
@@ -113,7 +113,7 @@ def list_series(
     else:
         click.echo("no series match", err=True)
     if more:
-        click.echo(f"there are more than these {limit} series; --limit shows more", err=True)
+        click.echo(f"only the first {limit} series are shown; use --limit for more", err=True)
 
 
 def escape(dimensions: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from heliometer.cli.client import Client
 from heliometer.cli.errors import CommandError
-from heliometer.cli.replies import decode
+from heliometer.cli.responses import decode
 from heliometer.cli.table import table
 
 PAGE = 500
@@ -52,7 +52,7 @@ def named(client: Client, path: str, element: str, text: str) -> dict[str, Any]:
     if not found:
         raise CommandError(f"there is no {what} {text!r}")
     ids = ", ".join(item["id"] for item in found)
-    raise CommandError(f"{len(found)} are named {text!r}; say the id: {ids}")
+    raise CommandError(f"{len(found)} are named {text!r}; use an id: {ids}")
 
 
 def below(path: str, identifier: str) -> str:

@@ -1,4 +1,4 @@
-"""Putting a backup back: unpack beside the target, verify, then rename."""
+"""Restoring a backup: unpack beside the target, verify, then rename."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from typing import IO
 import msgspec
 
 from heliometer.cli.errors import CommandError
+from heliometer.cli.input_files import Progress
 from heliometer.cli.push import progress_bar
-from heliometer.cli.sources import Progress
 from heliometer.server.control_client import is_in_use
 
 FORMAT = 1
@@ -24,14 +24,14 @@ CHUNK = 1 << 20
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A file of the backup."""
+    """A file of the backup, and how to recognize damage."""
 
     size: int
     sha256: str
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup says it holds."""
+    """The backup's own list of its content."""
 
     format: int
     version: str
@@ -50,7 +50,7 @@ class Restored:
 
 
 def restore_to(archive: Path, target: Path, *, force: bool) -> Restored:
-    """Make ``target`` out of a backup: whole, or not at all. Raises CommandError."""
+    """Create ``target`` from a backup: whole, or not at all. Raises CommandError."""
     occupied = _check_target(target, force=force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def _check_target(target: Path, *, force: bool) -> bool:
         raise CommandError(f"cannot read {target}: {error.strerror}") from error
     if occupied and not force:
         raise CommandError(
-            f"{target} is not empty; choose another folder, or say --force to move it aside"
+            f"{target} is not empty; choose another folder, or use --force to move it aside"
         )
     return occupied
 
@@ -166,7 +166,7 @@ def _unpack_member(
 ) -> None:
     if member.name == MANIFEST:
         return
-    # The standard library's filter says no to links out of the folder, devices and the like;
+    # The standard library's filter refuses links out of the folder, devices and the like;
     # beyond it only the regular files that the manifest names are written, with our own mode.
     member = tarfile.data_filter(member, str(folder))
     entry = waiting.pop(member.name, None)

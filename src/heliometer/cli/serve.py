@@ -38,15 +38,15 @@ class _Roles(click.ParamType[frozenset[str]]):
     type=_Roles(),
     metavar="ROLE,…",
     default=frozenset(ROLES),
-    help=f"What this process does.  [default: all: {','.join(ROLES)}]",
+    help=f"Roles of this process.  [default: all: {','.join(ROLES)}]",
 )
 def serve(
     listen: str | None, data_dir: str | None, config: Path | None, roles: frozenset[str]
 ) -> int:
-    """Run the service until SIGTERM or Ctrl-C, which let running requests finish.
+    """Run the service until SIGTERM or Ctrl-C; running requests are finished first.
 
-    It prints one line "heliometer ready on http://HOST:PORT" when it serves. The first start with
-    an empty data directory makes project and user demo, with the password in
+    Once it serves, it prints the line "heliometer ready on http://HOST:PORT". The first start with
+    an empty data directory creates a project and a user named demo, with the password in
     HELIOMETER_BOOTSTRAP_PASSWORD or a random one that is printed once.
 
     \b
@@ -56,7 +56,7 @@ def serve(
       heliometer serve --config /etc/heliometer.toml --roles api,evaluator
     """
     settings = load_settings(config, data_dir, server_listen=listen)
-    gc.disable()  # of what is imported nothing is garbage: looking for it is a tenth of the start
+    gc.disable()  # imports leave no garbage, and looking for it takes a tenth of the start
     from heliometer.server.process import serve as run
 
     gc.enable()

@@ -24,7 +24,7 @@ def token() -> None:
 
 @token.command(epilog=ENVIRONMENT)
 @client_options
-@click.option("--json", "as_json", is_flag=True, help="Print what came with the token, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the token with its details.")
 def issue(access: Access, as_json: bool) -> None:
     """Sign in and print the token, for curl and other tools.
 
@@ -52,14 +52,14 @@ def issue(access: Access, as_json: bool) -> None:
 @client_options
 @click.argument("value", metavar="[TOKEN]", required=False)
 def show(access: Access, value: str | None) -> None:
-    """Show who a token belongs to and until when it is valid; your own without TOKEN.
+    """Show whose a token is and when it expires; your own without TOKEN.
 
     \b
     Examples:
       heliometer token show
       heliometer token show "$TOKEN"
     """
-    from heliometer.cli.signin import show_token
+    from heliometer.cli.sign_in import show_token
 
     with access.connect() as client:
         session = client.session
@@ -71,7 +71,7 @@ def show(access: Access, value: str | None) -> None:
 @client_options
 @click.argument("value", metavar="TOKEN")
 def revoke(access: Access, value: str) -> None:
-    """Make TOKEN (- reads it from standard input) invalid from now on.
+    """Revoke TOKEN (- reads it from standard input).
 
     \b
     Examples:

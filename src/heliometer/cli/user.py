@@ -114,7 +114,7 @@ def list_(as_json: bool, data_dir: str | None, config: Path | None) -> None:
         ]
         click.echo(table(["ID", "ENABLED", "NAME", "PROJECTS AND ROLES"], cells, "<<<<"))
     else:
-        click.echo("no users yet; the first start of the server makes one", err=True)
+        click.echo("no users yet; the first start of the server creates one", err=True)
 
 
 @user.command()
@@ -123,7 +123,7 @@ def list_(as_json: bool, data_dir: str | None, config: Path | None) -> None:
 @_role
 @settings_options
 def grant(name: str, project: str, role: str, data_dir: str | None, config: Path | None) -> None:
-    """Give the user NAME a role in a project, instead of the one that it may have there.
+    """Give the user NAME a role in a project; it replaces the current role there.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def grant(name: str, project: str, role: str, data_dir: str | None, config: Path
 @_password
 @settings_options
 def password(name: str, password_stdin: bool, data_dir: str | None, config: Path | None) -> None:
-    """Change the password of the user NAME; tokens issued before end.
+    """Change the password of the user NAME; existing tokens are revoked.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def password(name: str, password_stdin: bool, data_dir: str | None, config: Path
 @click.argument("name")
 @settings_options
 def disable(name: str, data_dir: str | None, config: Path | None) -> None:
-    """Keep the user NAME out; its tokens end.
+    """Disable the user NAME; its tokens are revoked.
 
     \b
     Examples:
@@ -165,7 +165,7 @@ def disable(name: str, data_dir: str | None, config: Path | None) -> None:
 @click.argument("name")
 @settings_options
 def enable(name: str, data_dir: str | None, config: Path | None) -> None:
-    """Let the user NAME in again.
+    """Enable the user NAME again.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ import pytest
 from heliometer.cli.access import Access
 from heliometer.cli.client import ATTEMPTS, Client
 from heliometer.cli.errors import CommandError
-from heliometer.cli.replies import fault_message
+from heliometer.cli.responses import fault_message
 
 ROOT = "http://server:8779"
 ACCESS = Access(username="ann", password="pw", project="shop")
@@ -164,7 +164,7 @@ def test_a_server_that_is_not_there_is_said_at_once(waits: list[float]) -> None:
     with pytest.raises(CommandError) as caught:
         client.get("/metrics")
     assert caught.value.message == (
-        "no server answers at http://127.0.0.1:8779; start one with heliometer serve or say --url"
+        "no server answers at http://127.0.0.1:8779; start one with heliometer serve or use --url"
     )
     assert waits == []
 
@@ -172,7 +172,10 @@ def test_a_server_that_is_not_there_is_said_at_once(waits: list[float]) -> None:
 @pytest.mark.parametrize("missing", ["username", "password", "project"])
 def test_says_what_is_missing_to_sign_in(missing: str) -> None:
     service = Service(ok)
-    with service.client(**{missing: ""}) as client, pytest.raises(CommandError, match="say the"):
+    with (
+        service.client(**{missing: ""}) as client,
+        pytest.raises(CommandError, match=f"given; use --{missing}"),
+    ):
         _ = client.session
 
 
@@ -184,7 +187,7 @@ def test_says_what_is_missing_to_sign_in(missing: str) -> None:
         ({"fault": {"faultstring": "Later.", "detail": {"errorcode": "x"}}}, "Later."),
         (
             {"server_error": {"code": 500, "message": "Oh.", "internal_code": "r1"}},
-            "Oh. The server's log has it as r1.",
+            "Oh. See r1 in the server's log.",
         ),
         ({"error": "text"}, ""),
         ([], ""),
@@ -196,6 +199,6 @@ def test_faults_of_every_dialect(body: Any, message: str) -> None:
 
 def test_what_is_no_json() -> None:
     service = Service(lambda _: httpx.Response(200, text="<html>"))
-    with service.client() as client, pytest.raises(CommandError, match="answers no JSON"):
+    with service.client() as client, pytest.raises(CommandError, match="did not answer with JSON"):
         client.get("/metrics")
     assert fault_message(b"<html>") == ""

@@ -58,7 +58,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["metrics", "push"], 2, "--value"),
         (["metrics", "push", "-d", "host", "--value", "1"], 2, "KEY=VALUE"),
         (["metrics", "push", "-d", "a=1", "-d", "a=2", "x.csv"], 2, "given twice"),
-        (["metrics", "query", "n", "--statistics", "p99"], 2, "p99 is no statistic"),
+        (["metrics", "query", "n", "--statistics", "p99"], 2, "p99 is not a statistic"),
         (["metrics", "query", "n", "--start", "soon"], 2, "'soon' is not a time"),
         (["metrics", "query", "n", "--start", "1h", "--end", "2h"], 2, "is not before"),
         (["metrics", "push", "--namespace", "n", "/nonexistent.csv"], 1, "No such file"),

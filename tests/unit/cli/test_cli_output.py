@@ -11,7 +11,7 @@ from heliometer.api.hp import wire
 from heliometer.cli.plot import draw, scaled, unit_of, with_gaps
 from heliometer.cli.query import SeriesStatistics, escape, number
 from heliometer.cli.table import label, table
-from heliometer.cli.times import iso, parse_moment, parse_ms, show
+from heliometer.cli.time_formats import iso, parse_moment, parse_ms, show
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -105,7 +105,7 @@ def test_lines_are_told_apart_with_and_without_colours() -> None:
 def test_too_many_lines_are_said() -> None:
     many = [series(str(i), WAVE) for i in range(9)]
     text = draw("ns", many, ["avg"], 300, columns=80, unicode=False, color=False)
-    assert text.endswith("3 more lines are not drawn; say more dimensions or --csv")
+    assert text.endswith("3 more lines are not drawn; narrow the dimensions, or use --csv")
 
 
 @given(

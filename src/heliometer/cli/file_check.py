@@ -1,4 +1,4 @@
-"""Checking a file before anything of it is sent: faults, time range, step, shift."""
+"""Checks a file before anything of it is sent: faults, time range, step, shift."""
 
 from array import array
 from dataclasses import dataclass, replace
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heliometer.cli.errors import CommandError
-from heliometer.cli.rows import Fault, Filling
-from heliometer.cli.sources import Progress, Source
+from heliometer.cli.file_rows import Fault, Filling
+from heliometer.cli.input_files import Progress, Source
 from heliometer.metrics.validation import FUTURE_MS, PAST_MS
 
 MINUTE_MS = 60_000
@@ -24,7 +24,7 @@ class Survey:
     shift_ms: int
     """Added to every timestamp."""
     oldest_allowed_ms: int
-    """What is older, once shifted, is left out."""
+    """Measurements that are older, once shifted, are skipped."""
     rows: int
     """Measurements to send."""
     left_out: int
@@ -36,7 +36,7 @@ class Survey:
 def survey(
     source: Source, filling: Filling, *, shift: bool, skip_old: bool, progress: Progress
 ) -> Survey:
-    """Read the whole file once. Raises CommandError for what the server would refuse."""
+    """Read the whole file once. Raises CommandError for anything that the server would refuse."""
     if source.format == "csv" and source.stem and "metric_name" not in filling.dimensions:
         dimensions = {"metric_name": source.stem, **filling.dimensions}
         filling = replace(filling, dimensions=dimensions)
@@ -55,7 +55,7 @@ def survey(
         more = f" ({faults - 1} more lines are wrong)" if faults > 1 else ""
         raise CommandError(
             f"{source.name}:{first_fault.line}: {first_fault.reason.rstrip('.')}{more}; "
-            "nothing of the file was sent"
+            "nothing was sent"
         )
     times = np.sort(np.frombuffer(timestamps, np.int64)) if timestamps else np.empty(0, np.int64)
     now = filling.now_ms
@@ -67,13 +67,13 @@ def survey(
     if future:
         raise CommandError(
             f"{source.name}: {_measurements(future)} more than two minutes in the future; nothing "
-            "of the file was sent; --shift-to-now moves the last one to now"
+            "was sent; --shift-to-now moves the last one to now"
         )
     if old and not skip_old:
-        hint = "--skip-old leaves them out" + ("" if shift else ", --shift-to-now moves the file")
+        hint = "--skip-old skips them" + ("" if shift else ", --shift-to-now shifts the file")
         raise CommandError(
-            f"{source.name}: {_measurements(old)} older than two weeks, which the service does not "
-            f"take; nothing of the file was sent; {hint}"
+            f"{source.name}: {_measurements(old)} older than two weeks, which the service "
+            f"refuses; nothing was sent; {hint}"
         )
     kept = times[old:]
     first, last = (int(kept[0]), int(kept[-1])) if len(kept) else (now, now)
@@ -100,7 +100,7 @@ def shift_to(times: "np.typing.NDArray[np.int64]", now_ms: int) -> int:
 
 
 def step_of(times: "np.typing.NDArray[np.int64]") -> int:
-    """The commonest distance of sorted ``times``, in milliseconds; a minute when there is none."""
+    """The commonest step of sorted ``times``, in milliseconds; a minute when there is none."""
     distances, counts = np.unique(np.diff(np.unique(times)), return_counts=True)
     return int(distances[counts.argmax()]) if len(distances) else MINUTE_MS
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from heliometer.cli.errors import CommandError
-from heliometer.cli.rows import Fault, Filling, Reader, Row
+from heliometer.cli.file_rows import Fault, Filling, Reader, Row
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 GZIP = b"\x1f\x8b"
 REPORT_BYTES = 1 << 16
-"""How often progress is told."""
+"""Bytes between two reports of progress."""
 
 Progress = Callable[[int], object]
-"""Told the bytes that were read since it was last told."""
+"""Called with the bytes read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,14 @@ def open_source(argument: str, given_format: str | None) -> Source:
     kind = given_format or (FORMATS.get(suffixes[-1], "") if suffixes else "")
     if not kind:
         name = "standard input" if argument == "-" else argument
-        raise CommandError(f"what is in {name}? say --format csv or --format jsonl")
+        raise CommandError(
+            f"cannot detect the format of {name}; use --format csv or --format jsonl"
+        )
     if argument == "-":
         return _spooled("standard input", "", kind, sys.stdin.buffer)
     try:
         if path.is_dir():
-            raise CommandError(f"{path} is a folder; name its files")
+            raise CommandError(f"{path} is a folder; give its files")
         if path.exists() and not path.is_file():
             with path.open("rb") as pipe:
                 return _spooled(str(path), "", kind, pipe)

@@ -1,4 +1,4 @@
-"""Reading what a server answers: JSON, or a fault in the form of any dialect."""
+"""A server's responses: JSON, or a fault in the form of any dialect."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def decode(response: httpx.Response) -> Any:
         return msgspec.json.decode(response.content)
     except msgspec.DecodeError as error:
         raise CommandError(
-            f"{response.url} answers no JSON; is it the root of a Heliometer server?"
+            f"{response.url} did not answer with JSON; is it the root of a Heliometer server?"
         ) from error
 
 
@@ -38,5 +38,5 @@ def fault_message(body: bytes) -> str:
     fault = next((value for value in document.values() if isinstance(value, dict)), {})
     parts = [fault.get("message") or fault.get("faultstring"), fault.get("details")]
     if fault.get("code") == 500 and fault.get("internal_code"):
-        parts.append(f"The server's log has it as {fault['internal_code']}.")
+        parts.append(f"See {fault['internal_code']} in the server's log.")
     return " ".join(part for part in parts if isinstance(part, str) and part)

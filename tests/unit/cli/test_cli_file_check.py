@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliometer.cli.errors import CommandError
-from heliometer.cli.rows import Filling
-from heliometer.cli.sources import open_source
-from heliometer.cli.survey import MARGIN_MS, Survey, shift_to, step_of, survey
+from heliometer.cli.file_check import MARGIN_MS, Survey, shift_to, step_of, survey
+from heliometer.cli.file_rows import Filling
+from heliometer.cli.input_files import open_source
 from heliometer.metrics.validation import PAST_MS
 
 NOW_MS = 1_800_000_123_456
@@ -77,8 +77,7 @@ def test_a_wrong_line_says_where_and_how_many_more(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as caught:
         check(path)
     assert caught.value.message == (
-        f"{path}:2: value 'x' is not a number (1 more lines are wrong); "
-        "nothing of the file was sent"
+        f"{path}:2: value 'x' is not a number (1 more lines are wrong); nothing was sent"
     )
 
 

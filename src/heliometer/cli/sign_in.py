@@ -8,9 +8,9 @@ from urllib.parse import urljoin
 import httpx
 import msgspec
 
-from heliometer.cli.access import DEFAULT_URL, Access
+from heliometer.cli.credentials import DEFAULT_URL, Credentials
 from heliometer.cli.errors import CommandError
-from heliometer.cli.replies import checked, decode, fault_message
+from heliometer.cli.responses import checked, decode, fault_message
 
 SERVICE_TYPE = "hpext:monitoring"
 
@@ -21,7 +21,7 @@ Send = Callable[..., httpx.Response]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A token and where it is good for."""
+    """A token, and the endpoints it is for."""
 
     token: str
     endpoint: str
@@ -32,19 +32,19 @@ class Session:
     """What identity answered: v3's ``token`` or v2.0's ``access`` object."""
 
 
-def sign_in(access: Access, send: Send) -> Session:
-    """Get a token with the password, or use the one that is given. Raises CommandError."""
+def sign_in(access: Credentials, send: Send) -> Session:
+    """Get a token with the password, or use the given one. Raises CommandError."""
     root = (access.url or DEFAULT_URL).rstrip("/")
     identity = _version_url((access.auth_url or f"{root}/identity").rstrip("/"), send)
     if access.token:
         return _with_token(access, identity, send)
-    for value, say in (
-        (access.username, "the user: --username or OS_USERNAME"),
-        (access.password, "the password: --password-stdin or OS_PASSWORD"),
-        (access.project or access.project_id, "the project: --project or OS_PROJECT_NAME"),
+    for value, missing in (
+        (access.username, "user given; use --username or OS_USERNAME"),
+        (access.password, "password given; use --password-stdin or OS_PASSWORD"),
+        (access.project or access.project_id, "project given; use --project or OS_PROJECT_NAME"),
     ):
         if not value:
-            raise CommandError(f"cannot sign in to {identity}: say {say}")
+            raise CommandError(f"cannot sign in to {identity}: no {missing}")
     v2 = identity.endswith("/v2.0")
     path = "/tokens" if v2 else "/auth/tokens"
     body = _v2_body(access) if v2 else _v3_body(access)
@@ -62,7 +62,7 @@ def sign_in(access: Access, send: Send) -> Session:
 
 
 def show_token(session: Session, token: str, send: Send) -> Any:
-    """What identity knows of ``token``. Raises CommandError when it is not valid."""
+    """Identity's description of ``token``. Raises CommandError when it is not valid."""
     if session.identity.endswith("/v2.0"):
         response = send(
             "GET", f"{session.identity}/tokens/{token}", headers={"X-Auth-Token": session.token}
@@ -76,7 +76,7 @@ def show_token(session: Session, token: str, send: Send) -> Any:
     return _answer(response, "token", "show the token")
 
 
-def _with_token(access: Access, identity: str, send: Send) -> Session:
+def _with_token(access: Credentials, identity: str, send: Send) -> Session:
     if access.url:
         return Session(access.token, _endpoint(access, {}), identity, {})
     session = Session(access.token, "", identity, {})
@@ -106,12 +106,12 @@ def _version_url(url: str, send: Send) -> str:
             if name.startswith(prefix):
                 return href
     raise CommandError(
-        f"{url} is no identity service; say the server's root with --url, or OS_AUTH_URL in full, "
-        "such as https://host/identity/v3"
+        f"{url} is not an identity service; give the server's root with --url, or the full "
+        "OS_AUTH_URL, such as https://host/identity/v3"
     )
 
 
-def _v3_body(access: Access) -> dict[str, Any]:
+def _v3_body(access: Credentials) -> dict[str, Any]:
     project: dict[str, Any] = {"id": access.project_id}
     if not access.project_id:
         project = {"name": access.project, "domain": {"name": access.project_domain}}
@@ -128,7 +128,7 @@ def _v3_body(access: Access) -> dict[str, Any]:
     }
 
 
-def _v2_body(access: Access) -> dict[str, Any]:
+def _v2_body(access: Credentials) -> dict[str, Any]:
     tenant = (
         {"tenantId": access.project_id} if access.project_id else {"tenantName": access.project}
     )
@@ -138,7 +138,7 @@ def _v2_body(access: Access) -> dict[str, Any]:
 
 def _answer(response: httpx.Response, key: str, what: str) -> Any:
     if response.status_code in (401, 403, 404):
-        reason = fault_message(response.content) or "it was refused"
+        reason = fault_message(response.content) or "refused"
         hint = "; check user, password and project" if what.startswith("sign") else ""
         raise CommandError(f"cannot {what}: {reason.rstrip('.')}{hint}")
     document = decode(checked(response))
@@ -147,7 +147,7 @@ def _answer(response: httpx.Response, key: str, what: str) -> Any:
     return document[key]
 
 
-def _endpoint(access: Access, document: Mapping[str, Any]) -> str:
+def _endpoint(access: Credentials, document: Mapping[str, Any]) -> str:
     """The monitoring endpoint: below the URL that is given, else out of the catalog."""
     if access.url:
         return f"{access.url.rstrip('/')}/v1.1"
@@ -161,7 +161,7 @@ def _endpoint(access: Access, document: Mapping[str, Any]) -> str:
     ]
     if not endpoints:
         raise CommandError(
-            f"the service catalog has no {SERVICE_TYPE}; say the server's root with --url"
+            f"the service catalog has no {SERVICE_TYPE}; give the server's root with --url"
         )
     for endpoint in endpoints:
         if access.region in ("", endpoint.get("region"), endpoint.get("region_id")):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliometer.cli.rows import Fault, Filling, Reader, Row
+from heliometer.cli.file_rows import Fault, Filling, Reader, Row
 from heliometer.metrics.validation import LARGEST, SMALLEST
 
 NOW_MS = 1_800_000_000_000
@@ -127,7 +127,7 @@ def test_json_lines_scalar_and_vector() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"value": 1}', "there is no namespace; say --namespace"),
+        ('{"value": 1}', "no namespace; use --namespace"),
         ('{"namespace": "n"}', "a metric has either value or time_values"),
         ('{"namespace": "n", "value": 1, "time_values": []}', "a metric has either"),
         ('{"namespace": "n", "value": "1"}', "Expected `float | null`, got `str`"),

@@ -12,7 +12,7 @@ import pytest
 
 from heliometer.cli.access import Access
 from heliometer.cli.client import Client
-from heliometer.cli.sender import Sender
+from heliometer.cli.report_sender import Sender
 from heliometer.collectors import Measurement
 from heliometer.collectors.spool import Spool
 
@@ -170,6 +170,6 @@ def test_replaying_stops_for_the_next_round(world: World, monkeypatch: pytest.Mo
         world.round()
     world.answer = good
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr("heliometer.cli.sender.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("heliometer.cli.report_sender.time.monotonic", lambda: next(clock))
     assert 1 <= world.round() < 5
     assert time.monotonic is not None

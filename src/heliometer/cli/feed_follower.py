@@ -1,4 +1,4 @@
-"""Following the feed: makes what it needs, shows what comes, and cleans up after itself."""
+"""Following the feed: creates what it needs, shows what arrives, and cleans up after itself."""
 
 import asyncio
 import os
@@ -18,14 +18,14 @@ from heliometer.cli.client import Client
 from heliometer.cli.errors import CommandError
 from heliometer.cli.query import escape
 from heliometer.cli.resources import below, pages, send
-from heliometer.cli.tail import PASSWORD
 from heliometer.feed.model import EXCHANGE, REQUIRED
 from heliometer.metrics.validation import RESERVED_PREFIX
 
+PASSWORD = "HELIOMETER_AMQP_PASSWORD"
 SERIES = 1000
-"""Series that are followed at most."""
+"""The most series that are followed."""
 LOOK_S = 10.0
-"""Seconds between two looks for new series."""
+"""Seconds between two checks for new series."""
 CONNECT_S = 15.0
 
 
@@ -90,8 +90,8 @@ class Tail:
                 click.echo(f"the endpoint's new password is {password}", err=True)
             elif not password:
                 raise CommandError(
-                    f"the project has an endpoint already: put its password into {PASSWORD}, or "
-                    "make a new one with --reset-password, which its other consumers must have too"
+                    f"the project already has an endpoint: set its password in {PASSWORD}, or "
+                    "use --reset-password, after which its other consumers need the new one too"
                 )
         self._endpoint = endpoint["id"]
         parts = urlsplit(endpoint["uri"])
@@ -157,7 +157,7 @@ class Tail:
             where = urlsplit(url)
             raise CommandError(
                 f"cannot read the feed at {where.hostname}:{where.port}: "
-                f"{str(error) or type(error).__name__}; heliometer doctor looks for the cause"
+                f"{str(error) or type(error).__name__}; run heliometer doctor to find the cause"
             ) from error
         try:
             channel = await connection.channel()
@@ -166,7 +166,7 @@ class Tail:
             await channel.queue_bind(queue, EXCHANGE, routing_key="#")
             await channel.basic_consume(queue, self._show, no_ack=True)
             if not self._as_json:
-                click.echo("following; Ctrl-C ends it", err=True)
+                click.echo("following; press Ctrl-C to stop", err=True)
             await self._until_over(connection)
         finally:
             with suppress(Exception):

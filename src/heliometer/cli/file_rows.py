@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from heliometer.cli.times import LATEST_S, parse_ms
+from heliometer.cli.time_formats import LATEST_S, parse_ms
 from heliometer.core.errors import Invalid
 from heliometer.metrics.model import Dimensions
 from heliometer.metrics.validation import (
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A line that cannot be taken."""
+    """A line that cannot be used, and why."""
 
     line: int
     reason: str
@@ -37,14 +37,14 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """What the command line says where the file says nothing."""
+    """What the command line gives for what the file leaves out."""
 
     namespace: str = ""
     dimensions: Mapping[str, str] = field(default_factory=dict)
     timestamp_column: str = "timestamp"
     value_column: str = "value"
     now_ms: int = 0
-    """What a metric without a timestamp gets."""
+    """The timestamp of a metric without one."""
 
 
 class Reader:
@@ -156,7 +156,7 @@ class Reader:
         known: int | str
         try:
             if not namespace:
-                raise ValueError("there is no namespace; say --namespace")
+                raise ValueError("no namespace; use --namespace")
             check_namespace(namespace)
             for name, value in pairs:
                 check_dimension(name, value)

@@ -1,4 +1,4 @@
-"""How an agent delivers: every report is written down first, and sent until the server took it."""
+"""How an agent delivers: each report goes to the spool first, and is sent until it is accepted."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ import msgspec
 
 from heliometer.cli.client import Client
 from heliometer.cli.errors import CommandError
-from heliometer.cli.replies import fault_message
+from heliometer.cli.responses import fault_message
 from heliometer.collectors import Measurement
 from heliometer.collectors.report import reports_of
 from heliometer.collectors.spool import Entry, Spool
@@ -91,7 +91,7 @@ class Sender:
             except OSError as error:
                 self._tell(
                     "write",
-                    "%s cannot be written: %s; reports wait in memory: make room there, or say "
+                    "%s cannot be written: %s; reports wait in memory: make room there, or choose "
                     "another folder with --spool",
                     self._spool.folder,
                     error.strerror or error,
@@ -106,12 +106,12 @@ class Sender:
                 self.counts["reports_dropped"] += dropped
                 self._tell(
                     "full",
-                    "the spool %s is full: the oldest reports give way; make the server reachable "
-                    "or say more with --spool-bytes",
+                    "the spool %s is full: the oldest reports are dropped; make the server "
+                    "reachable, or raise --spool-bytes",
                     self._spool.folder,
                 )
             else:
-                self._again("full", "the spool is not full any more")
+                self._again("full", "the spool has room again")
 
     def _send_waiting(self) -> None:
         """Send what waits until the server does not take more, or REPLAY_S are over."""
@@ -132,7 +132,7 @@ class Sender:
                 asked = True
                 if not self._is_in_time(entry):
                     if self._age_ms(entry) > 0:
-                        why = "is older than two weeks, which the server does not take"
+                        why = "is older than two weeks, which the server refuses"
                         self._drop(entry, why)
                     continue  # or the server will take it when its time comes
             try:
@@ -196,7 +196,11 @@ class Sender:
         if response.is_success:
             # Something between us and the server may say 200 too, and keep nothing.
             good = self._read(response)
-            return (_Fate.TAKEN, "") if good else (_Fate.LATER, "it answers as no Heliometer does")
+            return (
+                (_Fate.TAKEN, "")
+                if good
+                else (_Fate.LATER, "the answer is not a Heliometer server's")
+            )
         if said and status in (400, 413, 415, 422):
             return _Fate.NEVER, f"{said} ({status})"
         text = said or response.reason_phrase
@@ -219,7 +223,12 @@ class Sender:
         for project, message in refused.items():
             self.counts["refused"] += 1
             whose = f"project {project}" if project else "this agent's own project"
-            self._tell(f"refused {project} ", "something of %s is not stored: %s", whose, message)
+            self._tell(
+                f"refused {project} ",
+                "a part of the report of %s is not stored: %s",
+                whose,
+                message,
+            )
         return True
 
     def _compare_clocks(self, response: httpx.Response) -> None:
@@ -233,7 +242,7 @@ class Sender:
         if abs(self.skew_s) > SKEW_S:
             self._tell(
                 "skew",
-                "this machine's clock is %.0f s %s the server's: let both follow a time server",
+                "this machine's clock is %.0f s %s the server's: synchronize both with NTP",
                 abs(self.skew_s),
                 "ahead of" if self.skew_s > 0 else "behind",
             )

@@ -1,4 +1,4 @@
-"""Times as people and files write them."""
+"""Times on the command line, in files and in tables."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _RELATIVE = re.compile(r"-?(\d+(?:\.\d+)?)([smhdw])")
 LATEST_S = 1e11
-"""Unix seconds that nobody means; they are milliseconds."""
+"""Unix seconds so late that milliseconds must be meant."""
 
 
 def parse_ms(text: str) -> int:
@@ -41,7 +41,7 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return datetime.fromtimestamp(parse_ms(text) / 1000, UTC)
     except ValueError as error:
         raise ValueError(
-            f"{text!r} is not a time: say how long ago (30m, 24h, 14d) or when (2026-11-20T12:00Z)"
+            f"{text!r} is not a time; use how long ago (30m, 24h, 14d) or when (2026-11-20T12:00Z)"
         ) from error
     except OverflowError as error:
         raise ValueError(f"{text!r} is out of range") from error

@@ -13,7 +13,7 @@ from heliometer.cli.access import Access
 from heliometer.cli.errors import CommandError
 from heliometer.cli.query import number
 from heliometer.cli.resources import send, show_json, time_of
-from heliometer.cli.times import iso, parse_moment
+from heliometer.cli.time_formats import iso, parse_moment
 
 POINTS = 1500
 """Points of one line in a plot; more are gathered, and their extremes kept."""
@@ -47,8 +47,8 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     from heliometer.alarms.engine.model import Rules
     from heliometer.alarms.expression import parse, subexpressions
     from heliometer.api.hp.alarm_documents import dry_run_document
-    from heliometer.cli.rows import Fault, Filling
-    from heliometer.cli.sources import open_source
+    from heliometer.cli.file_rows import Fault, Filling
+    from heliometer.cli.input_files import open_source
     from heliometer.metrics.model import Batch, Series
 
     tree = parse(expression)
