@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from alarm_reference import MINUTE, Reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from alarms.alarm_reference import MINUTE, Reference
 from effort import effort
 from heliometer.alarms.engine.engine import Engine
 from heliometer.alarms.engine.model import Rules, Watched

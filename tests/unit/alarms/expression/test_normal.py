@@ -3,11 +3,11 @@
 import zlib
 from dataclasses import replace
 
-import expression_trees as trees
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from alarms.expression import expression_trees as trees
 from effort import effort
 from heliometer.alarms.expression import Expression, Subexpression, normal_form, parse
 

@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import expression_trees as trees
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from alarms.expression import expression_trees as trees
 from effort import effort
 from heliometer.alarms.expression import (
     Logical,
