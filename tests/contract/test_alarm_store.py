@@ -24,8 +24,8 @@ from heliometer.alarms.ports import Superseded
 from heliometer.config import ServerSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.accounts import Project
+from heliometer.notifications.checks import METHOD_DELETED
 from heliometer.notifications.model import DeliveryFilter, NotificationMethod
-from heliometer.notifications.policy import METHOD_DELETED
 from heliometer.projects.model import ProjectShard, shard_of
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore

@@ -11,13 +11,13 @@ from typing import Any
 from heliometer.alarms.model import Alarm, State, Transition
 from heliometer.alarms.reason import reason_document
 from heliometer.notifications.channels import needs_confirmation
+from heliometer.notifications.checks import NOT_VERIFIED
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     PENDING,
     WITHHELD,
     Delivery,
 )
-from heliometer.notifications.policy import NOT_VERIFIED
 
 ACTIONS: Mapping[str, State] = {
     "alarm_actions": State.ALARM,

@@ -85,10 +85,10 @@ def restore(file: Path, data_dir: Path, force: bool) -> None:
 
 
 def _back_up(settings: "Settings", target: Path) -> Mapping[str, Any]:
-    from heliometer.server.control_client import is_running, order
+    from heliometer.server.control_client import command, is_running
 
     if is_running(settings.data_dir):
-        return order(settings.data_dir, "backup", {"path": str(target)})
+        return command(settings.data_dir, "backup", {"path": str(target)})
     from heliometer.server.operator import back_up_stopped
 
     return back_up_stopped(settings, target)

@@ -11,6 +11,7 @@ from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Permission
 from heliometer.notifications.channels import every_channel, needs_confirmation
 from heliometer.notifications.channels.channel import Channel
+from heliometer.notifications.checks import confirmation_of
 from heliometer.notifications.model import (
     CODE_MESSAGE,
     FAILED,
@@ -23,7 +24,6 @@ from heliometer.notifications.model import (
     NotificationAddress,
     NotificationMethod,
 )
-from heliometer.notifications.policy import confirmation_of
 from heliometer.notifications.service import Notifications, Wanted
 from heliometer.notifications.verification import Validation
 

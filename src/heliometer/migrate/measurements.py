@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.model import Batch
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS, Receipt, ReceiptKind
+from heliometer.migrate.chunks import Reader, pieces
 from heliometer.migrate.comparison import Comparison
 from heliometer.migrate.digests import Digests, subtract
 from heliometer.migrate.journal import CopiedDay, JournalFile
-from heliometer.migrate.pieces import Reader, pieces
 from heliometer.migrate.ports import Day, MeasurementSource, Target
 from heliometer.migrate.series_matching import Matched, match
 

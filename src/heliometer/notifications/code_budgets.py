@@ -3,7 +3,7 @@
 import math
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.identity.throttle import SIZE, Budgets, Key, network
+from heliometer.identity.sign_in_limiter import SIZE, Budgets, Key, network
 
 TRIES = 30
 TRIES_OVERALL = 1000

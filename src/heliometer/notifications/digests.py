@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from heliometer.config import NotifySettings
+from heliometer.notifications.checks import HOUR_MS
 from heliometer.notifications.model import Delivery
-from heliometer.notifications.policy import HOUR_MS
 from heliometer.notifications.ports import Outbox
 
 Destination = tuple[str, str, str]

@@ -15,6 +15,7 @@ from heliometer.config import NotifySettings
 from heliometer.core.errors import HeliometerError
 from heliometer.notifications.channels import find_channel
 from heliometer.notifications.channels.channel import Channel, Rejected, Sender
+from heliometer.notifications.checks import NOTHING_TO_CONFIRM
 from heliometer.notifications.composer import Composer
 from heliometer.notifications.digests import Destination, Digests, destination_of
 from heliometer.notifications.hosts import Hosts
@@ -27,7 +28,6 @@ from heliometer.notifications.model import (
     Settlement,
 )
 from heliometer.notifications.outcomes import after_failure, reason_of
-from heliometer.notifications.policy import NOTHING_TO_CONFIRM
 from heliometer.notifications.ports import MethodStore, Outbox
 
 log = logging.getLogger(__name__)

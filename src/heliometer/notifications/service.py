@@ -11,6 +11,16 @@ from heliometer.core.errors import Invalid
 from heliometer.identity.model import Caller
 from heliometer.notifications.channels import CHANNELS, confirmed_types, find_channel
 from heliometer.notifications.channels.channel import Channel
+from heliometer.notifications.checks import (
+    HOUR_MS,
+    METHOD_DELETED,
+    NOT_VERIFIED,
+    as_of,
+    check_codes_sent,
+    check_replay,
+    check_text,
+    is_confirmed,
+)
 from heliometer.notifications.model import (
     ADDRESS_NAME_LENGTH,
     CODE_MESSAGE,
@@ -24,16 +34,6 @@ from heliometer.notifications.model import (
     DeliveryFilter,
     NotificationAddress,
     NotificationMethod,
-)
-from heliometer.notifications.policy import (
-    HOUR_MS,
-    METHOD_DELETED,
-    NOT_VERIFIED,
-    as_of,
-    check_codes_sent,
-    check_replay,
-    check_text,
-    is_confirmed,
 )
 from heliometer.notifications.ports import NotificationStores
 

@@ -13,7 +13,7 @@ from argon2.low_level import Type, hash_secret_raw
 
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Caller, Permission
-from heliometer.identity.throttle import SIZE
+from heliometer.identity.sign_in_limiter import SIZE
 from heliometer.notifications.channels import find_channel
 from heliometer.notifications.code_budgets import CodeBudgets
 from heliometer.notifications.model import ValidationCode

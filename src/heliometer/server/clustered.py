@@ -25,13 +25,13 @@ from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.health import ClusterHealth
 from heliometer.cluster.membership import Membership
 from heliometer.cluster.owned_shards import OwnedShards
-from heliometer.cluster.patient_store import PatientStore
 from heliometer.cluster.peers import ClusterPeers
 from heliometer.cluster.publisher import Publisher
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.received import Receiver
 from heliometer.cluster.remote_evaluator import RemoteEvaluator
 from heliometer.cluster.remote_feed import FeedConsumer, RemoteFeedServer
+from heliometer.cluster.retrying_store import RetryingStore
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
@@ -124,7 +124,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         is_punctual=health.is_punctual,
         start=start,
         upkeep=upkeep,
-        orders={},
+        commands={},
         # Only where others can take over is it of use to stay.
         drain_s=settings.server.drain_seconds if "api" in roles else 0,
     )
@@ -195,7 +195,7 @@ def _consumer(base: Base, owner: _Owner, projects: ProjectShard) -> ShardConsume
     links, number = owner.links, projects.number
     shard = Shard(
         number,
-        store=PatientStore(base.store, number, owner.stalls),
+        store=RetryingStore(base.store, number, owner.stalls),
         series_index=base.series_index,
         receipts=owner.receipts,
         feed=owner.feed,

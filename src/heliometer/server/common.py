@@ -25,7 +25,7 @@ from heliometer.notifications.dispatcher import Notifier
 from heliometer.notifications.model import DELIVERED, FAILED
 from heliometer.notifications.ports import NotificationStores
 from heliometer.notifications.verification import Validation
-from heliometer.server.control import Order
+from heliometer.server.control import Command
 from heliometer.server.identity import People, load_identity
 from heliometer.server.peers import Peers
 from heliometer.storage.clickhouse.store import ClickHouseStore
@@ -89,8 +89,8 @@ class Core:
     """Begins what runs in the background; everything else is there."""
     upkeep: Callable[[], Awaitable[None]]
     """Called every minute; looks after what this process stores."""
-    orders: Mapping[str, Order]
-    """What the command line may order; none where other processes share the data."""
+    commands: Mapping[str, Command]
+    """What the command line may ask for; none where other processes share the data."""
     drain_s: float
     """How long this process goes on serving after it was told to stop."""
 

@@ -18,21 +18,21 @@ from heliometer.server.control_client import SOCKET
 
 log = logging.getLogger(__name__)
 
-Order = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class UnreachableSocket(Exception):
     """The socket cannot be made. The message says why."""
 
 
-def control_app(orders: Mapping[str, Order]) -> Starlette:
-    """``POST /-/NAME`` with a JSON object of arguments carries out an order."""
+def control_app(commands: Mapping[str, Command]) -> Starlette:
+    """``POST /-/NAME`` with a JSON object of arguments carries out a command."""
 
-    def route(name: str, order: Order) -> Route:
+    def route(name: str, command: Command) -> Route:
         async def handle(request: Request) -> Response:
             try:
                 body = await request.body()
-                return JSONResponse(await order(msgspec.json.decode(body or b"{}", type=dict)))
+                return JSONResponse(await command(msgspec.json.decode(body or b"{}", type=dict)))
             except (msgspec.MsgspecError, KeyError) as error:
                 return JSONResponse({"error": f"{name}: {error}"}, 400)
             except HeliometerError as error:
@@ -43,7 +43,7 @@ def control_app(orders: Mapping[str, Order]) -> Starlette:
 
         return Route(f"/-/{name}", handle, methods=["POST"])
 
-    return Starlette(routes=[route(name, order) for name, order in orders.items()])
+    return Starlette(routes=[route(name, command) for name, command in commands.items()])
 
 
 def open_socket(data_dir: Path) -> socket.socket:

@@ -1,6 +1,6 @@
-"""Finds the server that runs on a data directory, and gives it orders, through its control socket.
+"""Finds the server of a data directory and gives it commands through its control socket.
 
-The other end is ``control``. Failures are UNAVAILABLE: what was ordered may be tried again.
+The other end is ``control``. Failures are UNAVAILABLE: what was asked for may be tried again.
 """
 
 import fcntl
@@ -57,8 +57,8 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def order(data_dir: Path, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Have the running server carry out an order; its answer. Raises UNAVAILABLE."""
+def command(data_dir: Path, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Have the running server carry out an command; its answer. Raises UNAVAILABLE."""
     import httpx
     import msgspec
 

@@ -11,8 +11,8 @@ from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.pipeline.group_commit import GroupCommit
 from heliometer.pipeline.shard import Shard
 from heliometer.server.common import Base, Core, Probe, maintain, watch_alarms
+from heliometer.server.control_commands import commands
 from heliometer.server.feed import ServedFeed, open_feed
-from heliometer.server.orders import orders
 from heliometer.server.peers import NoPeers
 
 
@@ -80,7 +80,7 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
         is_punctual=lambda: evaluator.is_punctual,
         start=start,
         upkeep=upkeep,
-        orders=orders(base),
+        commands=commands(base),
         drain_s=0,
     )
 

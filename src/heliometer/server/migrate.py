@@ -18,7 +18,7 @@ from heliometer.migrate.comparison import Comparison
 from heliometer.migrate.journal import JournalFile
 from heliometer.migrate.measurements import MeasurementMigration
 from heliometer.migrate.resources import ComparedTable, compare_resources, copy_resources
-from heliometer.server.control_client import is_running, order
+from heliometer.server.control_client import command, is_running
 from heliometer.storage.clickhouse.migration_target import ClickHouseTarget
 from heliometer.storage.duckdb.snapshot import SnapshotReader, take
 from heliometer.storage.duckdb.store import DuckDBStore
@@ -134,7 +134,7 @@ class Migration:
         if self.plan.metrics:
             if running:
                 path = (self.snapshot / METRICS).absolute()
-                order(self.source.data_dir, "snapshot", {"path": str(path)})
+                command(self.source.data_dir, "snapshot", {"path": str(path)})
             else:
                 asyncio.run(self._snapshot_metrics())
         if not postgresql_url.is_postgresql(self.source.resources.url):

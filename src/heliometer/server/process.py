@@ -41,16 +41,16 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
         stack.callback(gc.unfreeze)
         server = Server(service.http, settings, service.drain_s, service.leaving)
         try:
-            if not service.orders:
+            if not service.commands:
                 return await server.run(listener)
             unix = stack.enter_context(control.open_socket(settings.data_dir))
         except control.UnreachableSocket as error:
             log.warning("backup while serving is not possible: %s", error)
         else:
-            orders = Server(control.control_app(service.orders), None)
-            task = asyncio.create_task(orders.run(unix), name="control")
+            commands = Server(control.control_app(service.commands), None)
+            task = asyncio.create_task(commands.run(unix), name="control")
             stack.callback((settings.data_dir / SOCKET).unlink, missing_ok=True)
-            stack.push_async_callback(orders.finish, task)
+            stack.push_async_callback(commands.finish, task)
         return await server.run(listener)
 
 

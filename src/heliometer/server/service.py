@@ -28,7 +28,7 @@ from heliometer.projects.metering import Metering
 from heliometer.server.clustered import clustered
 from heliometer.server.collectors import start_collectors, take_statsd
 from heliometer.server.common import Base, Core, open_base
-from heliometer.server.control import Order
+from heliometer.server.control import Command
 from heliometer.server.dialects import DIALECTS
 from heliometer.server.embedded import embedded
 from heliometer.storage.sql.meters import SqlMeterStore
@@ -45,7 +45,7 @@ class Service:
 
     settings: Settings
     http: HttpApp
-    orders: Mapping[str, Order]
+    commands: Mapping[str, Command]
     """Of the command line; none where other processes share the data."""
     drain_s: float
     """How long the process goes on serving after it was told to stop."""
@@ -68,7 +68,7 @@ async def running(
         parts = _parts(base, core)
         http = _http(parts)
         await _start(stack, parts)
-        yield Service(settings, http, core.orders, core.drain_s, parts.health.leave)
+        yield Service(settings, http, core.commands, core.drain_s, parts.health.leave)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from heliometer.alarms.model import Alarm, State
 from heliometer.cluster.consumer import ShardConsumer
 from heliometer.cluster.feed_publisher import ShardBatch
 from heliometer.cluster.message import TICK, Handover, Unit, encode, new_token, own_receipt
-from heliometer.cluster.patient_store import PatientStore
 from heliometer.cluster.receipts import SharedReceipts
 from heliometer.cluster.received import Receiver
+from heliometer.cluster.retrying_store import RetryingStore
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.watermark import Watermark
@@ -108,7 +108,7 @@ class World:
         series_catalog = SeriesCatalog(others, self.series_index, self.ids, others, clock)
         receipts = SharedReceipts(self.store, clock)
         shard = Shard(
-            0, store=PatientStore(self.store, 0, others), series_index=self.series_index,
+            0, store=RetryingStore(self.store, 0, others), series_index=self.series_index,
             receipts=receipts, feed=self.neighbours, series_stored=series_catalog.stored,
         )  # fmt: skip
         watermark = Watermark(0, clock)

@@ -12,9 +12,9 @@ from heliometer.config import Settings, WrongSetting, load
 from heliometer.feed.model import Chunk, Position
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
+from heliometer.migrate.chunks import pieces
 from heliometer.migrate.digests import Digests, digest, subtract
 from heliometer.migrate.journal import CopiedDay, JournalFile
-from heliometer.migrate.pieces import pieces
 from heliometer.server.migrate import plan
 from heliometer.storage.duckdb.snapshot import SnapshotReader, take
 from heliometer.storage.duckdb.store import DuckDBStore

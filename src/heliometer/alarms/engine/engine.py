@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from heliometer.alarms.engine.leaves import Leaves
 from heliometer.alarms.engine.matching import Select
 from heliometer.alarms.engine.model import Explanation, Need, Rules, Watched
 from heliometer.alarms.engine.states import ALARM, States
+from heliometer.alarms.engine.subexpressions import Subexpressions
 from heliometer.alarms.engine.truth import AS_BOOL, TRUE, Shape, combine, shape
 from heliometer.alarms.engine.watched_metrics import WatchedMetrics
 from heliometer.alarms.engine.windows import MINUTE_MS
@@ -62,7 +62,7 @@ class Engine:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._metrics = WatchedMetrics()
-        self._leaves = Leaves(self._metrics)
+        self._leaves = Subexpressions(self._metrics)
         self._states = States(rules)
         self._forms: dict[Shape, _Form] = {}
         self._alarms: dict[str, _Alarm] = {}

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from heliometer.notifications.checks import check_number
 from heliometer.notifications.model import PENDING, WITHHELD, NotificationMethod
-from heliometer.notifications.policy import check_number
 from heliometer.storage.sql.database import Database, milliseconds, record
 from heliometer.storage.sql.notification_rows import count_of, missing
 from heliometer.storage.sql.tables import DeliveryRow, MethodRow

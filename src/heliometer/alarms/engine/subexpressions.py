@@ -59,7 +59,7 @@ class _Group:
             self.stale = False
 
 
-class Leaves:
+class Subexpressions:
     """Subexpressions by number. Alarms are known by number, too."""
 
     def __init__(self, metrics: WatchedMetrics) -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.identity.throttle import (
+from heliometer.identity.sign_in_limiter import (
     ADDRESS_FACTOR,
     PAIR_REFILL_S,
     USER_FACTOR,

@@ -1,4 +1,4 @@
-"""What the command line may order of a running server through its control socket."""
+"""What the command line may ask of a running server through its control socket."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 from heliometer.server.backup import back_up
 from heliometer.server.common import Base
-from heliometer.server.control import Order
+from heliometer.server.control import Command
 from heliometer.storage.duckdb.snapshot import take as take_snapshot
 from heliometer.storage.duckdb.store import DuckDBStore
 
 
-def orders(base: Base) -> Mapping[str, Order]:
-    """The orders of a process that alone has its data; none where ClickHouse has it."""
+def commands(base: Base) -> Mapping[str, Command]:
+    """The commands of a process that alone has its data; none where ClickHouse has it."""
     engine, resources = base.engine, base.resources
     if not isinstance(engine, DuckDBStore):
         return {}

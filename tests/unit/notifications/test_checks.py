@@ -5,6 +5,14 @@ from dataclasses import replace
 import pytest
 
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.notifications.checks import (
+    CODES_AN_HOUR,
+    as_of,
+    check_codes_sent,
+    check_replay,
+    confirmation_of,
+    is_confirmed,
+)
 from heliometer.notifications.hosts import (
     FAILURES_BEFORE_PAUSE,
     PAUSE_S,
@@ -25,14 +33,6 @@ from heliometer.notifications.model import (
     NotificationMethod,
 )
 from heliometer.notifications.outcomes import LONGEST_RETRY_S, after_failure, reason_of
-from heliometer.notifications.policy import (
-    CODES_AN_HOUR,
-    as_of,
-    check_codes_sent,
-    check_replay,
-    confirmation_of,
-    is_confirmed,
-)
 
 JOE = NotificationAddress("a", "p", "EMAIL", "joe@mail.com", "Joe", IN_PROGRESS, 0, 1000)
 NEW = Delivery.new(TEST_MESSAGE, "p", "EMAIL", "joe@mail.com", 0)

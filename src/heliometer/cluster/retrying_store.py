@@ -9,7 +9,7 @@ from heliometer.metrics.ports import MeasurementWriter
 from heliometer.metrics.receipts import Receipt
 
 
-class PatientStore:
+class RetryingStore:
     """Tries again until what it is given is stored."""
 
     def __init__(self, store: MeasurementWriter, shard: int, stalls: StallDetector) -> None:
