@@ -63,7 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["metrics", "query", "n", "--start", "1h", "--end", "2h"], 2, "is not before"),
         (["metrics", "push", "--namespace", "n", "/nonexistent.csv"], 1, "No such file"),
         (["metrics", "push", "--namespace", "n", "-"], 1, "--format"),
-        (["backup", "/nonexistent/b.tar"], 1, "no folder"),
+        (["backup", "/nonexistent/heliometer/b.tar"], 1, "no folder"),
         (["restore", "/nonexistent.tar", "--data-dir", "/tmp/x/y"], 1, "no file"),
     ],
 )
