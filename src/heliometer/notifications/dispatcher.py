@@ -40,6 +40,8 @@ AT_ONCE = 256
 CHARTS_UP_TO = 16
 """Messages under way beyond which e-mail is sent without charts, and sooner."""
 IDLE_S = 30.0
+RETRY_S = 5.0
+"""Seconds until the outbox is looked into again when it could not be."""
 
 
 class Notifier:
@@ -82,10 +84,10 @@ class Notifier:
             while True:
                 try:
                     await self.step()
+                    await self._rest()
                 except HeliometerError as error:
                     log.error("the outbox cannot be read: %s", error.message)
-                    await asyncio.sleep(5)
-                await self._rest()
+                    await asyncio.sleep(RETRY_S)
         finally:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
@@ -182,7 +184,8 @@ class Notifier:
         async with self._hosts.queued(host):
             try:
                 async with host.turns:
-                    self._ends += await self._attempt(deliveries, channel)
+                    ends = await self._attempt(deliveries, channel)
+                self._ends += ends  # not the list of before the attempt: that may be settled
                 host.failures = 0
             except Rejected as error:
                 host.failures = 0

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from eventually import eventually_async
 from heliometer.alarms.model import State
 from heliometer.config import EmailSettings, Settings
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.notifications.channels.channel import Rejected, Sender
 from heliometer.notifications.channels.email.mail import html
 from heliometer.notifications.channels.email.smtp import SmtpSender
@@ -39,6 +41,18 @@ class Relay:
 
     async def close(self) -> None:
         pass
+
+
+class SlowRelay(Relay):
+    """One that takes messages when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
+        await self.may_end.wait()
+        return await super().send(message, delivery, secret)
 
 
 @pytest.fixture
@@ -182,6 +196,50 @@ async def test_a_crash_after_sending_sends_it_again_with_the_same_id(office: Off
     office.wait(121)
     await again.idle()
     assert [m.id for m in relay.taken] == [sent, sent]
+    assert (await office.fate(sent)).status == DELIVERED
+
+
+async def test_what_ends_while_another_message_is_under_way_is_settled(office: Office) -> None:
+    slow, quick = SlowRelay(), Relay()
+    notifier = office.notifier({"EMAIL": slow, "SMS": quick})
+    sent = [await office.test_message("EMAIL", "joe@mail.com", "m")]
+    for i in range(2):  # the first is settled before the second ends
+        quick.took.clear()
+        sent.append(await office.test_message("SMS", f"+4670000000{i}", "m"))
+        await notifier.step()
+        await quick.took.wait()
+        if i == 0:
+            while (await office.fate(sent[-1])).status == PENDING:
+                await notifier.step()
+    await asyncio.sleep(0.01)
+    slow.may_end.set()
+    await notifier.idle()
+    fates = [await office.fate(each) for each in sent]
+    assert [(f.status, f.attempts) for f in fates] == [(DELIVERED, 1)] * 3
+    assert notifier.counts[DELIVERED] == 3
+
+
+async def test_an_outbox_that_cannot_be_read_for_a_while_ends_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliometer.notifications.dispatcher.RETRY_S", 0.001)
+    relay, failures = Relay(), 0
+
+    async def fail(*_: object) -> None:
+        nonlocal failures
+        failures += 1
+        raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
+
+    sent = await office.test_message("EMAIL", "joe@mail.com", "m")
+    with monkeypatch.context() as away:
+        for read in ("claim", "next_due_ms"):
+            away.setattr(office.stores.outbox, read, fail)
+        running = asyncio.create_task(office.notifier({"EMAIL": relay}).run())
+        await eventually_async(lambda: failures > 3 or running.done(), pause_s=0.001)
+    assert not running.done()
+    await asyncio.wait_for(relay.took.wait(), 60)
+    running.cancel()
+    await asyncio.wait({running})
     assert (await office.fate(sent)).status == DELIVERED
 
 
