@@ -31,9 +31,12 @@ class StoredExplainer:
         async with self._one_at_a_time:
             now = self._clock.now_ms()
             engine = Engine(self._rules)
-            needs = engine.add(watched([alarm], {}), self._windows.select, now)
+            # In a thread: of many series, matching and explaining take long, too.
+            needs = await asyncio.to_thread(
+                engine.add, watched([alarm], {}), self._windows.select, now
+            )
             for need in needs:
                 async for batch in self._windows.read(need, now):
                     await asyncio.to_thread(engine.fill, batch)
             engine.filled()
-            return engine.explain(alarm.id, self._clock.minute_ms())
+            return await asyncio.to_thread(engine.explain, alarm.id, self._clock.minute_ms())
