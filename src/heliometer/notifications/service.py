@@ -199,8 +199,9 @@ class Notifications:
         """Send a failed message again; raises CONFLICT for any other, and for codes."""
         project = caller.project_id
         check_replay(await self._log.get(project, delivery_id))
-        if not await self._log.retry(project, delivery_id, self.now_ms(), caller.user_name):
-            check_replay(await self._log.get(project, delivery_id))  # another request was faster
+        while not await self._log.retry(project, delivery_id, self.now_ms(), caller.user_name):
+            # Another request was faster; what it sent may have failed again meanwhile.
+            check_replay(await self._log.get(project, delivery_id))
         self._queued()
         return await self._log.get(project, delivery_id)
 

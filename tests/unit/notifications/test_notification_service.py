@@ -277,3 +277,26 @@ async def test_a_failed_notification_can_be_replayed_by_its_project(world: World
     with pytest.raises(HeliometerError, match="delivered") as settled:
         await world.notifications.replay(world.shop, sent.id)
     assert settled.value.code is Code.CONFLICT
+
+
+async def test_a_replay_that_another_overtakes_and_that_fails_again_is_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = await world.notifications.create_method(
+        world.shop, Wanted("n", "WEBHOOK", "https://x.se/")
+    )
+    sent = await world.notifications.test_method(world.shop, method.id)
+    (queued,) = await world.take()
+    failed = [Settlement(queued.id, FAILED, "")]
+    await world.stores.outbox.settle(failed, int(world.now * 1000))
+    retry, overtaken = world.stores.log.retry, False
+
+    async def overtake(project_id: str, delivery_id: str, now_ms: int, by: str) -> bool:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            return False
+        return await retry(project_id, delivery_id, now_ms, by)
+
+    monkeypatch.setattr(world.stores.log, "retry", overtake)
+    assert (await world.notifications.replay(world.shop, sent.id)).status == PENDING
