@@ -49,6 +49,7 @@ class Receiver:
         """
         received = Received()
         series: dict[Series, None] = {}
+        decoded: list[tuple[DeliveredMessage, Handover]] = []
         for message in messages:
             try:
                 handover = decode(message.body)
@@ -56,6 +57,8 @@ class Receiver:
                 log.error("shard %d: a message cannot be read: %s", self._shard, error)
                 continue
             series.update(dict.fromkeys(self._series_catalog.bring(handover.series)))
+            decoded.append((message, handover))
+        for message, handover in decoded:  # not before the series of all are known
             units = list(self._units(await self._with_local_ids(handover), apart))
             received.units += units
             reply_to = message.header.properties.reply_to or ""
