@@ -124,8 +124,14 @@ class FeedHub:
         return chunks
 
     async def commit(self, prepared: Sequence[Chunk]) -> None:
-        """Let consumers have what was prepared."""
-        self._publish(prepared)
+        """Let consumers have what was prepared.
+
+        Raises nothing: the measurements are stored, and whoever posted them must be told so.
+        """
+        try:
+            self._publish(prepared)
+        except Exception:
+            log.exception("what is stored could not be handed to the feed's consumers")
 
     async def abort(self, prepared: Sequence[Chunk]) -> None:
         """Remove what was prepared."""
