@@ -11,7 +11,7 @@ from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.identity.model import Permission
 from heliometer.notifications.channels import every_channel, needs_confirmation
 from heliometer.notifications.channels.channel import Channel
-from heliometer.notifications.checks import confirmation_of
+from heliometer.notifications.checks import confirmations
 from heliometer.notifications.model import (
     CODE_MESSAGE,
     FAILED,
@@ -86,7 +86,8 @@ class NotificationsPage:
         name = _short(method.name)
         if not needs_confirmation(method.type):
             return request.go(HERE, f"{name} was created. Send a test to see whether it works.")
-        proof = confirmation_of(method, await self._notifications.list_addresses(caller))
+        addresses = await self._notifications.list_addresses(caller)
+        proof = confirmations([method], addresses)[method.id]
         if proof is not None and proof.state == VERIFIED:
             return request.go(HERE, f"{name} was created; its address is verified already.")
         try:
@@ -207,9 +208,9 @@ class NotificationsPage:
             "methods": _page(methods, query.get("methods")),
             "addresses": _page(addresses, query.get("addresses")),
             "names": {method.id: method.name for method in methods},
-            "proof_of": {
-                m.id: confirmation_of(m, addresses) for m in methods if needs_confirmation(m.type)
-            },
+            "proof_of": confirmations(
+                [m for m in methods if needs_confirmation(m.type)], addresses
+            ),
             "code_of": _codes(codes),
             "awaited": [a for a in addresses if a.state == IN_PROGRESS],
             "is_ready": any(not needs_confirmation(m.type) for m in methods)

@@ -37,12 +37,12 @@ def is_confirmed(type_: str, destination: str, addresses: Iterable[NotificationA
     return any((a.type, a.address, a.state) == (type_, destination, VERIFIED) for a in addresses)
 
 
-def confirmation_of(
-    method: NotificationMethod, addresses: Iterable[NotificationAddress]
-) -> NotificationAddress | None:
-    """The address, in whatever state, that a method's destination is confirmed by."""
-    same = (a for a in addresses if (a.type, a.address) == (method.type, method.address))
-    return next(same, None)
+def confirmations(
+    methods: Iterable[NotificationMethod], addresses: Iterable[NotificationAddress]
+) -> dict[str, NotificationAddress | None]:
+    """By id of a method the address, in whatever state, that its destination is confirmed by."""
+    known = {(a.type, a.address): a for a in addresses}
+    return {m.id: known.get((m.type, m.address)) for m in methods}
 
 
 def as_of(address: NotificationAddress, now_ms: int) -> NotificationAddress:

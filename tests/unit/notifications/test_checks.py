@@ -10,7 +10,7 @@ from heliometer.notifications.checks import (
     as_of,
     check_codes_sent,
     check_replay,
-    confirmation_of,
+    confirmations,
     is_confirmed,
 )
 from heliometer.notifications.hosts import (
@@ -45,8 +45,9 @@ def test_an_address_is_confirmed_by_its_type_address_and_state() -> None:
     assert not is_confirmed("SMS", "joe@mail.com", [verified])
     assert not is_confirmed("EMAIL", "bo@mail.com", [verified])
     method = NotificationMethod("m", "p", "n", "EMAIL", "joe@mail.com", 0)
-    assert confirmation_of(method, [JOE]) == JOE
-    assert confirmation_of(method, []) is None
+    other = replace(method, id="o", type="SMS")
+    assert confirmations([method, other], [JOE]) == {"m": JOE, "o": None}
+    assert confirmations([method], []) == {"m": None}
 
 
 def test_an_address_times_out_with_its_newest_code() -> None:
