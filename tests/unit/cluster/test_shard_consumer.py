@@ -45,9 +45,13 @@ OK, ALARM = State.OK, State.ALARM
 
 
 class Channel:
-    """Nobody acknowledges to anybody here."""
+    """Notes what is acknowledged."""
 
-    async def basic_ack(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+
+    async def basic_ack(self, delivery_tag: int, **_: Any) -> None:
+        self.acknowledged.append(delivery_tag)
 
 
 class Neighbours:
@@ -58,11 +62,16 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.passed_on: list[float] = []
+        self.confirming = asyncio.Event()
+        self.confirming.set()
+        self.publishing = asyncio.Event()
 
     async def prepare(self, shard: int, batch: Batch) -> ShardBatch:
         return ShardBatch(shard, batch)
 
     async def commit(self, prepared: ShardBatch) -> None:
+        self.publishing.set()
+        await self.confirming.wait()
         self.passed_on += prepared.batch.value.tolist()
 
     async def abort(self, prepared: ShardBatch) -> None: ...
@@ -239,6 +248,19 @@ async def test_what_was_posted_while_nobody_told_the_time_is_evaluated_like_any_
     await world.deliver(messages[at:])
     assert await world.changes(high) == WAVE
     assert await world.changes(silent) == [(1, OK)]
+
+
+async def test_a_message_is_acknowledged_once_it_is_stored_and_in_the_feed(world: World) -> None:
+    channel: Any = Channel()
+    world.neighbours.confirming.clear()
+    working = asyncio.create_task(world.consumer.work(channel, [world.post(1, 5)]))
+    await asyncio.wait_for(world.neighbours.publishing.wait(), 30)
+    stored = await world.store.read([world.series], START_S * 1000, (START_S + 60) * 1000)
+    assert stored.value.tolist() == [5]
+    assert not channel.acknowledged
+    world.neighbours.confirming.set()
+    await working
+    assert channel.acknowledged == [1]
 
 
 def _sent_s(message: DeliveredMessage) -> float:

@@ -20,6 +20,8 @@ class World:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.failures: list[HeliometerError] = []
+        self.feed_answers = asyncio.Event()
+        self.feed_answers.set()
         self.index = SeriesIndex([], 10_000)
         self.shard = Shard(
             3, store=self, series_index=self.index, receipts=Receipts(()), feed=self,
@@ -48,6 +50,7 @@ class World:
         return _values(batch)
 
     async def commit(self, prepared: str) -> None:
+        await self.feed_answers.wait()
         self.events.append(f"commit {prepared}")
 
     async def abort(self, prepared: str) -> None:
@@ -160,6 +163,21 @@ async def test_those_who_listen_later_know_the_series_that_there_were(world: Wor
     world.index.intern("p", [Name("other", ())])
     await world.shard.store([unit(1, series=1), unit(2, series=3)])
     assert told == [[3]]
+
+
+async def test_what_did_not_reach_the_feed_is_taken_again(world: World) -> None:
+    """An owner that loses its shard while it publishes is cancelled."""
+    make_series(world, 1)
+    world.feed_answers.clear()
+    storing = asyncio.create_task(world.shard.store([unit(1, "k")]))
+    await asyncio.sleep(0)
+    storing.cancel()
+    await asyncio.wait({storing})
+    assert world.happened() == ["prepare [1]", "store [1] ['k']", "tell [1] [1]"]
+    world.feed_answers.set()
+    world.shard.reset()
+    assert await world.shard.store([unit(1, "k")], maybe_duplicate=True) == [None]
+    assert world.happened() == ["store [1] ['k'] again", "prepare [1]", "commit [1]"]
 
 
 async def test_nothing_is_stored_while_it_is_to_be_quiet(world: World) -> None:
