@@ -10,8 +10,6 @@ from typing import TypeVar
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.builtin.service import BuiltinIdentity
-from heliometer.server.backup import back_up
-from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
@@ -42,6 +40,9 @@ def manage_users(settings: Settings, work: Callable[[BuiltinIdentity], Awaitable
 def back_up_stopped(settings: Settings, target: Path) -> Mapping[str, int]:
     """Back up the embedded data of a server that does not run; how many measurements, series and
     bytes. Raises UnusableData when it does, CONFLICT and UNAVAILABLE."""
+    # Not loaded for commands on users and projects: the measurements' store takes time and memory.
+    from heliometer.server.backup import back_up
+    from heliometer.storage.duckdb.store import DuckDBStore
 
     async def run() -> Mapping[str, int]:
         store = DuckDBStore(settings.data_dir / "metrics", settings.metrics)

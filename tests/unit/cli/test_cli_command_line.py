@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -105,6 +106,18 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from heliometer.cli import run; run(['--help']);"
         "print([m for m in ('duckdb', 'numpy', 'sqlalchemy', 'httpx', 'msgspec', 'asyncio')"
         " if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
+def test_commands_on_projects_do_not_load_the_store_of_measurements(tmp_path: Path) -> None:
+    arguments = ["project", "list", "--data-dir", str(tmp_path / "var")]
+    code = (
+        f"import sys; from heliometer.cli import run; assert run({arguments!r}) == 0;"
+        "print([m for m in ('duckdb', 'numpy') if m in sys.modules])"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
