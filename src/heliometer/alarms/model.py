@@ -70,7 +70,7 @@ class Transition:
 
     alarm_id: str
     at_ms: int
-    """Time of the decision."""
+    """When the change was decided, in milliseconds since the epoch."""
     minute_ms: int
     """End of the evaluated windows: a whole minute."""
     old: State

@@ -108,7 +108,7 @@ class Alarms:
         return alarm
 
     async def get(self, caller: Caller, alarm_id: str) -> Alarm:
-        """One alarm."""
+        """The alarm with this id. Raises NOT_FOUND."""
         return await self._store.get(caller.project_id, alarm_id)
 
     async def find(

@@ -134,7 +134,7 @@ class Tail:
         return found
 
     def clean_up(self) -> None:
-        """Remove what was made."""
+        """Delete the endpoint and the subscriptions that were made for this command."""
         paths = [below("/subscriptions", each) for each in self._made]
         if self._made_endpoint:  # its subscriptions go with it
             paths = [below("/endpoints", self._endpoint)]

@@ -26,7 +26,7 @@ class Survey:
     oldest_allowed_ms: int
     """Measurements that are older, once shifted, are skipped."""
     rows: int
-    """Measurements to send."""
+    """How many measurements will be sent."""
     left_out: int
     series: int
     first_ms: int

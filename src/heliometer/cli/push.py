@@ -20,7 +20,7 @@ from heliometer.cli.time_formats import show
 
 @dataclass(slots=True)
 class Tally:
-    """What was sent."""
+    """Counts of what was sent so far."""
 
     measurements: int = 0
     series: int = 0

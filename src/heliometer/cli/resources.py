@@ -56,7 +56,7 @@ def named(client: Client, path: str, element: str, text: str) -> dict[str, Any]:
 
 
 def below(path: str, identifier: str) -> str:
-    """The path of one item."""
+    """The path of one item of a collection, with its id percent-encoded."""
     return f"{path}/{quote(identifier, safe='')}"
 
 
@@ -74,7 +74,7 @@ def show_table(
 
 
 def show_json(value: Any) -> None:
-    """Print JSON, indented."""
+    """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 

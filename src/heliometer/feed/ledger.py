@@ -55,7 +55,7 @@ class Ledger:
         self.changed = True
 
     def deliver(self, numbers: Iterable[int]) -> None:
-        """A consumer has these."""
+        """Record that a consumer holds these messages."""
         self.out.update(numbers)
         self.changed = True
 

@@ -23,7 +23,7 @@ class MessageCache:
         return self._recent[0].first if self._recent else None
 
     def add(self, chunk: Chunk) -> None:
-        """Add the newest chunk."""
+        """Add a chunk that follows the newest one."""
         self._recent.append(chunk)
         self._count += len(chunk.bodies)
 

@@ -75,7 +75,7 @@ class Usage(NamedTuple):
     queued: int
     """Not acknowledged yet, including those that a consumer has."""
     delivered: int
-    """Acknowledged."""
+    """Messages that a consumer has acknowledged."""
     dropped: int
     """Removed, the oldest first, because the queue reached its limit in count or age."""
     consumers: int

@@ -42,7 +42,7 @@ class Forwarder:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start consuming."""
+        """Start forwarding messages, in a task that ``close`` ends."""
         self._running = asyncio.create_task(self._run(), name="feed forwarder")
         self._queue.attach(self)
 

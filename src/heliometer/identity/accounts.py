@@ -45,7 +45,7 @@ class Token:
     """A stored token, without its text. Times are milliseconds since the epoch."""
 
     digest: bytes
-    """SHA-256 of the token."""
+    """SHA-256 of the token; the token itself is not stored."""
     user_id: str
     project_id: str | None
     """``None`` for an unscoped token, which serves to get another one and for little else."""

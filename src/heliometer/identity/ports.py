@@ -80,7 +80,7 @@ class ProjectDirectory(Protocol):
 
 
 class UserDirectory(Protocol):
-    """Stores users."""
+    """Stores users and their memberships of projects."""
 
     async def add_user(self, user: User, project: Project, role: str, at: int, by: str) -> None:
         """Add a user as a member of a project; raise CONFLICT when the name is taken."""
@@ -91,7 +91,7 @@ class UserDirectory(Protocol):
         ...
 
     async def list_users(self) -> list[User]:
-        """Every user, by name."""
+        """All users, sorted by name."""
         ...
 
     async def set_password_hash(self, user: User, password_hash: str, at: int, by: str) -> None:

@@ -35,7 +35,7 @@ class ProjectIndex:
         }
 
     def add(self, series: Series, kind: Kind) -> None:
-        """Add a series."""
+        """Add a series under the values of its fields."""
         self.ids.append(series.id)
         values = {
             "name": name_of(series),

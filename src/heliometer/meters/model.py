@@ -105,7 +105,7 @@ class Quota:
     """A project's limits for custom meters."""
 
     meters: int
-    """Custom meters in all."""
+    """Custom meters of the project."""
     active: int
     """Custom meters that take samples within 24 hours."""
     samples: int
@@ -113,7 +113,7 @@ class Quota:
 
 
 class Meter(NamedTuple):
-    """A series as a meter."""
+    """A series in the form of a Ceilometer meter."""
 
     series: Series
     name: str

@@ -48,7 +48,7 @@ class SeriesStore(Protocol):
     """Knows the names of all stored series."""
 
     async def load_series(self) -> list[Series]:
-        """Every series, by id."""
+        """All series, sorted by id."""
         ...
 
 

@@ -8,7 +8,7 @@ from heliometer.metrics.model import Dimensions, Series
 from heliometer.metrics.series_index import SeriesIndex
 
 COMPLETIONS = 50
-"""The most proposals."""
+"""At most so many completions are proposed."""
 COUNTED = 20_000
 """The most series that are looked at for them."""
 

@@ -16,7 +16,7 @@ class Comparison:
     """Grows by a day at a time."""
 
     series: int = 0
-    """Of the source."""
+    """Series that the source has."""
     missing_series: int = 0
     """Those that the target does not know."""
     here: Counter[Group] = field(default_factory=Counter)

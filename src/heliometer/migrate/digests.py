@@ -31,7 +31,7 @@ class Digests(NamedTuple):
 
     @staticmethod
     def none() -> "Digests":
-        """Of no series."""
+        """Digests of no series at all."""
         return Digests(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))
 
     @staticmethod

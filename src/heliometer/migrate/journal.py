@@ -12,7 +12,7 @@ class CopiedDay(msgspec.Struct, frozen=True):
     """A day of measurements that was found to be equal on both sides."""
 
     content: str
-    """What the source had."""
+    """Digest of what the source held."""
     rows_there: int
     """Rows that the target had of it."""
     counts: list[tuple[str, str, int]]
@@ -30,7 +30,7 @@ class Journal(msgspec.Struct):
 
 
 class JournalFile:
-    """A journal on disk."""
+    """The journal of a migration, in a file."""
 
     def __init__(self, folder: Path, target: str) -> None:
         """``target`` is the name of a target, without secrets. Raises OSError."""

@@ -84,7 +84,7 @@ class Content(NamedTuple):
 
 
 Contents = Mapping[str, Content]
-"""By name of the table."""
+"""The content of each table, by table name."""
 
 
 class ResourceCopy(Protocol):

@@ -41,7 +41,7 @@ class Groups:
         order = np.argsort(ids)
         self._known, self._group_of = ids[order], np.array(of, np.int64)[order]
         self.names = list(numbers)
-        """By number."""
+        """Names of the groups, by number."""
 
     def of(self, series: Int64s) -> Int64s:
         """The number of each series' group."""

@@ -36,7 +36,7 @@ DEADLINE_S = 30.0
 """For one attempt, whatever hangs."""
 LEASE_MS = 120_000
 AT_ONCE = 256
-"""Messages under way."""
+"""Most messages under way at once."""
 CHARTS_UP_TO = 16
 """Messages under way beyond which e-mail is sent without charts, and sooner."""
 IDLE_S = 30.0

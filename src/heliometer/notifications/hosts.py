@@ -23,7 +23,7 @@ class Host:
     queue: int = 0
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_A_HOST))
     failures: int = 0
-    """In a row."""
+    """Failures since the last success."""
     paused_until_s: float = 0.0
 
     def wait_s(self, now_s: float) -> float:

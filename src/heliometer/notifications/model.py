@@ -27,7 +27,7 @@ STATUSES = (PENDING, DELIVERED, FAILED, WITHHELD)
 sent at all, and its reason says why."""
 
 ALARM_MESSAGE, TEST_MESSAGE, CODE_MESSAGE, HEARTBEAT = "alarm", "test", "code", "heartbeat"
-"""Kinds of messages."""
+"""The kinds of messages, as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Delivery:
 
 
 class Settlement(NamedTuple):
-    """How an attempt ended."""
+    """How an attempt to deliver a message ended."""
 
     delivery_id: str
     status: str

@@ -101,7 +101,7 @@ class Outbox(Protocol):
     """Keeps what is to be sent, and gives each delivery to one notifier at a time."""
 
     async def enqueue(self, deliveries: Sequence[Delivery]) -> None:
-        """Add deliveries."""
+        """Add deliveries to the outbox."""
         ...
 
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> Sequence[Delivery]:

@@ -20,7 +20,7 @@ class ProjectShard(NamedTuple):
     """One of the shards that all projects are divided into, each with one owner."""
 
     number: int
-    """Counted from 0."""
+    """The shard's number, counted from 0."""
     of: int
     """How many shards there are."""
 

@@ -21,14 +21,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """What a backup holds."""
+    """Size and content of a backup."""
 
     bytes: int
     series: int
     measurements: int
 
     def to_dict(self) -> dict[str, int]:
-        """For JSON."""
+        """The same as a dictionary, for JSON."""
         return asdict(self)
 
 

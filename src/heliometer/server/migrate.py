@@ -41,7 +41,7 @@ is of it in all; 0: not known."""
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes where."""
+    """Which data a migration moves, and to where."""
 
     resources: str
     """The PostgreSQL, without its password; empty: resources stay."""

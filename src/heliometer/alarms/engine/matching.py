@@ -47,7 +47,7 @@ class Matching:
         return np.fromiter(found, np.int64, len(found))
 
     def remove(self, watch: int) -> None:
-        """Forget a watch."""
+        """Stop matching series against a watch."""
         project_id, metric, pair = self._watches.pop(watch)
         buckets = self._index[project_id, metric.namespace]
         buckets[pair].discard(watch)

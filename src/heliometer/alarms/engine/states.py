@@ -47,7 +47,7 @@ class States:
         self._patience[number] = patience
 
     def remove(self, number: int) -> None:
-        """Give the number back."""
+        """Forget an alarm; its number may be used again."""
         self._flapping.discard(number)
         del self._changes[number]
 

@@ -26,7 +26,7 @@ class Metric:
 
     namespace: str
     dimensions: Dimensions = ()
-    """Sorted by key."""
+    """Pairs of key and value, sorted by key."""
 
     def __str__(self) -> str:
         name = f'"{self.namespace}"' if self.namespace.lower() in KEYWORDS else self.namespace

@@ -9,7 +9,7 @@ from heliometer.api.hp import wire
 from heliometer.http.operation import Call
 
 STATES = ("UNDETERMINED", "OK", "ALARM")
-"""The states of §4.4.6."""
+"""The states that the document has (v1.1 §4.4.6)."""
 SERIES = 100
 """Most matching series in an explanation."""
 

@@ -21,7 +21,7 @@ REREAD_S = 3600.0
 
 
 class Domain(NamedTuple):
-    """A running domain."""
+    """A running domain and its statistics."""
 
     uuid: str
     run: int
@@ -49,7 +49,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class _Known:
-    """A domain that runs."""
+    """What is remembered of a running domain between rounds."""
 
     run: int
     devices: object

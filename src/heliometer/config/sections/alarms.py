@@ -1,4 +1,4 @@
-"""Evaluation of alarms."""
+"""Settings of the evaluation of alarms."""
 
 from typing import Annotated
 

@@ -100,7 +100,7 @@ def method_of(data: bytes) -> Frame:
 
 
 def encode(method: Frame, channel: int) -> bytes:
-    """A method as a frame."""
+    """The bytes of a frame that carries the method."""
     return frame.marshal(method, channel)
 
 

@@ -52,7 +52,7 @@ class Agreed:
     frame_max: int
     channel_max: int
     heartbeat_s: int = 0
-    """0: none."""
+    """Seconds between heartbeats; 0: no heartbeats."""
 
 
 class SignIn:

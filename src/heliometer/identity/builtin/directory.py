@@ -83,7 +83,7 @@ class Directory:
         return user.id
 
     async def list_users(self) -> list[User]:
-        """Every user, by name."""
+        """All users, sorted by name."""
         return await self._accounts.list_users()
 
     async def grant(self, user: str, project: str, role: str, *, by: str = "operator") -> None:

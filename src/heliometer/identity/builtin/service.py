@@ -64,7 +64,7 @@ class BuiltinIdentity(Directory):
         self._basic_auth = BasicAuthCache(monotonic)
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads that hash passwords."""
         self._passwords.close()
 
     async def authenticate(self, token: str) -> Caller:

@@ -49,7 +49,7 @@ T = TypeVar("T", bound=Struct)
 
 
 class Answer(NamedTuple):
-    """A reply of Keystone."""
+    """Keystone's reply to a request."""
 
     status: int
     headers: httpx.Headers
@@ -71,7 +71,7 @@ class _Held:
     scope: dict[str, Any]
     token: str = ""
     ends_at: float = 0.0
-    """By the wall clock."""
+    """When the token expires, by the wall clock in seconds."""
     refused_until: float = 0.0
     """By the monotonic clock."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

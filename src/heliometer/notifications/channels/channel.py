@@ -29,7 +29,7 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close the connections that are kept open."""
         ...
 
 
@@ -53,7 +53,7 @@ class AddressField:
     help: str = ""
     """A sentence on what is accepted, where the example does not say it all."""
     length: int = 1000
-    """Characters at most."""
+    """Greatest length, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ConfirmationCode:
     """How the code travels that confirms an address."""
 
     life_ms: int
-    """How long it is valid."""
+    """How long a code is valid, in milliseconds."""
     has_long_form: bool = False
     """Whether a long code travels too, which is accepted without a token."""
 

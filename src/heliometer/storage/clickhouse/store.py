@@ -186,7 +186,7 @@ class ClickHouseStore:
 
     @property
     def version(self) -> str:
-        """The server's version."""
+        """The version that the server reported at the start."""
         return self._session.server.version
 
     async def wait_for_inserts(self) -> None:

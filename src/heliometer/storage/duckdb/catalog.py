@@ -100,7 +100,7 @@ def insert_series(connection: duckdb.DuckDBPyConnection, series: Sequence[Series
 
 
 def read_series(connection: duckdb.DuckDBPyConnection) -> list[Series]:
-    """All series, by id."""
+    """All series, sorted by id."""
     rows = connection.execute(
         "SELECT id, project_id, namespace, dimensions FROM series ORDER BY id"
     ).fetchall()

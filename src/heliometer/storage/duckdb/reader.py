@@ -76,7 +76,7 @@ class Reader:
         return self._read(query, start_ms, end_ms)
 
     def series(self) -> list[Series]:
-        """All series, by id."""
+        """All series, sorted by id."""
         return self._read(lambda cursor, _: catalog.read_series(cursor))
 
     def receipts(self, since_ms: int) -> list[Receipt]:

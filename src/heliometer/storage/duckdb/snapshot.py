@@ -46,7 +46,7 @@ class SnapshotReader:
     """Implements ``migrate.ports.MeasurementSource`` for a snapshot."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
-        """Raises StoreUnusable."""
+        """Open the snapshot. Raises StoreUnusable."""
         self._partitions = folder / PARTITIONS
         try:
             self._connection = catalog.open_database(folder / DATABASE, memory_bytes)
@@ -62,7 +62,7 @@ class SnapshotReader:
         self._checked: set[int] = set()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the snapshot's database."""
         self._connection.close()
 
     def days(self) -> list[Day]:

@@ -65,7 +65,7 @@ class SqliteMessageStore:
         self._thread.submit(self._open).result()
 
     async def close(self) -> None:
-        """Close the file."""
+        """Close the file and end the thread."""
         await self._run(self._close, transaction=False)
         await asyncio.to_thread(self._thread.shutdown)
 

@@ -71,7 +71,7 @@ class SqlAccountStore:
         return User(*rows[0]) if rows else None
 
     async def list_users(self) -> list[User]:
-        """Every user, by name."""
+        """All users, sorted by name."""
         return [User(*row) for row in await self._rows(select(*USER).order_by(UserRow.name))]
 
     @rerun

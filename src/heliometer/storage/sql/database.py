@@ -89,7 +89,7 @@ class Database:
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's engine."""
+        """SQLAlchemy's engine, for migrations and checks."""
         return self._engine.engine
 
     async def close(self) -> None:

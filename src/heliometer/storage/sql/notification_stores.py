@@ -10,7 +10,7 @@ from heliometer.storage.sql.verification_codes import SqlCodeStore
 
 
 def notification_stores(database: Database) -> NotificationStores:
-    """All of them."""
+    """All stores of notifications, on one database."""
     return NotificationStores(
         methods=SqlMethodStore(database),
         addresses=SqlAddressStore(database),

@@ -43,7 +43,7 @@ class TableCopy:
             return await _contents(connection, self._shards)
 
     async def target_contents(self) -> Contents:
-        """What each table has."""
+        """The content of each of the target's tables."""
         async with self._target.read() as connection:
             return await _contents(connection)
 

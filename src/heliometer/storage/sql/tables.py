@@ -285,7 +285,7 @@ class SubscriptionRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     namespace: Mapped[str] = mapped_column(string(64))
     dimensions: Mapped[str] = mapped_column(Text)
-    """JSON, keys in order."""
+    """A JSON object with its keys sorted."""
     dimensions_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 of the dimensions, which may be too long for an index."""
     created_at: Mapped[int] = mapped_column(BigInteger)

@@ -36,4 +36,4 @@ class AppriseSender:
         return f"taken by {scheme}"
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""

@@ -1,4 +1,4 @@
-"""A message as e-mail."""
+"""Builds the e-mail for a message."""
 
 from datetime import UTC, datetime
 from email.headerregistry import Address

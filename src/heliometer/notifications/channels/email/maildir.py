@@ -34,4 +34,4 @@ class MaildirSender:
         await asyncio.to_thread(files.probe, self._place / "tmp")
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""

@@ -26,4 +26,4 @@ class FolderSender:
         await asyncio.to_thread(files.probe, self._place)
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""

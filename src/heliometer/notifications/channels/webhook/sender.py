@@ -47,7 +47,7 @@ class WebhookSender:
         )
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""
 
 
 def _sign(secret: str, timestamp: str, body: bytes) -> str:

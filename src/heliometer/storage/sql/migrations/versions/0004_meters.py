@@ -1,4 +1,4 @@
-"""Custom meters."""
+"""The table of custom meters."""
 
 import sqlalchemy as sa
 from alembic import op
