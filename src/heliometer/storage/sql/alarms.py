@@ -227,7 +227,7 @@ async def _check_unique(connection: AsyncConnection, alarm: Alarm) -> None:
     if other is not None:
         raise HeliometerError(
             Code.CONFLICT,
-            "An alarm of this name with an expression of this meaning exists already.",
+            "An equivalent alarm already exists.",
             details=f"It is {other}.",
         )
 
