@@ -17,7 +17,7 @@ from heliometer.notifications.model import (
 
 HOUR_MS = 3_600_000
 CODES_AN_HOUR = 3
-"""Codes that are sent to one destination, over all projects (RELIABILITY, test 18)."""
+"""Codes that are sent to one destination, over all projects (docs/decisions/0011)."""
 METHOD_DELETED = "the notification method was deleted"
 NOT_VERIFIED = "the address is not verified"
 NOTHING_TO_CONFIRM = "the address is gone, or verified already"

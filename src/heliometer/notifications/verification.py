@@ -1,5 +1,5 @@
 """Validation codes: made when they are sent, and checked without revealing which exist
-(RELIABILITY, trap 1 and test 18; docs/decisions/0011)."""
+(docs/decisions/0011)."""
 
 import asyncio
 import hashlib

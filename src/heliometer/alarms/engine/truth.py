@@ -99,7 +99,7 @@ def judge_one(part: Subexpression, value: float, *, known: bool, blind: bool) ->
 
 
 def is_irreversible(part: Subexpression) -> bool:
-    """Whether further measurements cannot make it false once it is true (DESIGN §4)."""
+    """Whether further measurements cannot make it false once it is true."""
     if part.operator in (">", ">="):
         return part.effective_function in ("max", "count")
     return part.effective_function == "min"

@@ -51,7 +51,7 @@ class Subexpression:
 
     @property
     def effective_function(self) -> Function:
-        """The function; a direct comparison holds when any measurement crosses (DESIGN §4)."""
+        """The function; a direct comparison holds when any measurement crosses."""
         if self.function is not None:
             return self.function
         return "max" if self.operator in (">", ">=") else "min"

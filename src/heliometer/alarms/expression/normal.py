@@ -10,7 +10,7 @@ def normal_form(expression: Expression) -> str:
 
     The order and the repetition of operands, parentheses, the order of dimensions, and the
     spelling of numbers, operators and defaults make no difference; nor does it matter whether a
-    direct comparison is written as the function that it stands for (DESIGN §4). Expressions that
+    direct comparison is written as the function that it stands for. Expressions that
     are equal only by arithmetic or the laws of logic (``count(m) > 5`` and ``count(m) >= 6``)
     stay different.
     """

@@ -49,7 +49,7 @@ DEPTH = 32
 """Parentheses inside each other, those of functions not counted."""
 SUBEXPRESSIONS = 100
 LONGEST_S = 14 * 86_400
-"""The most seconds of ``period`` × ``times`` (DESIGN §4)."""
+"""The most seconds of ``period`` × ``times``."""
 
 _JOINTS: dict[str, Literal["and", "or"]] = {"and": "and", "&&": "and", "or": "or", "||": "or"}
 

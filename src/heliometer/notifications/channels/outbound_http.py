@@ -1,5 +1,5 @@
 """The rules of HTTP requests that channels send: which addresses may be called, that a request
-reaches the address that was checked, and what an answer means (RELIABILITY, trap 3)."""
+reaches the address that was checked, and what an answer means."""
 
 import asyncio
 import ipaddress
