@@ -74,9 +74,7 @@ def on_file(expression: str, file: str, timestamp_column: str, value_column: str
     series = Series(1, "", metric.namespace, metric.dimensions)
     start, end = min(stamps), max(stamps) + 60_000
     shown = sys.stderr.isatty()
-    with click.progressbar(
-        length=1000, label="replaying", file=sys.stderr, hidden=not shown
-    ) as bar:
+    with click.progressbar(length=1000, label="dry run", file=sys.stderr, hidden=not shown) as bar:
         done = [0]
 
         def progress(part: float) -> None:

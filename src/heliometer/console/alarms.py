@@ -175,22 +175,22 @@ class AlarmPages:
         try:
             tree = parse(expression)
             start = self._alarms.now_ms() - hours * 3_600_000
-            replay = await self._alarms.dry_run(request.session.caller, expression, start, None)
+            found = await self._alarms.dry_run(request.session.caller, expression, start, None)
         except HeliometerError as error:
             text = f"{error.message} {error.details}".removeprefix("expression: ")
             return request.json({"error": text})
-        spans = replay.spans(State.ALARM)
+        spans = found.spans(State.ALARM)
         parts = subexpressions(tree)
         return request.json(
             {
-                "start": replay.start_ms // 1000,
-                "end": replay.end_ms // 1000,
+                "start": found.start_ms // 1000,
+                "end": found.end_ms // 1000,
                 "lines": [{"label": str(part)} for part in parts],
                 "thresholds": sorted({float(part.threshold) for part in parts}),
                 "spans": [[a // 1000, b // 1000] for a, b in spans],
                 "alarms": len(spans),
                 "seconds": sum(b - a for a, b in spans) // 1000,
-                **_thinned(replay.minutes_ms, replay.values),
+                **_thinned(found.minutes_ms, found.values),
             }
         )
 
