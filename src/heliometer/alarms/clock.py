@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-MINUTE_MS = 60_000
+from heliometer.metrics.statistics import MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)

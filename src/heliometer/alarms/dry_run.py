@@ -9,13 +9,13 @@ import numpy as np
 
 from heliometer.alarms.engine.engine import Engine
 from heliometer.alarms.engine.model import Rules, Watched
-from heliometer.alarms.engine.windows import MINUTE_MS
 from heliometer.alarms.expression import Expression, subexpressions
 from heliometer.alarms.model import State, Transition
 from heliometer.core.errors import Invalid
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
+from heliometer.metrics.statistics import MINUTE_MS
 
 MOST_ROWS = 5_000_000
 """Measurements that a dry run may read, at one a minute and series."""

@@ -6,13 +6,14 @@ what did not arrive in them. When the clock is set, everything is read again, as
 
 import logging
 
-from heliometer.alarms.clock import MINUTE_MS, Clock
+from heliometer.alarms.clock import Clock
 from heliometer.alarms.commit_queue import RETRY_S, CommitQueue
 from heliometer.alarms.engine.watched_metrics import CAUGHT_UP
 from heliometer.alarms.live_engine import LiveEngine
 from heliometer.alarms.model import Outcome
 from heliometer.alarms.ports import MeasurementSource
 from heliometer.core.errors import HeliometerError
+from heliometer.metrics.statistics import MINUTE_MS
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from heliometer.alarms.clock import MINUTE_MS
 from heliometer.alarms.dry_run import DryRun
 from heliometer.alarms.engine.model import Explanation
 from heliometer.alarms.engine.watched_metrics import depth_of
@@ -26,6 +25,7 @@ from heliometer.alarms.ports import AlarmStore, DryRuns, Explainer, Watcher
 from heliometer.config import LimitSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.identity.model import Caller
+from heliometer.metrics.statistics import MINUTE_MS
 
 log = logging.getLogger(__name__)
 

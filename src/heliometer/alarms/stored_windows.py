@@ -3,11 +3,11 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from heliometer.alarms.clock import MINUTE_MS
 from heliometer.alarms.engine.model import Need
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
+from heliometer.metrics.statistics import MINUTE_MS
 from heliometer.metrics.validation import FUTURE_MS
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ import numpy as np
 from heliometer.cli.errors import CommandError
 from heliometer.cli.file_rows import Fault, Filling
 from heliometer.cli.input_files import Progress, Source
+from heliometer.metrics.statistics import MINUTE_MS
 from heliometer.metrics.validation import FUTURE_MS, PAST_MS
 
-MINUTE_MS = 60_000
 MARGIN_MS = 10_000
 """A measurement that is this close to two weeks old may be too old when it arrives."""
 

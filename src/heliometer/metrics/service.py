@@ -17,6 +17,7 @@ from heliometer.metrics.queries import Query, SeriesStatistics, by_series, check
 from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.series_index import Name, ProjectSeries, SeriesIndex
 from heliometer.metrics.series_search import complete, list_series
+from heliometer.metrics.statistics import MINUTE_MS
 from heliometer.metrics.validation import FUTURE_MS
 from heliometer.projects.ports import ProjectStore
 
@@ -207,7 +208,7 @@ class Metrics:
             return None
         if not ids:
             return 0.0
-        end = self.now_ms() // 60_000 * 60_000
+        end = self.now_ms() // MINUTE_MS * MINUTE_MS
         found = await self._store.aggregate(
             Aggregation(ids, end - 300_000, end, 300_000, ["count"])
         )

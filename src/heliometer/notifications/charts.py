@@ -15,7 +15,6 @@ BEFORE_MS = 6 * 3_600_000
 STEPS = 360
 SERIES = 200
 """Series beyond which no chart is drawn."""
-MINUTE_MS = 60_000
 
 
 class SeriesSelection(Protocol):

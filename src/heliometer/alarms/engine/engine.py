@@ -17,11 +17,11 @@ from heliometer.alarms.engine.states import ALARM, States
 from heliometer.alarms.engine.subexpressions import Subexpressions
 from heliometer.alarms.engine.truth import AS_BOOL, TRUE, Shape, combine, shape
 from heliometer.alarms.engine.watched_metrics import WatchedMetrics
-from heliometer.alarms.engine.windows import MINUTE_MS
 from heliometer.alarms.expression import longest_period_s, subexpressions
 from heliometer.alarms.model import Transition
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.statistics import MINUTE_MS
 
 FEW = 64
 """Alarms that are looked at one by one when measurements arrive; more are evaluated together."""

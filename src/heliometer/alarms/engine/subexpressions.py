@@ -19,10 +19,11 @@ from heliometer.alarms.engine.truth import (
     values,
 )
 from heliometer.alarms.engine.watched_metrics import Watch, WatchedMetrics, depth_of
-from heliometer.alarms.engine.windows import MINUTE_MS, Touched, Windows
+from heliometer.alarms.engine.windows import Touched, Windows
 from heliometer.alarms.expression import Subexpression
 from heliometer.alarms.model import Finding, WindowValue
 from heliometer.metrics.model import Float64s, Int64s
+from heliometer.metrics.statistics import MINUTE_MS
 
 
 @dataclass(slots=True)

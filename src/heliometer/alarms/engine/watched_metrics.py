@@ -8,9 +8,10 @@ import numpy as np
 
 from heliometer.alarms.engine.matching import Matching, Select
 from heliometer.alarms.engine.model import Need
-from heliometer.alarms.engine.windows import AHEAD, MINUTE_MS, Touched, Windows
+from heliometer.alarms.engine.windows import AHEAD, Touched, Windows
 from heliometer.alarms.expression import Metric, Subexpression
 from heliometer.metrics.model import Batch, Int64s, Series
+from heliometer.metrics.statistics import MINUTE_MS
 
 CAUGHT_UP = 15
 """Minutes that may be evaluated late: the windows reach back as much farther."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from heliometer.metrics.model import Float64s, Int64s
+from heliometer.metrics.statistics import MINUTE_MS
 from heliometer.metrics.validation import FUTURE_MS
 
-MINUTE_MS = 60_000
 AHEAD = FUTURE_MS // MINUTE_MS + 1
 """Minutes beyond the present one that a measurement may lie in."""
 
