@@ -1,5 +1,6 @@
 """``heliometer metrics``: push, list and query measurements."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -8,6 +9,22 @@ from heliometer.cli.access import ENVIRONMENT, Access, client_options
 from heliometer.cli.options import dimension_option, unique
 
 STATISTICS = "avg,sum,min,max,count"
+
+
+@dataclass(frozen=True, slots=True)
+class _PushOptions:
+    """The options of ``heliometer metrics push``, by the names of their parameters."""
+
+    namespace: str | None
+    dimensions: tuple[tuple[str, str], ...]
+    value: float | None
+    format_: str | None
+    timestamp_column: str
+    value_column: str
+    shift_to_now: bool
+    skip_old: bool
+    batch: int
+    dry_run: bool
 
 
 @click.group(short_help="Push, list and query measurements.")
@@ -50,20 +67,7 @@ def metrics() -> None:
     help="Measurements per request.",
 )
 @click.option("--dry-run", is_flag=True, help="Check the files and send nothing.")
-def push(
-    access: Access,
-    files: tuple[str, ...],
-    namespace: str | None,
-    dimensions: tuple[tuple[str, str], ...],
-    value: float | None,
-    format_: str | None,
-    timestamp_column: str,
-    value_column: str,
-    shift_to_now: bool,
-    skip_old: bool,
-    batch: int,
-    dry_run: bool,
-) -> None:
+def push(access: Access, files: tuple[str, ...], **given: Any) -> None:
     """Push the measurements of FILEs (- is standard input), or one given with --value.
 
     CSV has a header line: a column "timestamp" (Unix seconds or ISO 8601, UTC without a zone), a
@@ -81,23 +85,30 @@ def push(
       zcat export.jsonl.gz | heliometer metrics push --format jsonl -
     """
     context = click.get_current_context()
-    given = unique(dimensions)
-    if (value is None) == (not files):
+    options = _PushOptions(**given)
+    dimensions = unique(options.dimensions)
+    if (options.value is None) == (not files):
         raise click.UsageError("give FILEs to push, or --value for one measurement", context)
-    if value is not None:
-        if not namespace:
+    if options.value is not None:
+        if not options.namespace:
             raise click.UsageError("--value needs --namespace", context)
-        _push_one(access, {"namespace": namespace, "dimensions": given, "value": value}, dry_run)
+        metric = {
+            "namespace": options.namespace, "dimensions": dimensions, "value": options.value,
+        }  # fmt: skip
+        _push_one(access, metric, options.dry_run)
         return
     if files.count("-") > 1:
         raise click.UsageError("standard input can be read only once", context)
     from heliometer.cli.file_rows import Filling
     from heliometer.cli.push import push_files
 
-    filling = Filling(namespace or "", given, timestamp_column, value_column)
+    filling = Filling(
+        options.namespace or "", dimensions, options.timestamp_column, options.value_column
+    )
     push_files(
-        access, files, format_, filling,
-        shift=shift_to_now, skip_old=skip_old, batch=batch, dry_run=dry_run,
+        access, files, options.format_, filling,
+        shift=options.shift_to_now, skip_old=options.skip_old,
+        batch=options.batch, dry_run=options.dry_run,
     )  # fmt: skip
 
 
@@ -192,8 +203,7 @@ def query(
       heliometer metrics query shop --statistics avg,max --start 14d --period 3600 --plot
       heliometer metrics query shop --start 2026-11-20T12:00Z --end 2026-11-20T13:00Z --csv
     """
-    from heliometer.cli.query import query_statistics
+    from heliometer.cli.query import StatisticsQuery, query_statistics
 
-    query_statistics(
-        access, namespace, unique(dimensions), statistics, start, end, period, form or "table"
-    )
+    query = StatisticsQuery(namespace, unique(dimensions), statistics, start, end, period)
+    query_statistics(access, query, form or "table")

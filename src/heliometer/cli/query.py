@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -26,18 +27,23 @@ class SeriesStatistics(msgspec.Struct):
     datapoints: dict[str, list[int | float]]
 
 
-def query_statistics(
-    access: Access,
-    namespace: str,
-    dimensions: Mapping[str, str],
-    statistics: str,
-    start: str,
-    end: str,
-    period: int,
-    form: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class StatisticsQuery:
+    """The options of ``heliometer metrics query``, as they were given."""
+
+    namespace: str
+    dimensions: Mapping[str, str]
+    statistics: str
+    """Names, separated by commas."""
+    start: str
+    end: str
+    period: int
+    """Seconds."""
+
+
+def query_statistics(access: Access, query: StatisticsQuery, form: str) -> None:
     """Query and print as ``form`` says: table, plot, json or csv. Raises CommandError."""
-    names = [name.strip().lower() for name in statistics.split(",") if name.strip()]
+    names = [name.strip().lower() for name in query.statistics.split(",") if name.strip()]
     wrong = [name for name in names if name not in STATISTICS]
     if wrong or not names:
         _usage(
@@ -46,20 +52,20 @@ def query_statistics(
         )
     now = datetime.now(UTC)
     try:
-        begin, until = parse_moment(start, now), parse_moment(end, now)
+        begin, until = parse_moment(query.start, now), parse_moment(query.end, now)
     except ValueError as error:
         _usage(str(error))
     if begin >= until:
         _usage(f"--start {iso(begin)} is not before --end {iso(until)}")
     asked = {
-        "namespace": namespace,
+        "namespace": query.namespace,
         "statistics": ",".join(dict.fromkeys(names)),
         "start_time": iso(begin),
         "end_time": iso(until),
-        "period": str(period),
+        "period": str(query.period),
     }
-    if dimensions:
-        asked["dimensions"] = escape(dimensions)
+    if query.dimensions:
+        asked["dimensions"] = escape(query.dimensions)
     with access.connect() as client:
         answer = client.get("/metrics", asked)
     if form == "json":
@@ -76,9 +82,9 @@ def query_statistics(
     elif form == "plot":
         from heliometer.cli.plot import draw
 
-        click.echo(draw(namespace, found, names, period))
+        click.echo(draw(query.namespace, found, names, query.period))
     else:
-        _print_tables(namespace, found, names)
+        _print_tables(query.namespace, found, names)
 
 
 def list_series(
