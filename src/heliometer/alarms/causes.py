@@ -1,4 +1,4 @@
-"""Which series caused a transition: looked up in the store, for the few that change."""
+"""Which series caused a transition, looked up in the store for the few alarms that change."""
 
 import logging
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from heliometer.metrics.series_index import SeriesIndex
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-"""Series that a finding names."""
+"""At most so many series are named by a finding."""
 LOOKED_UP = 50
-"""Findings over several series that are looked up for one outcome; further ones only tell how
-many series match."""
+"""At most so many findings over several series are looked up for one outcome; further ones only
+give the number of matching series."""
 SERIES = 1000
-"""Matching series beyond which none is named."""
+"""With more matching series than this, none is named."""
 
 
 class Causes:
-    """Adds to each finding the series that gave its newest value."""
+    """Adds to each finding the series that produced its newest value."""
 
     def __init__(self, store: MeasurementReader, series_index: SeriesIndex) -> None:
         self._store = store
@@ -34,10 +34,8 @@ class Causes:
     async def add_to(
         self, outcome: Outcome, watched: Mapping[str, tuple[str, Expression]]
     ) -> Outcome:
-        """The outcome with series; ``watched`` tells each alarm's project and expression.
-
-        What cannot be looked up is left as it is: a transition never waits for its details.
-        """
+        """The outcome with series; ``watched`` maps an alarm's id to its project and expression.
+        Series that cannot be looked up are left out: a transition never waits for its details."""
         left = LOOKED_UP
         transitions: list[Transition] = []
         for transition in outcome.transitions:
@@ -45,7 +43,7 @@ class Causes:
             findings: list[Finding] = []
             parts = subexpressions(known[1]) if known else []
             for i, finding in enumerate(transition.findings):
-                # Unless the alarm was given another expression since.
+                # The alarm may have been given another expression since.
                 if known and i < len(parts) and str(parts[i]) == finding.text:
                     found = self._matching(known[0], parts[i])
                     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Alarms: define them, see what they did and why, and try an expression on history."""
+"""Alarms: definition, state and history, explanations, and dry runs of expressions."""
 
 import logging
 import uuid
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 DRY_RUN_DAYS = 45
-"""The longest time that a dry run covers."""
+"""The longest range that a dry run covers, in days."""
 EVALUATIONS = 200_000
-"""Subexpressions × minutes of a dry run: about half a minute of work for it."""
+"""Limit of subexpressions × minutes in one dry run: about half a minute of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What the owner of an alarm decides; ``None``: as it was, or the default."""
+    """The fields that a client may set; ``None`` keeps the present value, or takes the default."""
 
     name: str | None = None
     expression: str | None = None
@@ -49,19 +49,17 @@ class Definition:
     ok_actions: tuple[str, ...] | None = None
     undetermined_actions: tuple[str, ...] | None = None
     rule: str | None = None
-    """The expression in a dialect's own words; gone when only the expression is given."""
+    """The expression in a dialect's own form; dropped when only the expression is given."""
 
     def given(self) -> Mapping[str, Any]:
-        """The fields that are decided."""
+        """The fields that are not ``None``."""
         every = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in every.items() if value is not None}
 
 
 class Alarms:
-    """The alarms of the caller's project (v1.1 §4.4.6; what else is here is beyond the documents).
-
-    Everything of another project is NOT_FOUND, as if it did not exist.
-    """
+    """The alarms of the caller's project (v1.1 §4.4.6, and extensions to it). Whatever belongs to
+    another project is NOT_FOUND, as if it did not exist."""
 
     def __init__(
         self,
@@ -81,19 +79,17 @@ class Alarms:
         self._retention_days = retention_days
         self._clock = clock
         self._trying: set[str] = set()
-        """Projects with a dry run under way."""
+        """Projects that have a dry run in progress."""
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the epoch."""
         return int(self._clock() * 1000)
 
     async def create(self, caller: Caller, wanted: Definition) -> Alarm:
-        """Define an alarm; it begins UNDETERMINED and sees the history that is stored.
-
-        Raises INVALID for a wrong expression or field, MALFORMED for an action that is no
-        notification method of the project, CONFLICT for the same name and meaning, and
-        RATE_LIMITED when the project has too many.
-        """
+        """Define an alarm. It starts as UNDETERMINED and is evaluated over stored history too.
+        Raises INVALID for an invalid expression or field, MALFORMED for an action that is not a
+        notification method of the project, CONFLICT for an equivalent alarm of the same name, and
+        RATE_LIMITED when the project has too many alarms."""
         now = self.now_ms()
         for field in ("name", "expression"):
             if getattr(wanted, field) is None:
@@ -114,11 +110,11 @@ class Alarms:
     async def find(
         self, caller: Caller, wanted: AlarmFilter, after: str | None = None, limit: int = 1 << 31
     ) -> list[Alarm]:
-        """Alarms in order of creation, those behind the id ``after``."""
+        """Alarms in order of creation, starting after the id ``after``."""
         return await self._store.find(caller.project_id, wanted, after, limit)
 
     async def update(self, caller: Caller, alarm_id: str, wanted: Definition) -> Alarm:
-        """Change what is given and leave the rest. The state stays until the next evaluation."""
+        """Change the given fields only. The state stays until the next evaluation."""
         old = await self._store.get(caller.project_id, alarm_id)
         alarm = replace(_changed(old, wanted), updated_ms=max(self.now_ms(), old.updated_ms))
         if wanted.rule is None and alarm.expression != old.expression:
@@ -129,13 +125,13 @@ class Alarms:
         if not alarm.enabled:
             await self._watcher.forget(caller.project_id, [alarm.id])
         elif not old.enabled or alarm.expression != old.expression:
-            # Its state may have changed since it was read.
+            # The state may have changed since the alarm was read.
             await self._watch(await self._store.get(caller.project_id, alarm_id))
         return await self._store.get(caller.project_id, alarm_id)
 
     async def set_state(self, caller: Caller, alarm_id: str, state: State) -> Alarm:
-        """Put an alarm into a state by hand; the next evaluation may see it otherwise. Nobody is
-        notified, and history tells of it."""
+        """Set an alarm's state by hand; the next evaluation may change it again. No notification is
+        sent, but the change is recorded in the history."""
         alarm = await self._store.get(caller.project_id, alarm_id)
         now = self.now_ms()
         if alarm.state is not state:
@@ -147,7 +143,7 @@ class Alarms:
         return alarm
 
     async def delete(self, caller: Caller, alarm_id: str) -> None:
-        """Remove an alarm with its history; what waits to be sent about it is dropped."""
+        """Remove an alarm with its history and its pending notifications."""
         await self._store.delete(caller.project_id, alarm_id, caller.user_name)
         await self._watcher.forget(caller.project_id, [alarm_id])
 
@@ -160,8 +156,8 @@ class Alarms:
     async def explain(
         self, caller: Caller, alarm_id: str
     ) -> tuple[Alarm, Explanation, HistoryEntry | None]:
-        """Why an alarm is in its state: how its expression stands, and its last transition, if
-        any; CONFLICT for one that is disabled."""
+        """Why an alarm is in its state: the present values of its expression, and its last
+        transition, if any. Raises CONFLICT for a disabled alarm."""
         alarm = await self._store.get(caller.project_id, alarm_id)
         if not alarm.enabled:
             raise HeliometerError(
@@ -176,13 +172,11 @@ class Alarms:
     async def dry_run(
         self, caller: Caller, expression: str, start_ms: int, end_ms: int | None
     ) -> DryRun:
-        """What an alarm with this expression would have done on the stored measurements.
-
-        Times in milliseconds since the epoch; without an end, and for one to come, it is now.
-        Raises INVALID for a wrong expression or too much to do, MALFORMED for a wrong range, and
-        RATE_LIMITED while another dry run of the project is under way: there is one thread for
-        those of all projects.
-        """
+        """What an alarm with this expression would have done on the stored measurements. Times are
+        in milliseconds since the epoch; an end that is missing or in the future means now. Raises
+        INVALID for an invalid expression or too much work, MALFORMED for an invalid range, and
+        RATE_LIMITED while another dry run of the project is in progress: all projects share one
+        thread."""
         tree = parse(expression)
         start, end = self._range(start_ms, end_ms)
         parts = len(subexpressions(tree))
@@ -210,7 +204,7 @@ class Alarms:
         end = now if end_ms is None else min(now, end_ms)
         if start_ms >= end:
             raise Malformed("start_time: must be before end_time, and in the past.")
-        # A day more, since measurements are removed by whole days.
+        # One more day, since measurements are removed a whole day at a time.
         if start_ms < now - (self._retention_days + 1) * DAY_MS:
             raise Malformed(
                 f"start_time: measurements are kept for {self._retention_days} days, "
@@ -222,7 +216,7 @@ class Alarms:
         return start_ms, end
 
     async def _check_windows(self, alarm: Alarm) -> None:
-        """Long periods take memory: a project has only so much."""
+        """Refuse an expression whose windows would exceed the project's share of memory."""
         kept = await self._watcher.minutes_kept(alarm.project_id)
         more = sum(depth_of(part) for part in subexpressions(parse(alarm.expression)))
         if kept + more > self._limits.alarm_minutes_per_project:
@@ -240,12 +234,12 @@ class Alarms:
         try:
             await self._watcher.watch(alarm)
         except HeliometerError as error:
-            # It is stored, and tried again; until then the log says so.
+            # The alarm is stored, and watching it is retried; until then the log says so.
             log.error("alarm %s is not watched yet: %s", alarm.id, error.message)
 
 
 def _changed(alarm: Alarm, wanted: Definition) -> Alarm:
-    """The alarm with what is given, checked."""
+    """The alarm with the given fields applied and checked."""
     given = dict(wanted.given())
     _check_text(given, "name", 1, NAME_LENGTH)
     _check_text(given, "description", 0, DESCRIPTION_LENGTH)

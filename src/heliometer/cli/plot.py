@@ -11,10 +11,10 @@ from heliometer.cli.table import common_dimensions, label
 from heliometer.cli.time_formats import show
 
 LINES = 6
-"""More lines than this in one chart cannot be told apart."""
+"""The most lines that can be told apart in one chart."""
 HEIGHT = 16
 MARGIN = 14
-"""Columns that the frame and the labels of the value axis take."""
+"""The width of the frame and of the value axis's labels, in columns."""
 ASCII = str.maketrans("┌┐└┘─│├┤┬┴┼█", "++++-|+++++#")
 MARKS = "*+x#o@"
 COLORS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -46,7 +46,8 @@ def draw(
     unicode: bool | None = None,
     color: bool | None = None,
 ) -> str:
-    """The chart, as wide as the terminal. Colours and blocks only where they can be shown."""
+    """The chart, as wide as the terminal, with colours and block characters where those can be
+    shown."""
     import numpy as np
     from uniplot import plot_to_string
 
@@ -63,7 +64,7 @@ def draw(
     for series, name in lines:
         times, values = with_gaps(series.datapoints["timestamp"], series.datapoints[name], period)
         if len(times) == 1:
-            # A single point has no width; room on both sides makes one.
+            # A single point has no width: leave room on both sides.
             times, values = [times[0] - period, times[0], times[0] + period], [
                 math.nan, values[0], math.nan,
             ]  # fmt: skip
@@ -100,8 +101,8 @@ def draw(
 def with_gaps(
     times: Sequence[float], values: Sequence[float], period: int
 ) -> tuple[list[float], list[float]]:
-    """The datapoints, with one that has no value wherever periods without measurements were left
-    out, so that no line pretends to know them."""
+    """The datapoints, with an empty one wherever periods without measurements were left out, so
+    that no line is drawn across the gap."""
     out_times: list[float] = []
     out_values: list[float] = []
     for time, value in zip(times, values, strict=True):
@@ -114,7 +115,7 @@ def with_gaps(
 
 
 def unit_of(metric_name: str, names: Sequence[str]) -> str:
-    """The unit that a metric's name tells (v1.1 §2.3.2), for statistics that have it."""
+    """The unit in a metric's name (v1.1 §2.3.2), for the statistics that have a unit."""
     if "count" in names:
         return ""
     lowered = metric_name.lower()
@@ -127,15 +128,15 @@ def unit_of(metric_name: str, names: Sequence[str]) -> str:
 def scaled(
     ys: Sequence[Sequence[float]], unit: str
 ) -> tuple[list[list[float]], str, dict[str, float]]:
-    """Values that need few digits, the unit that they are in then, and bounds where the values
-    give none."""
+    """Values scaled so that they need few digits, their unit then, and bounds for a range that
+    would be empty."""
     known = [value for line in ys for value in line if not math.isnan(value)]
     least, most = min(known), max(known)
     largest = max(abs(least), abs(most))
     exponent = math.floor(math.log10(largest) / 3) * 3 if largest else 0
     if -3 <= exponent < 6:
         exponent = 0
-    factor = 10.0 ** min(-exponent, 300)  # values below 1e-300 are drawn as what they nearly are
+    factor = 10.0 ** min(-exponent, 300)  # values below 1e-300 are drawn close to 0
     if exponent:
         prefix = PREFIXES.get(exponent) if unit in (" B", " s") else None
         unit = f" {prefix}{unit.strip()}" if prefix else f" x 1e{exponent}{unit}"

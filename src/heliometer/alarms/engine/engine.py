@@ -24,22 +24,23 @@ from heliometer.metrics.model import Batch, Int64s, Series
 from heliometer.metrics.statistics import MINUTE_MS
 
 FEW = 64
-"""Alarms that are looked at one by one when measurements arrive; more are evaluated together."""
+"""Up to so many alarms are checked one by one when measurements arrive; more are checked as
+arrays."""
 
 
 @dataclass(slots=True)
 class _Form:
-    """Alarms whose trees have one shape: combined in one go."""
+    """Alarms whose trees have the same shape, combined in one go."""
 
     shape: Shape
     alarms: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """For each alarm the numbers of its subexpressions."""
+    """The numbers of each alarm's subexpressions."""
     numbers: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     leaves: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
     stale: bool = True
 
     def arrange(self) -> None:
-        """Lay the alarms out as arrays; ``leaves`` has one row a leaf."""
+        """Lay the alarms out as arrays; ``leaves`` has one row for each leaf."""
         if self.stale:
             self.numbers = np.fromiter(self.alarms, np.int64, len(self.alarms))
             self.leaves = (
@@ -57,7 +58,7 @@ class _Alarm:
 
 
 class Engine:
-    """Watches alarms. Used from one thread at a time."""
+    """Evaluates the watched alarms. To be used from one thread at a time."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -76,11 +77,9 @@ class Engine:
     # -- alarms -------------------------------------------------------------------------------
 
     def add(self, alarms: Iterable[Watched], select: Select, now_ms: int) -> list[Need]:
-        """Watch alarms, each in place of its old self if there is one. Where the expression is the
-        same, only the state is taken: what was counted stays.
-
-        Returns which stored measurements the windows that are new need: ``fill`` takes them.
-        """
+        """Watch alarms, replacing those that are watched already. Where the expression is
+        unchanged, only the state is taken over, and the counts are kept. Returns the stored
+        measurements that new windows need, to be passed to ``fill``."""
         self._metrics.advance(now_ms)
         for watched in alarms:
             old = self._alarms.get(watched.id)
@@ -91,37 +90,37 @@ class Engine:
             else:
                 changes = watched.changes or self._states.changes(old.number)
                 self._add(replace(watched, changes=changes), select)
-                self._remove(old)  # not before: windows that both look at are filled already
+                self._remove(old)  # only now: windows that both use stay filled
         return self._metrics.needs()
 
     def fill(self, batch: Batch) -> None:
-        """Enter stored measurements into the windows that need them, and no others; may be called
-        for one piece after the other, until ``filled``."""
+        """Enter stored measurements into the windows that need them, and into no others. May be
+        called piece by piece, until ``filled``."""
         self._metrics.fill(batch)
 
     def filled(self) -> None:
-        """Everything that was needed is entered."""
+        """All measurements that were needed have been entered."""
         self._metrics.filled()
 
     def give_up_filling(self) -> None:
-        """Something could not be read: watch the alarms no longer whose windows lack it. Those
-        would be judged by what they do not hold."""
+        """Stop watching the alarms whose windows could not be filled, since they would be judged on
+        missing measurements."""
         numbers = self._leaves.alarms_of(self._metrics.filling)
         self.remove([self._alarm_at[number].watched.id for number in numbers])
 
     def remove(self, alarm_ids: Iterable[str]) -> None:
-        """Watch these no longer; unknown ids are ignored."""
+        """Stop watching these alarms; unknown ids are ignored."""
         for alarm_id in alarm_ids:
             alarm = self._alarms.pop(alarm_id, None)
             if alarm is not None:
                 self._remove(alarm)
 
     def know(self, series: Iterable[Series]) -> None:
-        """Match series that are new to the watched metrics."""
+        """Match new series against the watched metrics."""
         self._metrics.know(series)
 
     def minutes_kept(self, project_id: str) -> int:
-        """Minutes of windows that are kept for a project's alarms; each takes 32 bytes."""
+        """Minutes of windows kept for a project's alarms; each takes 32 bytes."""
         return self._metrics.minutes_kept(project_id)
 
     def _add(self, watched: Watched, select: Select) -> None:
@@ -151,7 +150,7 @@ class Engine:
     # -- measurements -------------------------------------------------------------------------
 
     def take(self, batch: Batch, now_ms: int) -> list[Transition]:
-        """Enter measurements as they arrive; the alarms that went off at once."""
+        """Enter measurements as they arrive. Returns the alarms that went off at once."""
         self._metrics.advance(now_ms)
         touched = self._metrics.enter(batch)
         if not self._rules.at_once:
@@ -169,10 +168,11 @@ class Engine:
         return transitions
 
     def _certain(self, candidates: set[int], minute: int) -> set[int]:
-        """Those of the alarms whose expression will be true at ``minute`` whatever arrives."""
+        """Those of the alarms whose expression will be true at ``minute`` whatever still
+        arrives."""
         if len(candidates) > FEW:
             truths = self._leaves.truths(minute, certain=True)
-            if not (truths == TRUE).any():  # no tree is true whose leaves are all unknown
+            if not (truths == TRUE).any():  # a tree whose leaves are all unknown is never true
                 return set()
         certain: set[int] = set()
         for number in candidates:
@@ -188,11 +188,9 @@ class Engine:
     # -- evaluation ---------------------------------------------------------------------------
 
     def evaluate(self, minute_ms: int, now_ms: int, *, blind: bool = False) -> list[Transition]:
-        """Evaluate the windows that ended at ``minute_ms``; nothing if that was done already.
-
-        ``blind``: the service was away in the minute before, so that what is missing proves
-        nothing.
-        """
+        """Evaluate the windows that ended at ``minute_ms``, unless that was done already.
+        ``blind``: the service was down in the minute before, so missing measurements prove
+        nothing."""
         minute = minute_ms // MINUTE_MS
         if minute <= self._evaluated:
             return []
@@ -224,8 +222,8 @@ class Engine:
     # -- explanations -------------------------------------------------------------------------
 
     def explain(self, alarm_id: str, minute_ms: int) -> Explanation:
-        """Why an alarm is in its state, over the windows that end at ``minute_ms``; raises
-        NOT_FOUND for one that is not watched."""
+        """Why an alarm is in its state, over the windows that end at ``minute_ms``. Raises
+        NOT_FOUND for an alarm that is not watched."""
         alarm = self._alarms.get(alarm_id)
         if alarm is None:
             raise HeliometerError(
@@ -246,15 +244,15 @@ class Engine:
         )
 
     def values_of(self, alarm_id: str, minute_ms: int) -> list[float | None]:
-        """The newest window's value of each of an alarm's subexpressions."""
+        """The value of the newest window of each of an alarm's subexpressions."""
         minute = minute_ms // MINUTE_MS
         return [self._leaves.newest_value(leaf, minute) for leaf in self._alarms[alarm_id].leaves]
 
     # -- restarts -----------------------------------------------------------------------------
 
     def checkpoint(self) -> bytes:
-        """What a restart cannot read from the store: how long alarms have been unknown, and when
-        the service was away."""
+        """The state that a restart cannot read from the store: how long alarms have been unknown,
+        and when the service was down."""
         document = {
             "unknown": self._by_id(self._states.counting()),
             "ahead": self._by_id(self._states.ahead(self._evaluated)),
@@ -263,7 +261,7 @@ class Engine:
         return zlib.compress(msgspec.json.encode(document), 1)
 
     def restore(self, checkpoint: bytes, evaluated_ms: int) -> None:
-        """Go on from a checkpoint, after the alarms were added."""
+        """Resume from a checkpoint, after the alarms have been added."""
         self._evaluated = evaluated_ms // MINUTE_MS
         if not checkpoint:
             return

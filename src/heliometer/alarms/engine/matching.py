@@ -1,4 +1,5 @@
-"""Which watched metrics each series feeds: worked out once a series, looked up by whole batches."""
+"""Which watched metrics each series feeds: computed once per series, looked up for whole
+batches."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -8,18 +9,15 @@ from heliometer.alarms.expression import Metric
 from heliometer.metrics.model import Int64s, Series
 
 Select = Callable[[str, str, Mapping[str, str]], Sequence[Series]]
-"""The known series of a project and namespace that have at least some dimensions."""
+"""The known series of a project and namespace that have at least the given dimensions."""
 
 _Pair = tuple[str, str] | None
 
 
 class Matching:
-    """Links series to watches, both known by number.
-
-    For a batch the links lie in one flat array: those of series ``s`` are
-    ``targets[start[s] : start[s] + number[s]]``. A series that gets another watch moves to the end
-    of it; what it leaves behind is given up when it is more than half.
-    """
+    """Links series to watches, both identified by number. The links lie in one flat array: those of
+    series ``s`` are ``targets[start[s] : start[s] + number[s]]``. A series that gains a watch moves
+    to the end of the array, which is compacted once more than half of it is unused."""
 
     def __init__(self) -> None:
         self._start = np.zeros(1024, np.int64)
@@ -29,13 +27,13 @@ class Matching:
         self._linked = 0
         self._watches: dict[int, tuple[str, Metric, _Pair]] = {}
         self._series: dict[int, dict[int, Series]] = {}
-        """For each watch the series that it matches."""
+        """The series that each watch matches."""
         self._index: dict[tuple[str, str], dict[_Pair, set[int]]] = {}
-        """Watches of a project and namespace, each under the rarest of its dimension pairs, so
-        that a new series is compared with few."""
+        """Watches of a project and namespace, each filed under the rarest of its dimension pairs,
+        so that a new series is compared with few watches."""
 
     def add(self, watch: int, project_id: str, metric: Metric, select: Select) -> Int64s:
-        """Match a new watch; the ids of its series."""
+        """Match a new watch; returns the ids of its series."""
         buckets = self._index.setdefault((project_id, metric.namespace), {})
         pair: _Pair = min(metric.dimensions, key=lambda p: len(buckets.get(p, ())), default=None)
         buckets.setdefault(pair, set()).add(watch)
@@ -59,8 +57,8 @@ class Matching:
             self._unlink(series_id, watch)
 
     def know(self, series: Iterable[Series]) -> list[int]:
-        """Match series that are new; the watches that got one. Those known already change
-        nothing."""
+        """Match new series; returns the watches that gained one. Series known already are
+        ignored."""
         touched: list[int] = []
         for each in series:
             buckets = self._index.get((each.project_id, each.namespace))
@@ -86,7 +84,7 @@ class Matching:
         return self._series[watch]
 
     def lookup(self, series: Int64s) -> tuple[Int64s, Int64s]:
-        """For a batch's series: positions in it, and the watch that each feeds; one pair a link."""
+        """Positions in a batch of series, and the watch that each feeds: one pair for each link."""
         known = np.minimum(series, len(self._number) - 1)
         number = np.where(known == series, self._number[known], 0)
         at = np.flatnonzero(number)

@@ -1,4 +1,4 @@
-"""What the engine is given, and what it explains."""
+"""The engine's input, and the explanations that it returns."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """An alarm to be watched, and what is known of its past."""
+    """An alarm to be watched, with its state and its latest changes."""
 
     id: str
     project_id: str
@@ -30,7 +30,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Stored measurements that windows must be filled with before they can be judged."""
+    """Stored measurements that windows need before they can be judged."""
 
     series: Int64s
     since_ms: int
@@ -38,12 +38,12 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class SubexpressionExplained:
-    """What one subexpression's windows hold now."""
+    """The present values of one subexpression's windows."""
 
     finding: Finding
     series: tuple[Series, ...]
     last_ms: int
-    """Time of the newest measurement; 0 if there was none lately."""
+    """Time of the newest measurement; 0 if there was none recently."""
     last_value: float
 
 
@@ -55,7 +55,7 @@ class Explanation:
     state: State
     truth: bool | None
     unknown: int
-    """Evaluations in a row in which the expression was unknown."""
+    """Consecutive evaluations in which the expression was unknown."""
     patience: int
-    """So many make the alarm UNDETERMINED."""
+    """The number of unknown evaluations that makes the alarm UNDETERMINED."""
     subexpressions: tuple[SubexpressionExplained, ...]

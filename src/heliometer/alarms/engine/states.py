@@ -14,27 +14,27 @@ from heliometer.metrics.model import Int64s
 STATES = (State.UNDETERMINED, State.OK, State.ALARM, State.FLAPPING)
 NUMBER = {state: i for i, state in enumerate(STATES)}
 UNDETERMINED, OK, ALARM, FLAPPING = range(4)
-"""States as the arrays hold them: positions in ``STATES``. From ALARM on, an alarm is on."""
+"""States as the arrays hold them: positions in ``STATES``. An alarm is on from ALARM upwards."""
 
 
 class States:
-    """State, and what it takes to change it, by number of the alarm."""
+    """The states of alarms and the counts that decide their changes, by the alarm's number."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._state = np.zeros(0, np.int8)
         self._unknown = np.zeros(0, np.int64)
-        """Evaluations in a row in which the expression was unknown."""
+        """Consecutive evaluations in which the expression was unknown."""
         self._patience = np.zeros(0, np.int64)
-        """So many of them make the alarm UNDETERMINED."""
+        """How many of them make the alarm UNDETERMINED."""
         self._ahead = np.zeros(0, np.int64)
-        """The minute for which an alarm went off at once: until then it is not judged again."""
+        """The minute for which an alarm went off at once; it is not judged again before then."""
         self._flapping: set[int] = set()
         self._changes: dict[int, deque[int]] = {}
         """Times of the latest changes in milliseconds, oldest first."""
 
     def add(self, number: int, state: State, patience: int, changes: Iterable[int]) -> None:
-        """Begin with an alarm; a number that was given back may be used again."""
+        """Start with an alarm; the number of a removed alarm may be reused."""
         if number >= len(self._state):
             more = (0, max(64, len(self._state)))
             self._state = np.pad(self._state, more)
@@ -47,12 +47,12 @@ class States:
         self._patience[number] = patience
 
     def remove(self, number: int) -> None:
-        """Forget an alarm; its number may be used again."""
+        """Forget an alarm; its number may be reused."""
         self._flapping.discard(number)
         del self._changes[number]
 
     def put(self, number: int, state: State) -> None:
-        """Take a state that was not decided here."""
+        """Take over a state that was decided elsewhere."""
         if self._state[number] != NUMBER[state]:
             self._unknown[number] = 0
             self._set(number, NUMBER[state])
@@ -62,12 +62,12 @@ class States:
         return STATES[self._state[number]]
 
     def not_in_alarm(self, numbers: set[int]) -> set[int]:
-        """Those of the alarms that are neither in ALARM nor FLAPPING."""
+        """Those of the alarms that are neither in ALARM nor in FLAPPING."""
         at = np.fromiter(numbers, np.int64, len(numbers))
         return set(at[self._state[at] < ALARM].tolist())
 
     def unknown(self, number: int) -> int:
-        """Evaluations in a row in which the expression was unknown."""
+        """Consecutive evaluations in which the expression was unknown."""
         return int(self._unknown[number])
 
     def patience(self, number: int) -> int:
@@ -83,7 +83,8 @@ class States:
     def step(
         self, numbers: Int64s, truth: Truths, minute: int, *, blind: bool
     ) -> list[tuple[int, int]]:
-        """Count what is unknown; the alarms that are to change, with their new state."""
+        """Count unknown evaluations; returns the alarms that are to change, with their new
+        states."""
         behind = self._ahead[numbers] > minute
         if behind.any():
             numbers, truth = numbers[~behind], truth[~behind]
@@ -101,12 +102,12 @@ class States:
         return list(zip(numbers[at].tolist(), new[at].tolist(), strict=True))
 
     def calmed(self, now_ms: int) -> list[int]:
-        """Flapping alarms that have changed seldom enough of late."""
+        """Flapping alarms that have changed rarely enough lately."""
         return [number for number in self._flapping if self._is_calm(number, now_ms)]
 
     def change(self, number: int, new: int, now_ms: int) -> tuple[State, State]:
-        """Change a state: the old one, and the new one, which is FLAPPING instead of ALARM where
-        the alarm changed too often of late."""
+        """Change a state; returns the old and the new one, which is FLAPPING instead of ALARM where
+        the alarm has changed too often lately."""
         old = int(self._state[number])
         if is_change(STATES[old], STATES[new]):
             self._changes[number].append(now_ms)
@@ -136,19 +137,19 @@ class States:
     # -- restarts -----------------------------------------------------------------------------
 
     def counting(self) -> dict[int, int]:
-        """How often each number was unknown, of those that wait to become UNDETERMINED; numbers
-        that were given back may be among them."""
+        """The unknown evaluations of each alarm that is about to become UNDETERMINED, by number;
+        removed alarms may be included."""
         at = np.flatnonzero((self._unknown > 0) & (self._state != UNDETERMINED))
         return dict(zip(at.tolist(), self._unknown[at].tolist(), strict=True))
 
     def ahead(self, evaluated: int) -> dict[int, int]:
-        """The minutes before which numbers are not judged again, where they are still to come;
-        numbers that were given back may be among them."""
+        """The future minutes before which alarms are not judged again, by number; removed alarms
+        may be included."""
         at = np.flatnonzero(self._ahead > evaluated)
         return dict(zip(at.tolist(), self._ahead[at].tolist(), strict=True))
 
     def restore(self, number: int, *, unknown: int | None = None, ahead: int | None = None) -> None:
-        """Go on with what ``counting`` and ``ahead`` told of an alarm."""
+        """Restore an alarm from the values of ``counting`` and ``ahead``."""
         if unknown is not None:
             self._unknown[number] = unknown
         if ahead is not None:

@@ -1,4 +1,4 @@
-"""The subexpressions of all watched alarms: laid out as arrays, and judged in one go."""
+"""The subexpressions of all watched alarms, laid out as arrays and judged in one go."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class _Leaf:
 
 @dataclass(slots=True)
 class _Group:
-    """Subexpressions that differ only in metric and threshold: judged in one go."""
+    """Subexpressions that differ only in metric and threshold, and are judged in one go."""
 
     windows: Windows
     like: Subexpression
@@ -61,7 +61,7 @@ class _Group:
 
 
 class Subexpressions:
-    """Subexpressions by number. Alarms are known by number, too."""
+    """Subexpressions by number. Alarms are identified by number, too."""
 
     def __init__(self, metrics: WatchedMetrics) -> None:
         self._metrics = metrics
@@ -71,13 +71,13 @@ class Subexpressions:
         self._free: list[int] = []
         self._next = 0
         self.blind: list[int] = []
-        """Minutes in which the service was away, within the deepest windows."""
-        # By number of the watch: what of a batch may make an alarm certain.
+        """Minutes in which the service was down, within the deepest windows."""
+        # By number of the watch: the values in a batch that may make an alarm certain.
         self._trips_above = np.zeros(0)
         self._trips_below = np.zeros(0)
 
     def add(self, project_id: str, each: Subexpression, alarm: int, select: Select) -> int:
-        """Judge a subexpression of an alarm from now on; its number."""
+        """Add a subexpression of an alarm; returns its number."""
         depth = depth_of(each)
         watch = self._metrics.acquire(project_id, each.metric, depth, select)
         if self._free:
@@ -94,7 +94,7 @@ class Subexpressions:
         return number
 
     def remove(self, number: int) -> None:
-        """Judge a subexpression no longer."""
+        """Remove a subexpression; its number may be reused."""
         leaf = self._leaves.pop(number)
         key = _group_key(leaf.expression, leaf.watch.windows.depth)
         group = self._groups[key]
@@ -110,19 +110,19 @@ class Subexpressions:
             self._set_trips(leaf.watch.number)
 
     def alarms_of(self, watches: Iterable[int]) -> set[int]:
-        """The alarms that look at these watches."""
+        """The alarms that use these watches."""
         return {self._leaves[leaf].alarm for watch in watches for leaf in self._of_watch[watch]}
 
     def forget_blindness(self, minute: int) -> None:
-        """Drop blind minutes that no window reaches back to at ``minute``."""
+        """Drop the blind minutes that no window reaches back to at ``minute``."""
         deepest = self._metrics.deepest
         self.blind = [m for m in self.blind if m > minute - deepest]
 
     # -- judging ------------------------------------------------------------------------------
 
     def truths(self, minute: int, *, certain: bool = False) -> Truths:
-        """The truth of each subexpression by number; ``certain``: only what is true for good, all
-        else is unknown."""
+        """The truth of each subexpression by number. ``certain``: true only where no further
+        measurement can change it, else unknown."""
         result = np.full(self._next, UNKNOWN, np.int8)
         for group in self._groups.values():
             if certain and not is_irreversible(group.like):
@@ -135,7 +135,7 @@ class Subexpressions:
         return result
 
     def truth_if_certain(self, number: int, minute: int) -> Truths:
-        """As ``truths`` for what is certain, of a single subexpression."""
+        """As ``truths`` with ``certain``, for a single subexpression."""
         if is_irreversible(self._leaves[number].expression):
             truth = self.find(number, minute)[1]
             if truth == TRUE:
@@ -143,7 +143,7 @@ class Subexpressions:
         return np.array([UNKNOWN], np.int8)
 
     def find(self, number: int, minute: int) -> tuple[Finding, int]:
-        """What the windows of one subexpression hold, and its truth."""
+        """The values of one subexpression's windows, and its truth."""
         leaf = self._leaves[number]
         like, watch = leaf.expression, leaf.watch
         length = like.period_s // 60
@@ -215,7 +215,7 @@ class Subexpressions:
     # -- at once ------------------------------------------------------------------------------
 
     def crossed(self, touched: Sequence[tuple[Windows, Touched]]) -> set[int]:
-        """Alarms with a threshold that a batch crossed, so that they may be certain now."""
+        """Alarms with a threshold that a batch crossed, and which may be certain now."""
         found: set[int] = set()
         for windows, each in touched:
             watches = windows.owner[each.column]
@@ -244,7 +244,7 @@ class Subexpressions:
         return found
 
     def _set_trips(self, watch: int) -> None:
-        """From which values on a batch may make an alarm of the watch certain."""
+        """The values from which on a batch may make an alarm of the watch certain."""
         if watch >= len(self._trips_above):
             more = (0, max(64, len(self._trips_above), watch + 1 - len(self._trips_above)))
             self._trips_above = np.pad(self._trips_above, more)
@@ -255,7 +255,7 @@ class Subexpressions:
             if not is_irreversible(each):
                 continue
             if each.effective_function == "count":
-                above = -np.inf  # any measurement may be the one
+                above = -np.inf  # any measurement may decide it
             elif each.effective_function == "max":
                 above = min(above, each.threshold)
             else:
@@ -264,7 +264,7 @@ class Subexpressions:
 
 
 def _crosses(each: Subexpression, high: float, low: float) -> bool:
-    """Whether measurements as high and as low as this may make it true for good."""
+    """Whether measurements with these extremes may make it true for good."""
     if not is_irreversible(each):
         return False
     function = each.effective_function

@@ -1,5 +1,5 @@
-"""Truth of subexpressions and expressions, over whole arrays. Kleene's logic: false, unknown, true
-are 0, 1, 2, so that ``and`` is the least and ``or`` the greatest."""
+"""The truth of subexpressions and expressions, over whole arrays. Kleene's logic: false, unknown
+and true are 0, 1 and 2, so that ``and`` is the minimum and ``or`` the maximum."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ AS_BOOL: dict[int, bool | None] = {FALSE: False, UNKNOWN: None, TRUE: True}
 _COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
 
 Shape = tuple[str, tuple["Shape", ...]] | int
-"""A tree without what stands at its leaves: each leaf is its number."""
+"""A tree whose leaves are numbers instead of subexpressions."""
 
 
 def values(
     windows: Windows, column: Int64s, function: str, first: int, minutes: int
 ) -> tuple[Float64s, NDArray[np.bool_]]:
-    """What a function gives for each column over the minutes from ``first``, and whether there
-    was any measurement."""
+    """The function's value for each column over the minutes from ``first``, and whether there was
+    any measurement."""
     count = np.zeros(len(column), np.int64)
     result: Float64s = np.zeros(len(column))
     if function in ("min", "max"):
@@ -59,7 +59,7 @@ def value_of(
             return float(windows.low[rows, column].min()), count > 0
         if function == "max":
             return float(windows.high[rows, column].max()), count > 0
-        # One after the other, as for many columns: another order may round otherwise.
+        # One by one, as for many columns: another order may round differently.
         total = float(np.add.accumulate(windows.total[rows, column])[-1])
     return total / count if function == "avg" and count else total, count > 0
 
@@ -73,11 +73,9 @@ def judge(
     seen: NDArray[np.bool_],
     blind: bool,
 ) -> Truths:
-    """Whether one window of each satisfies the comparison.
-
-    ``seen``: whether the metric was ever seen, which makes a count of nothing 0 and not unknown.
-    ``blind``: the service was away during the window, so that few measurements mean nothing.
-    """
+    """Whether one window of each satisfies the comparison. ``seen``: whether the metric was ever
+    seen, so that an empty window counts as 0 and not as unknown. ``blind``: the service was down
+    during the window, so that a small count proves nothing."""
     with np.errstate(invalid="ignore"):
         satisfied = _COMPARE[part.operator](value, threshold)
     known = seen if part.function == "count" else has_data
@@ -99,19 +97,19 @@ def judge_one(part: Subexpression, value: float, *, known: bool, blind: bool) ->
 
 
 def is_irreversible(part: Subexpression) -> bool:
-    """Whether further measurements cannot make it false once it is true."""
+    """Whether it stays true, once it is, whatever further measurements arrive."""
     if part.operator in (">", ">="):
         return part.effective_function in ("max", "count")
     return part.effective_function == "min"
 
 
 def shape(expression: Expression) -> Shape:
-    """The form of a tree: equal for all that are evaluated by the same steps."""
+    """The shape of a tree: equal for all trees that are evaluated by the same steps."""
     return _shape(expression, [0])
 
 
 def combine(form: Shape, leaves: Sequence[Truths]) -> Truths:
-    """The truth of trees of one shape from that of their leaves."""
+    """The truth of trees of the same shape, from the truth of their leaves."""
     if isinstance(form, int):
         return leaves[form]
     operator, operands = form

@@ -1,4 +1,4 @@
-"""The metrics that alarms are about: which series feed them, and where their windows are."""
+"""The metrics that alarms use: the series that feed them, and where their windows are."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,12 +14,12 @@ from heliometer.metrics.model import Batch, Int64s, Series
 from heliometer.metrics.statistics import MINUTE_MS
 
 CAUGHT_UP = 15
-"""Minutes that may be evaluated late: the windows reach back as much farther."""
+"""Minutes that may be evaluated late; windows reach back so much farther."""
 SMALLEST_DEPTH = 32
 
 
 def depth_of(subexpression: Subexpression) -> int:
-    """Minutes of windows that a subexpression needs, as they are kept."""
+    """Minutes of windows that are kept for a subexpression."""
     depth = SMALLEST_DEPTH
     needed = subexpression.period_s // 60 * subexpression.times + AHEAD + CAUGHT_UP + 1
     while depth < needed:
@@ -29,17 +29,17 @@ def depth_of(subexpression: Subexpression) -> int:
 
 @dataclass(slots=True)
 class Watch:
-    """One metric of one project at one depth, and where its windows are."""
+    """One metric of one project at one depth, with the place of its windows."""
 
     number: int
     windows: Windows
     column: int
     users: int = 0
-    """Subexpressions that look at it."""
+    """The number of subexpressions that use it."""
 
 
 class WatchedMetrics:
-    """Keeps windows for each watched metric once, however many alarms look at it."""
+    """Keeps the windows of each watched metric once, however many alarms use it."""
 
     def __init__(self) -> None:
         self._head = 0
@@ -54,20 +54,20 @@ class WatchedMetrics:
         self._depth_of = np.zeros(0, np.int64)
         self._column_of = np.zeros(0, np.int64)
         self.seen = np.zeros(0, np.bool_)
-        """By number of the watch: whether any series ever matched the metric."""
+        """Whether any series ever matched the metric, by number of the watch."""
 
     @property
     def deepest(self) -> int:
-        """Minutes of the deepest windows; 0 without any."""
+        """Minutes of the deepest windows; 0 if there are none."""
         return max(self._rings, default=0)
 
     @property
     def filling(self) -> Iterable[int]:
-        """Numbers of the watches whose windows lack what is stored."""
+        """Numbers of the watches whose windows are not filled from the store yet."""
         return self._filling
 
     def minutes_kept(self, project_id: str) -> int:
-        """Minutes of windows that are kept for a project's alarms; each takes 32 bytes."""
+        """Minutes of windows kept for a project's alarms; each takes 32 bytes."""
         return self._minutes[project_id]
 
     def matched(self, watch: Watch) -> Mapping[int, Series]:
@@ -77,7 +77,7 @@ class WatchedMetrics:
     # -- watching -----------------------------------------------------------------------------
 
     def acquire(self, project_id: str, metric: Metric, depth: int, select: Select) -> Watch:
-        """The watch of a metric, with one more user. A new one must be filled before it is
+        """The watch of a metric, with one more user. A new watch must be filled before it is
         judged."""
         watch = self._by_key.get((project_id, metric, depth))
         if watch is None:
@@ -86,7 +86,7 @@ class WatchedMetrics:
         return watch
 
     def release(self, watch: Watch) -> bool:
-        """One user less; whether that was the last one, so that the watch is gone."""
+        """Remove one user; returns whether it was the last one, and the watch is gone."""
         watch.users -= 1
         if watch.users:
             return False
@@ -101,7 +101,7 @@ class WatchedMetrics:
         return True
 
     def know(self, series: Iterable[Series]) -> None:
-        """Match series that are new to the watched metrics."""
+        """Match new series against the watched metrics."""
         self.seen[self._matching.know(series)] = True
 
     def _add(self, project_id: str, metric: Metric, depth: int, select: Select) -> Watch:
@@ -128,7 +128,7 @@ class WatchedMetrics:
     # -- measurements -------------------------------------------------------------------------
 
     def advance(self, now_ms: int) -> None:
-        """Make room for the minutes up to those that a measurement may lie in now."""
+        """Make room for every minute that a measurement may lie in now."""
         head = now_ms // MINUTE_MS + AHEAD
         if head > self._head:
             self._head = head
@@ -136,11 +136,11 @@ class WatchedMetrics:
                 windows.advance(head)
 
     def enter(self, batch: Batch) -> list[tuple[Windows, Touched]]:
-        """Enter measurements into all windows that they belong to; what they changed."""
+        """Enter measurements into all windows that they belong to; returns what changed."""
         return self._enter(batch, *self._matching.lookup(batch.series))
 
     def needs(self) -> list[Need]:
-        """Which stored measurements the new windows lack."""
+        """The stored measurements that new windows need."""
         by_depth: dict[int, list[Int64s]] = {}
         for number in self._filling:
             watch = self._by_number[number]
@@ -154,7 +154,7 @@ class WatchedMetrics:
         ]
 
     def fill(self, batch: Batch) -> None:
-        """Enter stored measurements into the windows that lack them, and no others."""
+        """Enter stored measurements into the windows that lack them, and into no others."""
         at, watch = self._matching.lookup(batch.series)
         wanted = np.zeros(len(self._by_number), np.bool_)
         wanted[list(self._filling)] = True
@@ -162,7 +162,7 @@ class WatchedMetrics:
         self._enter(batch, at[keep], watch[keep])
 
     def filled(self) -> None:
-        """No window lacks anything any longer."""
+        """Note that every window is filled."""
         self._filling.clear()
 
     def _enter(self, batch: Batch, at: Int64s, watch: Int64s) -> list[tuple[Windows, Touched]]:

@@ -1,4 +1,4 @@
-"""Statistics by the minute, as arrays: one row a minute, one column a watched metric."""
+"""Statistics by the minute, as arrays: a row for each minute, a column for each watched metric."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ AHEAD = FUTURE_MS // MINUTE_MS + 1
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Columns that a batch changed, once for each minute, with the extremes of the batch there."""
+    """The columns that a batch changed, once for each minute, with the batch's extremes there."""
 
     column: Int64s
     low: Float64s
@@ -22,11 +22,9 @@ class Touched:
 
 
 class Windows:
-    """A ring of minutes for watches of about the same depth.
-
-    Minute ``m`` lies in row ``m % depth``; the ring holds the minutes ``head - depth + 1`` to
-    ``head``. No statistic that a function needs is more than these four.
-    """
+    """A ring of minutes for watches of about the same depth. Minute ``m`` lies in row ``m %
+    depth``; the ring holds the minutes ``head - depth + 1`` to ``head``. The four statistics
+    suffice for every function."""
 
     def __init__(self, depth: int, head: int) -> None:
         self.depth = depth
@@ -36,14 +34,14 @@ class Windows:
         self.low = np.full((depth, 4), np.inf)
         self.high = np.full((depth, 4), -np.inf)
         self.owner = np.full(4, -1, np.int64)
-        """The number of the watch that each column belongs to."""
+        """The number of each column's watch."""
         self.last = np.zeros(4)
-        """Value of the newest measurement of each column."""
+        """The value of each column's newest measurement."""
         self.last_ms = np.zeros(4, np.int64)
         self._free: list[int] = [3, 2, 1, 0]
 
     def new_column(self, owner: int) -> int:
-        """An empty column for a watch."""
+        """Reserve an empty column for a watch; returns its position."""
         if not self._free:
             size = self.count.shape[1]
             for name, empty in _EMPTY.items():
@@ -57,7 +55,7 @@ class Windows:
         return column
 
     def free_column(self, column: int) -> None:
-        """Give a column back, and forget what is in it."""
+        """Release a column and clear it."""
         for name, empty in _EMPTY.items():
             getattr(self, name)[..., column] = empty
         self._free.append(column)
@@ -74,7 +72,7 @@ class Windows:
         self.head = head
 
     def take(self, column: Int64s, timestamp: Int64s, value: Float64s) -> Touched | None:
-        """Enter measurements, in the order that they arrived; those too old change nothing."""
+        """Enter measurements in the order in which they arrived; those too old are ignored."""
         minute = timestamp // MINUTE_MS
         inside = (minute > self.head - self.depth) & (minute <= self.head)
         if not inside.all():
@@ -98,7 +96,7 @@ class Windows:
         flat_low[cell] = np.minimum(flat_low[cell], low)
         flat_high[cell] = np.maximum(flat_high[cell], high)
         columns = cell % width
-        # By minute, so that of a column's several minutes the newest writes last.
+        # By minute, so that the newest of a column's minutes is written last.
         for at in _in_order(cell // width, self.head, self.depth):
             newest = end[at] - 1
             where = columns[at]
@@ -115,6 +113,6 @@ _EMPTY = {
 
 
 def _in_order(row: Int64s, head: int, depth: int) -> list[Int64s]:
-    """Positions grouped by minute, oldest first; ``row`` is each one's row in the ring."""
+    """Positions grouped by minute, oldest first; ``row`` is the row of each in the ring."""
     age = (head - row) % depth
     return [np.flatnonzero(age == a) for a in np.unique(age)[::-1]]

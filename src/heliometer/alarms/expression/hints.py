@@ -1,4 +1,4 @@
-"""What people write by mistake in an expression, and what to tell them."""
+"""Common mistakes in expressions, and the messages for them."""
 
 import difflib
 
@@ -15,7 +15,7 @@ _LONGEST = 40
 
 
 def short(text: str) -> str:
-    """Text from the expression as it may stand in a message."""
+    """Text from the expression in a form that is fit for a message."""
     text = "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
@@ -66,7 +66,7 @@ def no_end_of_group(reader: Reader, opened: int) -> str:
 
 
 def no_end(reader: Reader) -> str:
-    """For a place where the whole expression should end."""
+    """For a place where the expression should end."""
     return _after_subexpression(reader) or f"'and', 'or' or the end is expected{_instead(reader)}"
 
 
@@ -87,7 +87,7 @@ def no_equals(reader: Reader, key: str) -> str:
 
 
 def no_bare_value(reader: Reader, value: str, opened: int) -> tuple[int, str] | None:
-    """What is wrong with a value without quotes that ends where the reader's ``until`` stopped."""
+    """The fault of an unquoted value that ends where the reader's ``until`` stopped, if any."""
     end = reader.at + len(value)
     if end == len(reader.text):
         return opened, "this { is not closed; a } is expected behind the dimensions"
@@ -147,7 +147,7 @@ def no_whole_number(reader: Reader, what: str) -> str:
 
 
 def _after_subexpression(reader: Reader) -> str:
-    """A guess at what was meant, or nothing."""
+    """A guess at what was meant; empty if there is none."""
     symbol, word = reader.symbol(), reader.word().lower()
     text, last = reader.text, reader.last
     if reader.next_is(",") and reader.at == last and text[last + 1 : last + 2].isdigit():

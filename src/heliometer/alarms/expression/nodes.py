@@ -16,13 +16,13 @@ OPERATORS: dict[str, Operator] = {
     "lt": "<", "lte": "<=", "gt": ">", "gte": ">=",
 }  # fmt: skip
 KEYWORDS = frozenset({"and", "or", "times", "lt", "lte", "gt", "gte"})
-"""Words that have a meaning of their own; as a namespace they stand in quotes."""
+"""Reserved words; a namespace of this name must be quoted."""
 DEFAULT_PERIOD_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Which series are meant: those of a namespace that have at least the dimensions."""
+    """Selects the series of a namespace that have at least these dimensions."""
 
     namespace: str
     dimensions: Dimensions = ()
@@ -47,7 +47,7 @@ class Subexpression:
     times: int = 1
     """Windows in a row that must satisfy the comparison. A direct comparison has one."""
     span: tuple[int, int] = field(default=(0, 0), compare=False)
-    """The characters of the text that it was read from: [start, end)."""
+    """The range of characters in the text that it was read from: [start, end)."""
 
     @property
     def effective_function(self) -> Function:
@@ -67,11 +67,8 @@ class Subexpression:
 
 @dataclass(frozen=True, slots=True)
 class Logical:
-    """Two or more operands joined by one operator.
-
-    Flat: operands that are joined by the same operator are taken over one by one, since
-    ``a and (b and c)`` says no more than ``a and b and c``.
-    """
+    """Two or more operands joined by one operator. Nested operands of the same operator are
+    flattened, since ``a and (b and c)`` means the same as ``a and b and c``."""
 
     operator: Literal["and", "or"]
     operands: tuple["Expression", ...]
@@ -84,7 +81,7 @@ class Logical:
         object.__setattr__(self, "operands", tuple(flat))
 
     def __str__(self) -> str:
-        # "and" binds tighter, so an "or" within it is all that needs parentheses.
+        # "and" binds tighter, so only an "or" within it needs parentheses.
         return f" {self.operator} ".join(
             f"({each})" if self.operator == "and" and isinstance(each, Logical) else str(each)
             for each in self.operands
@@ -95,7 +92,7 @@ Expression = Subexpression | Logical
 
 
 def subexpressions(expression: Expression) -> list[Subexpression]:
-    """All subexpressions in the order that they stand in."""
+    """All subexpressions, in the order in which they appear."""
     return list(_walk(expression))
 
 
@@ -105,11 +102,9 @@ def longest_period_s(expression: Expression) -> int:
 
 
 def is_bare(value: str) -> bool:
-    """Whether a dimension value may stand without quotes.
-
-    Not when it could be taken for a slip: a quotation mark, a brace or comma that belongs to the
-    dimensions around it, ``==``, or a comma forgotten between two dimensions.
-    """
+    """Whether a dimension value needs no quotes. It does when it could be taken for a mistake: a
+    quotation mark, a brace or comma that belongs to the dimensions around it, ``==``, or a missing
+    comma between two dimensions."""
     return not (
         value != value.strip()
         or value.startswith(("=", "'", "‘", "’", "“", "”", "„", "«", "»"))
@@ -127,7 +122,7 @@ def _walk(expression: Expression) -> Iterator[Subexpression]:
 
 
 def _number(value: float) -> str:
-    """The shortest spelling that reads back as the same number; no negative zero."""
+    """The shortest spelling that reads back as the same number; never a negative zero."""
     return repr(value + 0.0).removesuffix(".0")
 
 

@@ -6,14 +6,11 @@ from heliometer.alarms.expression.nodes import Expression, Logical, Subexpressio
 
 
 def normal_form(expression: Expression) -> str:
-    """Text of what the expression means; read back, it means the same.
-
-    The order and the repetition of operands, parentheses, the order of dimensions, and the
-    spelling of numbers, operators and defaults make no difference; nor does it matter whether a
-    direct comparison is written as the function that it stands for. Expressions that
-    are equal only by arithmetic or the laws of logic (``count(m) > 5`` and ``count(m) >= 6``)
-    stay different.
-    """
+    """A text with the same meaning as the expression, equal for equivalent ones. The order and
+    repetition of operands, parentheses, the order of dimensions, and the spelling of numbers,
+    operators and defaults make no difference; nor does it matter whether a direct comparison is
+    written as the function that it stands for. Expressions that are equal only by arithmetic or the
+    laws of logic (``count(m) > 5`` and ``count(m) >= 6``) stay different."""
     return str(_normal(expression))
 
 

@@ -46,10 +46,10 @@ from heliometer.metrics.validation import LARGEST, check_dimension, check_namesp
 LENGTH = 4096
 """Bytes of an expression in UTF-8."""
 DEPTH = 32
-"""Parentheses inside each other, those of functions not counted."""
+"""Depth of nested parentheses, not counting those of functions."""
 SUBEXPRESSIONS = 100
 LONGEST_S = 14 * 86_400
-"""The most seconds of ``period`` × ``times``."""
+"""The longest ``period`` × ``times``, in seconds."""
 
 _JOINTS: dict[str, Literal["and", "or"]] = {"and": "and", "&&": "and", "or": "or", "||": "or"}
 
@@ -74,7 +74,8 @@ def parse(text: str) -> Expression:
 
 
 class _Parser:
-    """A method for each rule of the grammar: each takes from the reader what it stands for."""
+    """Has a method for each rule of the grammar, which consumes from the reader what it stands
+    for."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -265,11 +266,11 @@ class _Parser:
         if not (token.isascii() and token.isdigit()):
             raise reader.fault(reader.at, hints.no_whole_number(reader, what))
         reader.take(len(token))
-        # Ten digits are beyond every bound here, and int() refuses thousands.
+        # Ten digits exceed every bound here, and int() refuses thousands of digits.
         return int(token.lstrip("0")[:10] or "0")
 
     def _check(self, place: int, check: Callable[[], None]) -> None:
-        """Let a rule of the model speak of a place in the text."""
+        """Turn a fault that the model raises into one that points at a place in the text."""
         try:
             check()
         except Invalid as error:

@@ -1,4 +1,4 @@
-"""The text of an expression, read from left to right, and the places in it that are wrong."""
+"""Reads the text of an expression from left to right, and points at faults in it."""
 
 import re
 import unicodedata
@@ -13,68 +13,66 @@ _TOKEN = re.compile(r"[^\s(),{}\"<>=!&|]+")
 _SYMBOL = re.compile(r"[<>=!]+|[≤≥]|[&|]+")
 
 _SHOWN = 72
-"""Characters of an expression that a message shows around the place."""
+"""How many characters around a fault a message shows."""
 
 
 class Reader:
-    """A place in a text, which never stands on a blank.
-
-    No pattern here can start over within what it has matched: reading takes linear time.
-    """
+    """A position in a text, never on a blank. No pattern here backtracks, so that reading takes
+    linear time."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.last = 0
-        """The end of what was taken last, before the blanks after it."""
+        """The end of what was consumed last, before the blanks after it."""
         self.take(0)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the end of the text is reached."""
         return self.at == len(self.text)
 
     def take(self, length: int) -> None:
-        """Go on behind so many characters and the blanks after them."""
+        """Skip so many characters and the blanks after them."""
         self.last = self.at + length
         self.at = self._end_of_blanks(self.last)
 
     def next_is(self, text: str) -> bool:
-        """Whether the text stands here."""
+        """Whether the text is next."""
         return self.text.startswith(text, self.at)
 
     def took(self, text: str) -> bool:
-        """Take the text if it stands here."""
+        """Consume the text if it is next."""
         here = self.next_is(text)
         if here:
             self.take(len(text))
         return here
 
     def word(self) -> str:
-        """What stands here of letters, digits, dots, hyphens and underscores; may be empty."""
+        """The letters, digits, dots, hyphens and underscores that come next; may be empty."""
         return self._match(_WORD)
 
     def token(self) -> str:
-        """What stands here up to a blank or a sign of the language; may be empty."""
+        """The text up to a blank or a symbol of the language; may be empty."""
         return self._match(_TOKEN)
 
     def symbol(self) -> str:
-        """What stands here of the signs that compare and join; may be empty."""
+        """The symbols of comparison and conjunction that come next; may be empty."""
         return self._match(_SYMBOL)
 
     def calls(self, word: str) -> bool:
-        """Whether a parenthesis follows the word that stands here."""
+        """Whether a parenthesis follows the next word."""
         return self.text.startswith("(", self._end_of_blanks(self.at + len(word)))
 
     def until(self, ends: str) -> str:
-        """What stands here up to any of the characters, or to the end."""
+        """The text up to any of the characters, or to the end."""
         end = self.at
         while end < len(self.text) and self.text[end] not in ends:
             end += 1
         return self.text[self.at : end]
 
     def take_quoted(self) -> str:
-        """Take what stands in double quotes here, where a backslash precedes ``"`` and itself."""
+        """Consume a text in double quotes, in which a backslash escapes ``"`` and itself."""
         opened, end, characters = self.at, self.at + 1, []
         while not self.text.startswith('"', end):
             if self.text.startswith("\\", end):
@@ -89,7 +87,7 @@ class Reader:
         return "".join(characters)
 
     def fault(self, place: int, what: str) -> Invalid:
-        """What is wrong at a place, and the text around it with a caret below."""
+        """The fault at a place, with the text around it and a caret below."""
         stop = "" if what.endswith("?") else "."
         return Invalid(
             f"expression: character {place + 1}: {what}{stop}\n{self._pointed(place)}",
@@ -113,13 +111,13 @@ class Reader:
 
 
 def _shown(text: str) -> str:
-    """On one line, and nothing in it that cannot be seen or sent."""
+    """The text on one line, without characters that are invisible or cannot be sent."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
                    for c in text)  # fmt: skip
 
 
 def _width(text: str) -> int:
-    """Columns that the text takes in a terminal."""
+    """The width of the text in a terminal, in columns."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
