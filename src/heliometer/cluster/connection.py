@@ -1,4 +1,4 @@
-"""The connection to RabbitMQ, made again whenever it is lost, and what must exist there."""
+"""The connection to RabbitMQ, restored whenever it is lost, and the exchanges and queues there."""
 
 import asyncio
 import logging
@@ -21,24 +21,24 @@ from heliometer.core.retry import Backoff
 log = logging.getLogger(__name__)
 
 WORK = "heliometer.work"
-"""Exchange of what was posted; one queue for each shard behind it."""
+"""Exchange for posted measurements, with a queue for each shard."""
 FEED = "heliometer.feed"
-"""Exchange of what is subscribed to; one queue for each shard behind it."""
+"""Exchange for measurements that are subscribed to, with a queue for each shard."""
 CHANGES = "heliometer.changes"
-"""Exchange to all processes: what was changed in the resource database, and who is there."""
+"""Exchange to all processes: changes in the resource database, and membership."""
 HEARTBEAT_S = 10
 CONNECT_S = 5.0
 CLOSE_S = 2.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 REDELIVERIES = 1 << 30
-"""Newer brokers throw messages away that were redelivered 20 times; we never may."""
+"""Newer brokers drop messages after 20 redeliveries; that must never happen here."""
 
 
 class Client(Protocol):
-    """Something that works over the connection for as long as it stands."""
+    """Something that works over the connection while there is one."""
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Work until cancelled. An exception ends the connection, and everybody starts over."""
+        """Work until cancelled. An exception ends the connection, and every client starts over."""
         ...
 
 
@@ -66,16 +66,16 @@ class Broker:
             raise HeliometerError(Code.UNAVAILABLE, "There is no connection to RabbitMQ.")
 
     async def run(self) -> None:
-        """Keep the connection until cancelled."""
+        """Keep up the connection until cancelled."""
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
-            # A connection that is lost as soon as it is made is no success.
+            # A connection that is lost at once is not a success.
             if await self._once() > LAST_RETRY_S:
                 backoff.reset()
             await backoff.pause()
 
     async def _once(self) -> float:
-        """Connect and serve until the connection is lost; the seconds that it stood."""
+        """Connect and serve until the connection is lost; returns how many seconds it lasted."""
         began = time.monotonic()
         try:
             connection = await asyncio.wait_for(aiormq.connect(self._url), CONNECT_S)
@@ -103,7 +103,7 @@ class Broker:
 
     def _tell(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]  # of those who shared the connection, the first tells why
+            error = error.exceptions[0]  # the first client's error says why the connection ended
         if not self._told:
             reason = str(error).replace(self._settings.url, self.where) or type(error).__name__
             if "Connection.Close" in reason:
@@ -112,7 +112,7 @@ class Broker:
         self._told = True
 
     async def _declare(self, connection: AbstractConnection) -> None:
-        """Exchanges and queues, which are there already but for the first time."""
+        """Declare exchanges and queues, which exist already except the first time."""
         channel = await connection.channel()
         for exchange, kind in ((WORK, "direct"), (FEED, "direct"), (CHANGES, "fanout")):
             await channel.exchange_declare(exchange=exchange, exchange_type=kind, durable=True)
@@ -138,13 +138,13 @@ def queue_name(exchange: str, shard: int) -> str:
 
 
 def persistent(now_ms: int, reply_to: str | None = None) -> commands.Basic.Properties:
-    """Properties of a message that must not be lost."""
+    """Properties of a message that must survive a restart of the broker."""
     sent = datetime.fromtimestamp(now_ms // 1000, UTC)
     return commands.Basic.Properties(delivery_mode=2, reply_to=reply_to, timestamp=sent)
 
 
 class Inbox:
-    """Messages of one consumer as they come, taken many at a time."""
+    """The incoming messages of one consumer, taken many at a time."""
 
     def __init__(self) -> None:
         self._messages: list[DeliveredMessage] = []
@@ -152,8 +152,8 @@ class Inbox:
         self._ended = False
 
     def end_with(self, channel: AbstractChannel) -> None:
-        """Have ``take`` raise when the broker closes the channel, or takes the queue away: nothing
-        would come any more, and nobody would know."""
+        """Have ``take`` raise when the broker closes the channel or cancels the consumer. Otherwise
+        messages would stop coming and nothing would show it."""
         channel.closing.add_done_callback(self._end)
         channel.on_consumer_cancel_callbacks.add(self._end)
 
@@ -162,13 +162,13 @@ class Inbox:
         self._there.set()
 
     async def put(self, message: DeliveredMessage) -> None:
-        """Take one more; called in the order of the queue."""
+        """Add a message; called in the order of the queue."""
         self._messages.append(message)
         self._there.set()
 
     async def take(self, largest: int) -> Sequence[DeliveredMessage]:
-        """Wait for messages; as many of those that are there as have ``largest`` bytes together,
-        and one at least. Raises ConnectionError: see ``end_with``."""
+        """Wait for messages and return at least one, and no more than ``largest`` bytes beyond
+        that. Raises ConnectionError: see ``end_with``."""
         await self._there.wait()
         if self._ended:
             raise ConnectionError("RabbitMQ ended a consumer")
@@ -185,14 +185,14 @@ class Inbox:
 
 
 async def acknowledge(channel: AbstractChannel, newest: DeliveredMessage) -> None:
-    """Acknowledge a message and all that were taken from the channel before it."""
+    """Acknowledge a message and all earlier ones of the channel."""
     assert newest.delivery_tag is not None
     await channel.basic_ack(newest.delivery_tag, multiple=True, wait=False)
 
 
 async def until_closed(opened: AbstractConnection | AbstractChannel) -> None:
-    """Raise ConnectionError when a connection or channel is closed, by whomever: RabbitMQ closes a
-    channel alone for what it does not allow."""
+    """Raise ConnectionError when a connection or channel is closed, by either side. RabbitMQ closes
+    a single channel for an operation that it does not allow."""
     closing = opened.closing
     try:
         await asyncio.wait({closing})

@@ -1,8 +1,8 @@
-"""The consumer of one shard's queue: the shard's owner, whenever the broker lets it.
+"""The consumer of one shard's queue: the shard's owner while it is the active consumer.
 
-Messages are acknowledged to RabbitMQ only when what they hold is stored and published to the feed.
-When an owner ends half-way, the next one gets them again; it has the store leave out what it has
-before it takes up the alarms, so that nothing is stored, or counted, twice.
+Messages are acknowledged to RabbitMQ only once their measurements are stored and published to the
+feed. When an owner exits half-way, the next one receives them again. It has the store skip what it
+already holds before the alarms are taken over, so that nothing is stored, or counted, twice.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from heliometer.pipeline.shard import Shard
 log = logging.getLogger(__name__)
 
 PREFETCH = 100
-"""Messages that the broker hands over before any is acknowledged."""
+"""Messages that the broker delivers before any is acknowledged."""
 LARGEST_GROUP = 8 << 20
-"""Bytes of the messages that are stored together."""
+"""Largest total size of messages that are stored together, in bytes."""
 REQUEUE_S = 0.2
-"""Pause before a consumer that gave its shard up queues up again."""
+"""Pause before a consumer that released its shard subscribes again."""
 
 
 class ShardConsumer:
-    """Consumes one shard's queue, and does everything that its owner does."""
+    """Consumes one shard's queue, and does the work of the shard's owner."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ShardConsumer:
         series_catalog: SeriesCatalog,
         clock: Callable[[], float],
     ) -> None:
-        """``name`` of this process, for those who look at the broker."""
+        """``name`` identifies this process in the broker's list of consumers."""
         self.shard = shard
         self.evaluation = evaluation
         self._name = name
@@ -70,7 +70,7 @@ class ShardConsumer:
 
     @property
     def lag_s(self) -> float:
-        """How far the shard is behind, in seconds; 0: it is not owned."""
+        """How far the shard is behind, in seconds; 0 if it is not owned."""
         if not self.owned:
             return 0.0
         since = self._watermark()
@@ -79,13 +79,13 @@ class ShardConsumer:
         return max(0.0, self._clock() - since)
 
     def release(self) -> None:
-        """Let another process have the shard; this one queues up again behind all others."""
+        """Release the shard to another process; this one subscribes again, behind all others."""
         self._leave.set()
 
     # -- consuming ----------------------------------------------------------------------------
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Consume, and own the shard whenever the broker lets us."""
+        """Consume, and own the shard while this is the active consumer."""
         while True:
             channel = await connection.channel(publisher_confirms=False)
             await channel.basic_qos(prefetch_count=PREFETCH)
@@ -100,14 +100,14 @@ class ShardConsumer:
             try:
                 await self._until_left(channel, inbox)
             finally:
-                # What was taken and not acknowledged goes to the next owner with the channel.
+                # Unacknowledged messages go to the next owner when the channel closes.
                 await self.stop()
                 with suppress(Exception):
                     await asyncio.wait_for(channel.close(), 2)
             await asyncio.sleep(REQUEUE_S)
 
     async def _until_left(self, channel: AbstractChannel, inbox: Inbox) -> None:
-        """Work until the shard is to be released, its evaluation ends, or the channel is lost."""
+        """Work until the shard is released, its evaluation ends, or the channel is lost."""
         leave = asyncio.create_task(self._leave.wait())
         lost = asyncio.ensure_future(asyncio.shield(channel.closing))
         taking: asyncio.Task[Sequence[DeliveredMessage]] | None = None
@@ -127,18 +127,18 @@ class ShardConsumer:
                     break
                 work.result()
         finally:
-            # Also when we are cancelled: what went on storing by itself would do so while the next
-            # owner stores the same.
+            # Also on cancellation: a task left running would store while the next owner stores the
+            # same.
             tasks = {task for task in (leave, lost, taking, work) if task is not None}
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             for task in tasks:
                 if not task.cancelled():
-                    task.exception()  # there is nobody left to be told
+                    task.exception()  # nothing is left to report it to
 
     async def stop(self) -> None:
-        """Do nothing more as the owner."""
+        """Stop acting as the owner."""
         owned, self.owned = self.owned, False
         await self.evaluation.stop()
         if owned:
@@ -147,7 +147,7 @@ class ShardConsumer:
     # -- work ---------------------------------------------------------------------------------
 
     async def work(self, channel: AbstractChannel, messages: Sequence[DeliveredMessage]) -> None:
-        """Do what messages are for, in their order, and acknowledge them."""
+        """Process messages in their order, and acknowledge them."""
         if not self.owned:
             self.owned = True
             self._owned_at = self._clock()
@@ -173,7 +173,7 @@ class ShardConsumer:
                 self._watermark.saw(self._watermark.sent_ms(messages[at]))
                 at += 1
             await self._store(messages[first:at], is_redelivered)
-        # Where the channel is lost, the next owner gets them again, and finds them stored.
+        # If the channel is lost, the next owner receives them again and finds them stored.
         with suppress(aiormq.AMQPError, ChannelInvalidStateError):
             await acknowledge(channel, messages[-1])
 
@@ -186,7 +186,7 @@ class ShardConsumer:
 
     async def _store(self, messages: Sequence[DeliveredMessage], is_redelivered: bool) -> None:
         if is_redelivered:
-            # What is stored of them is in the windows when the alarms are taken up after it.
+            # The windows will include what is stored once the alarms are taken over again.
             await self.evaluation.stop()
         received = await self._receiver.read(messages, apart=is_redelivered)
         refusals = await self.shard.store(
@@ -195,7 +195,7 @@ class ShardConsumer:
         self._receiver.reply(received, refusals)
 
     async def _tick(self, message: DeliveredMessage) -> None:
-        """Go on to the time that a message tells."""
+        """Advance to the time in a tick."""
         try:
             to_ms = int(message.body)
         except ValueError:
@@ -207,7 +207,7 @@ class ShardConsumer:
             self._watermark.saw(to_ms)
 
     async def _take_over(self, now_ms: int) -> None:
-        """Take up the alarms, unless that is done."""
+        """Take over the alarms, unless that is done already."""
         if self.evaluation.evaluator is None:
             await until_done(
                 self._series_catalog.refresh, f"the series of shard {self.number} cannot be read"

@@ -1,4 +1,4 @@
-"""The check of the hand-over between processes, and of all processes that take part."""
+"""The check of RabbitMQ, of its queues and of every process in the cluster."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ TIMEOUT_S = 5.0
 LISTEN_S = 3.5
 """Each process reports itself every two seconds."""
 BEHIND = 100
-"""Messages that may wait in all queues without a warning."""
+"""Most messages in all queues together without a warning."""
 
 
 def cluster(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
-    """RabbitMQ, what waits in it, and every process."""
+    """Checks RabbitMQ, its backlog, and every process."""
     if settings.clustered:
         yield from asyncio.run(_look(settings))
 
@@ -63,7 +63,7 @@ async def _queues(connection: AbstractConnection, settings: Settings) -> list[Fi
                 declared = await channel.queue_declare(
                     queue=queue_name(exchange, shard), passive=True, timeout=TIMEOUT_S
                 )
-            except Exception:  # not there: the broker has closed the channel
+            except Exception:  # it does not exist: the broker has closed the channel
                 return [
                     Finding(
                         "bus", WARN, "some of its queues do not exist",
@@ -93,7 +93,7 @@ async def _queues(connection: AbstractConnection, settings: Settings) -> list[Fi
 
 
 async def _members(connection: AbstractConnection, settings: Settings) -> list[Finding]:
-    """Listen for a moment to what the processes report to each other."""
+    """Listen for a moment to the reports that processes send to each other."""
     bus = EventBus("doctor")
     members = Membership(bus)
     health = ClusterHealth(members, settings.bus.partitions)

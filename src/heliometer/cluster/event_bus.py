@@ -1,7 +1,7 @@
-"""Sends events to all processes of the cluster and hears theirs.
+"""Sends events to all processes of the cluster and receives theirs.
 
-Nothing depends on an event to arrive: with every new connection each process looks at everything
-that it may have missed.
+Nothing depends on the arrival of an event: with every new connection, each process checks
+everything that it may have missed.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from heliometer.core.retry import Backoff
 log = logging.getLogger(__name__)
 
 KEPT = 10_000
-"""Events that wait for a connection; the oldest are dropped first."""
+"""Most events that wait for a connection; the oldest are dropped first."""
 LARGEST = 8 << 20
 TELL_S = 2.0
-"""How long ``tell`` waits for the others."""
+"""How long ``tell`` waits for the others, in seconds."""
 
 E = TypeVar("E", bound=Event)
 
 
 class EventBus:
-    """Events of all processes; also where replies to this process arrive."""
+    """The events of all processes, and replies to this one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,26 +43,26 @@ class EventBus:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
         self._any_waiting = asyncio.Event()
         self.queue = ""
-        """This process's own, for replies; empty while there is no connection."""
+        """This process's own queue, for replies; empty while there is no connection."""
         self.caught_up = asyncio.Event()
-        """Set once everything that may have been missed before this connection was looked at."""
+        """Set once everything that may have been missed before this connection has been checked."""
 
     def on(self, kind: type[E], handler: Callable[[E], Awaitable[None] | None]) -> None:
-        """Have ``handler`` called with each event of a kind, those of this process included."""
+        """Have ``handler`` called with each event of a kind, including this process's own."""
         self._handlers.setdefault(kind, []).append(handler)
         self._lines.setdefault(kind, asyncio.Queue())
 
     def on_connect(self, look: Callable[[], Awaitable[None]]) -> None:
-        """Have ``look`` called with every new connection, after which no event is missed."""
+        """Have ``look`` called on every new connection, once no further event can be missed."""
         self._on_connect.append(look)
 
     def send(self, event: Event) -> None:
-        """Tell all processes, now or with the next connection."""
+        """Send an event to all processes, now or with the next connection."""
         self._put("", event)
 
     async def tell(self, event: Event, to: Callable[[], Collection[str]]) -> None:
-        """Tell all processes, and return when those that ``to`` names have handled the event, or a
-        moment later when they have not."""
+        """Send an event to all processes. Returns when those named by ``to`` have handled it, or
+        after ``TELL_S`` if they have not."""
         if not self.queue:
             self.send(event)
             return
@@ -80,7 +80,7 @@ class EventBus:
             del self._awaited[token]
 
     def reply(self, queue: str, event: Event) -> None:
-        """Tell only the process whose queue this is."""
+        """Send an event only to the process with this queue."""
         self._put(queue, event)
 
     def _put(self, queue: str, event: Event) -> None:
@@ -88,22 +88,22 @@ class EventBus:
         self._any_waiting.set()
 
     async def flush(self) -> None:
-        """Return when everything is sent, or cannot be for lack of a connection."""
+        """Return when everything is sent, or there is no connection to send it over."""
         for _ in range(50):
             if not self._waiting or not self.queue:
                 return
             await asyncio.sleep(0.01)
 
     async def catch_up(self) -> None:
-        """Look at everything that may have been missed; returns when all of it is known."""
-        # Side by side: what one needs may be down, and the others must not wait for it.
+        """Check everything that may have been missed; returns when all of it is known."""
+        # Concurrently: the backend of one may be down, and the others must not wait for it.
         async with asyncio.TaskGroup() as group:
             for look in self._on_connect:
                 group.create_task(until_handled("what changed meanwhile", look, insist=True))
         self.caught_up.set()
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Send and hear over a connection."""
+        """Send and receive over a connection."""
         channel = await connection.channel(publisher_confirms=False)
         inbox = Inbox()
         inbox.end_with(channel)
@@ -128,7 +128,7 @@ class EventBus:
             for message in await inbox.take(LARGEST):
                 try:
                     event = decode(message.body)
-                except ValueError as error:  # of another version
+                except ValueError as error:  # it comes from another version
                     log.debug("an event cannot be read: %s", error)
                     continue
                 if isinstance(event, Handled):
@@ -137,7 +137,7 @@ class EventBus:
                     line.put_nowait(event)
 
     async def _handle_each(self, kind: type[Event], line: asyncio.Queue[Event]) -> None:
-        """Events of one kind, one after the other; those of other kinds do not wait for them."""
+        """Handle the events of one kind, one by one; other kinds do not wait for them."""
         while True:
             event = await line.get()
             for handler in self._handlers[kind]:
@@ -174,10 +174,10 @@ async def until_handled(
     *event: Event,
     insist: bool = False,
 ) -> None:
-    """Call the handler, again and again while a backend does not answer: nobody sends the event a
+    """Call the handler, and retry while a backend does not answer, since the event is not sent a
     second time.
 
-    ``insist``: again after any other error too, since others wait for what it finds.
+    ``insist``: retry after any other error too, since others wait for the result.
     """
     backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
     while True:

@@ -1,8 +1,8 @@
-"""What the processes of a cluster tell each other: one typed union, and its encoded form.
+"""The events between the processes of a cluster: one typed union, and its encoded form.
 
-An event says only *what* to look at again; whoever cares reads the database. Each is encoded as
-``[kind, content, reply_to, token]``. A process ignores kinds and contents that it cannot read: they
-come from another version.
+An event only says *what* has changed; receivers that need it read the database. Each is encoded as
+``[kind, content, reply_to, token]``. Kinds and contents that a process cannot read are ignored:
+they come from another version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from heliometer.metrics.model import Series
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What all events have besides their content."""
+    """The fields that all events have besides their content."""
 
     reply_to: str = ""
-    """Queue of the sender, where it waits for ``Handled``; empty: it does not wait."""
+    """The sender's queue, where it waits for ``Handled``; empty if it does not wait."""
     token: str = ""
 
 
 class Handled(Event, frozen=True, array_like=True, tag="heard"):
-    """A process has done what it does upon an event: the event's token, and the process."""
+    """A process has handled an event: the event's token, and the process's name."""
 
     by: tuple[str, str]
 
@@ -38,42 +38,42 @@ class Member(msgspec.Struct, frozen=True):
     version: str
     url: str
     parts: list[int] = []
-    """The shards that it owns."""
+    """Numbers of the shards that it owns."""
     lag_s: float = 0.0
-    """How far the furthest behind of its shards is behind, in seconds."""
+    """The lag of its slowest shard, in seconds."""
     failed: dict[str, str] = {}
-    """What does not work there, and why."""
+    """What does not work in that process, and why."""
     of: int = 0
-    """How many shards its settings have; 0: it does not say."""
+    """How many shards its settings have; 0 if unknown."""
 
 
 class MemberHere(Event, frozen=True, array_like=True, tag="here"):
-    """A process is there; repeated every few seconds."""
+    """A process is running; sent every few seconds."""
 
     member: Member
 
 
 class MemberLeft(Event, frozen=True, array_like=True, tag="gone"):
-    """A process ends, and will not be heard of again."""
+    """A process is exiting, and sends nothing more."""
 
     name: str
 
 
 class SeriesStored(Event, frozen=True, array_like=True, tag="series"):
-    """The store has these series now. Ids are the shared ones."""
+    """The store has these series now, with their shared ids."""
 
     series: Sequence[Series]
 
 
 class AlarmName(msgspec.Struct, frozen=True):
-    """What identifies an alarm."""
+    """Identifies an alarm by its project and id."""
 
     project: str
     alarm: str
 
 
 class AlarmChanged(Event, frozen=True, array_like=True, tag="alarm"):
-    """An alarm was made, changed or deleted."""
+    """An alarm was created, changed or deleted."""
 
     alarm: AlarmName
 
@@ -85,7 +85,7 @@ class SubscriptionsChanged(Event, frozen=True, array_like=True, tag="subscriptio
 
 
 class EndpointChanged(Event, frozen=True, array_like=True, tag="endpoint"):
-    """The endpoint of a project was made, changed or deleted."""
+    """The endpoint of a project was created, changed or deleted."""
 
     project_id: str
 
@@ -97,26 +97,26 @@ class MetersChanged(Event, frozen=True, array_like=True, tag="meters"):
 
 
 class OutboxFilled(Event, frozen=True, array_like=True, tag="outbox"):
-    """There is something to send."""
+    """The outbox has notifications to send."""
 
     content: None = None
 
 
 class UsageQuestion(NamedTuple):
-    """Whose queue is asked about, and the queue for the answer."""
+    """The project whose queue is asked about, and the queue for the answer."""
 
     project_id: str
     reply_queue: str
 
 
 class UsageAsked(Event, frozen=True, array_like=True, tag="ask usage"):
-    """What does the feed's queue of a project hold?"""
+    """Asks how much the feed's queue of a project holds."""
 
     question: UsageQuestion
 
 
 class ProjectUsage(NamedTuple):
-    """What the queue of a project holds."""
+    """How much the feed's queue of a project holds."""
 
     project_id: str
     usage: Usage
@@ -129,15 +129,15 @@ class UsageAnswered(Event, frozen=True, array_like=True, tag="usage"):
 
 
 class MessageStored(NamedTuple):
-    """A message of measurements that is stored: its token, and the idempotency keys that were
-    refused, each with the reason."""
+    """A stored message of measurements: its token, and the idempotency keys that were refused, each
+    with the reason."""
 
     token: str
     refused: Mapping[str, str]
 
 
 class MessagesStored(Event, frozen=True, array_like=True, tag="stored"):
-    """The owner of a shard has stored messages of the receiver."""
+    """The owner of a shard has stored messages that the receiver sent."""
 
     messages: Sequence[MessageStored]
 
@@ -162,7 +162,7 @@ _decoder = msgspec.msgpack.Decoder(AnyEvent)
 
 
 def decode(body: bytes) -> AnyEvent:
-    """The event back. Raises ValueError for what is none, or of another version."""
+    """Decode an event. Raises ValueError for anything else, and for another version's events."""
     try:
         event: AnyEvent = _decoder.decode(body)
     except msgspec.MsgspecError as error:

@@ -1,4 +1,4 @@
-"""The owner's side of the feed: what is subscribed to goes to the feed role as messages."""
+"""The owner's side of the feed: sends measurements that are subscribed to, to the feed role."""
 
 import asyncio
 import time
@@ -22,13 +22,13 @@ from heliometer.metrics.model import Batch
 
 CONFIRM_S = 10.0
 LOAD_S = 5.0
-"""How long to wait for the subscriptions before it is said that they are missing."""
+"""How long to wait for the subscriptions before logging that they are missing, in seconds."""
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 class ShardBatch(NamedTuple):
-    """Measurements that are being stored, and the shard that they belong to."""
+    """Measurements being stored, and the shard that they belong to."""
 
     shard: int
     batch: Batch
@@ -42,22 +42,22 @@ class FeedPublisher:
         self._messages = SubscribedMessages(series)
         self._known: dict[str, Subscription] = {}
         self._loaded = asyncio.Event()
-        """Set when ``_known`` has what was subscribed to before the connection was made."""
+        """Set once ``_known`` has all subscriptions from before the connection was made."""
         self._channel: AbstractChannel | None = None
         self._learning = asyncio.Lock()
-        """What was read last is learnt last."""
+        """Held while subscriptions are read and applied, so that the last read wins."""
         bus.on(SubscriptionsChanged, self.subscriptions_changed)
         bus.on_connect(self.load)
 
     async def load(self) -> None:
-        """Learn the subscriptions of all projects."""
+        """Load the subscriptions of all projects."""
         async with self._learning:
             now = await self._feed_store.load_subscriptions()
             self._learn(list(self._known.values()), now)
         self._loaded.set()
 
     async def subscriptions_changed(self, event: SubscriptionsChanged) -> None:
-        """Learn the subscriptions of one project."""
+        """Load the subscriptions of one project."""
         project_id = event.project_id
         async with self._learning:
             now = await self._feed_store.list_subscriptions(project_id)
@@ -75,7 +75,7 @@ class FeedPublisher:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Publish over a connection."""
-        # Events were missed without one: ``load`` follows, and until then ``publish`` waits.
+        # Events were missed without a connection: ``publish`` waits for the ``load`` that follows.
         self._loaded.clear()
         self._channel = await connection.channel()
         try:
@@ -84,15 +84,13 @@ class FeedPublisher:
             self._channel = None
 
     async def prepare(self, shard: int, batch: Batch) -> ShardBatch:
-        """Nothing can fail for good later: ``commit`` goes on until it is done.
-
-        The batch is not matched yet, so that storing does not wait for the subscriptions, which
-        are in another database.
-        """
+        """Nothing can fail permanently later, since ``commit`` retries until it succeeds. The batch
+        is not matched yet, so that storing does not wait for the subscriptions, which are in
+        another database."""
         return ShardBatch(shard, batch)
 
     async def commit(self, prepared: ShardBatch) -> None:
-        """Return when what is subscribed to is safe in RabbitMQ, however long that takes."""
+        """Return once the subscribed measurements are safe in RabbitMQ, however long that takes."""
 
         async def publish() -> None:
             await self.publish(*prepared)
@@ -100,10 +98,11 @@ class FeedPublisher:
         await until_done(publish, f"the feed of shard {prepared.shard} waits")
 
     async def abort(self, prepared: ShardBatch) -> None:
-        """Nothing was published."""
+        """Do nothing: nothing was published yet."""
 
     async def publish(self, shard: int, batch: Batch) -> None:
-        """Try once; return when what is subscribed to is safe in RabbitMQ. Raises UNAVAILABLE."""
+        """Try once; return when the subscribed measurements are safe in RabbitMQ. Raises
+        UNAVAILABLE."""
         try:
             async with asyncio.timeout(LOAD_S):
                 await self._loaded.wait()

@@ -1,4 +1,4 @@
-"""Whether the processes of a cluster do together everything that a service must do."""
+"""Whether the processes of a cluster together do everything that the service must do."""
 
 import time
 
@@ -8,27 +8,27 @@ from heliometer.core.errors import Code, HeliometerError
 NEEDED = ("api", "evaluator", "notifier", "feed")
 LATE_S = 60.0
 ORPHANED_S = 15.0
-"""A shard that moves to another process has no owner for a moment."""
+"""How long a shard may have no owner while it moves to another process, in seconds."""
 
 
 class ClusterHealth:
-    """Judges by what the processes tell of themselves."""
+    """Judges by the reports of the processes."""
 
     def __init__(self, members: Membership, shards: int) -> None:
         self._members = members
         self._owned_at = dict.fromkeys(range(shards), time.monotonic())
 
     def missing(self) -> list[str]:
-        """What nobody does, in words."""
+        """The duties that no process performs, in words."""
         roles = [f"no process has the role {role}" for role in self._missing_roles()]
         return roles + self._shard_troubles()
 
     def is_punctual(self) -> bool:
-        """Whether all alarms are evaluated in time."""
+        """Whether all alarms are being evaluated in time."""
         return "evaluator" not in self._missing_roles() and not self._shard_troubles()
 
     async def ping(self) -> None:
-        """Raise UNAVAILABLE when something is not done."""
+        """Raise UNAVAILABLE when a duty is not performed."""
         if missing := self.missing():
             raise HeliometerError(Code.UNAVAILABLE, "; ".join(missing) + ".")
 

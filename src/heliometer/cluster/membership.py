@@ -1,4 +1,4 @@
-"""Which processes there are, by what each says of itself every few seconds."""
+"""The processes of the cluster, as each reports itself every few seconds."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from heliometer.cluster.events import Member, MemberHere, MemberLeft
 
 HERE_S = 2.0
 GONE_S = 15.0
-"""A process that was not heard of for so long is gone."""
+"""A process that has been silent for so many seconds is gone."""
 
 
 class Membership:
     """The processes of the service, this one included."""
 
     def __init__(self, bus: EventBus, describe: Callable[[], Member] | None = None) -> None:
-        """``describe`` says what this process is; without it, it only watches the others."""
+        """``describe`` describes this process; without it, the others are only watched."""
         self._bus = bus
         self._describe = describe
         self._failed: dict[str, str] = {}
@@ -33,25 +33,25 @@ class Membership:
         return self._bus.name
 
     def heard_of(self, event: MemberHere) -> None:
-        """Take note that a process is there."""
+        """Note that a process is running."""
         self._seen[event.member.name] = time.monotonic(), event.member
 
     def left(self, event: MemberLeft) -> None:
-        """Take note that a process has ended."""
+        """Note that a process has exited."""
         self._seen.pop(event.name, None)
 
     def all(self) -> list[Member]:
-        """Those heard of lately, by name."""
+        """The processes heard of lately, sorted by name."""
         now = time.monotonic()
         self._seen = {n: (at, m) for n, (at, m) in self._seen.items() if now - at < GONE_S}
         return [self._seen[name][1] for name in sorted(self._seen)]
 
     def names(self, role: str) -> set[str]:
-        """The names of those with a role."""
+        """The names of the processes that have a role."""
         return {member.name for member in self.with_role(role)}
 
     def with_role(self, role: str) -> list[Member]:
-        """Those that have a role."""
+        """The processes that have a role."""
         return [member for member in self.all() if role in member.roles]
 
     def failed_elsewhere(self) -> dict[str, str]:
@@ -64,11 +64,11 @@ class Membership:
         }
 
     def report(self, failed: Mapping[str, str]) -> None:
-        """Tell all, from now on, what does not work in this process, and why."""
+        """Include in this process's reports from now on what does not work here, and why."""
         self._failed = dict(failed)
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Tell all that this process is there."""
+        """Report regularly that this process is running."""
         assert self._describe is not None
         while True:
             me = msgspec.structs.replace(self._describe(), failed=self._failed)
@@ -76,5 +76,5 @@ class Membership:
             await asyncio.sleep(HERE_S)
 
     def leave(self) -> None:
-        """Tell all that this process ends."""
+        """Report that this process is exiting."""
         self._bus.send(MemberLeft(self.name))

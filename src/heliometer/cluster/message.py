@@ -1,4 +1,4 @@
-"""What one process hands over to another: measurements as columns, in units with receipts."""
+"""The messages between processes: measurements as columns, in units with receipts."""
 
 import secrets
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TICK = "tick"
 
 
 class Unit(NamedTuple):
-    """Rows of a message that are stored whole or not at all, and once."""
+    """Rows of a message that are stored together or not at all, and only once."""
 
     rows: int
     receipt: Receipt
@@ -26,11 +26,11 @@ class Handover(NamedTuple):
     """One message. Series have their shared ids."""
 
     token: str
-    """Tells it from every other."""
+    """Identifies the message among all others."""
     series: list[Series]
-    """Those that the sender does not know to be stored yet."""
+    """Series that may not be stored yet, as far as the sender knows."""
     units: list[Unit]
-    """Whose rows are those of the batch, in this order."""
+    """Units in the order of their rows in the batch."""
     batch: Batch
 
     @property
@@ -54,17 +54,17 @@ _decoder = msgspec.msgpack.Decoder(_Wire)
 
 
 def new_token() -> str:
-    """Tells one message from every other."""
+    """A token that identifies one message among all others."""
     return secrets.token_hex(12)
 
 
 def own_receipt(token: str, at_ms: int) -> Receipt:
-    """For rows that came without one."""
+    """A receipt for rows that came without one."""
     return Receipt("", token, b"", at_ms, ReceiptKind.HANDOVER)
 
 
 def is_own(receipt: Receipt) -> bool:
-    """Whether nobody but the message itself gave it."""
+    """Whether the receipt was made by ``own_receipt``, not by a client."""
     return receipt.kind is ReceiptKind.HANDOVER
 
 
@@ -93,7 +93,7 @@ def encode(handover: Handover) -> bytes:
 
 
 def decode(body: bytes) -> Handover:
-    """The same back. Raises ValueError for what is none, or of another version."""
+    """Decode a message. Raises ValueError for anything else, and for another version's messages."""
     try:
         wire = _decoder.decode(body)
         batch = Batch(
@@ -113,7 +113,7 @@ def decode(body: bytes) -> Handover:
 
 
 def split_units(handover: Handover) -> Sequence[Handover]:
-    """A message of several units as one for each."""
+    """Split a message into one for each of its units."""
     if len(handover.units) == 1:
         return [handover]
     found, start = [], 0

@@ -1,4 +1,4 @@
-"""The evaluator role: takes its share of the shards, and puts the time into all queues."""
+"""The evaluator role: owns some of the shards, and sends the time to every queue."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ BALANCE_S = 5.0
 
 
 class OwnedShards:
-    """A consumer of every shard; the broker gives this process some of the shards."""
+    """Has a consumer for every shard; the broker assigns some of the shards to this process."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class OwnedShards:
 
     @property
     def lag_s(self) -> float:
-        """How far the furthest behind of them is behind, in seconds."""
+        """The lag of the slowest of them, in seconds."""
         return max((c.lag_s for c in self._consumers), default=0.0)
 
     def total(self, name: str) -> float:
@@ -57,7 +57,7 @@ class OwnedShards:
         return sum(len(each) for each in found if each is not None)
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Own what the broker gives."""
+        """Own the shards that the broker assigns."""
         async with asyncio.TaskGroup() as group:
             for consumer in self._consumers:
                 group.create_task(consumer.serve(connection))
@@ -65,8 +65,8 @@ class OwnedShards:
             group.create_task(self._balance())
 
     async def _tell_time(self, connection: AbstractConnection) -> None:
-        """Into the queue of every shard, whichever process owns it: the broker names an owner for
-        a queue only when there is something in it."""
+        """Send the time to the queue of every shard, whichever process owns it: the broker assigns
+        a queue to a consumer only when it holds a message."""
         channel = await connection.channel(publisher_confirms=False)
         while True:
             body = str(int(self._clock() * 1000)).encode()
@@ -83,7 +83,8 @@ class OwnedShards:
             await asyncio.sleep(TICK_S)
 
     async def _balance(self) -> None:
-        """Release shards while others have fewer: the broker gives each to the next in line."""
+        """Release shards while another process has fewer: the broker assigns each to the next in
+        line."""
         while True:
             await asyncio.sleep(BALANCE_S)
             members = self._members.with_role("evaluator")
@@ -100,10 +101,10 @@ class OwnedShards:
 
 
 def too_many(mine: Sequence[int], members: Sequence[Member], name: str) -> list[int]:
-    """Of the shards that the process ``name`` owns, those to release to the one with the fewest.
+    """The shards that the process ``name`` should release to the process with the fewest.
 
-    A process that lists one of ours as its own said so before it lost that shard; it may have
-    exited since, and does not count.
+    A process that still lists one of these shards sent its report before it lost that shard; it may
+    have exited since, and is ignored.
     """
     others = [m for m in members if m.name != name and not set(m.parts) & set(mine)]
     fewest = min((len(m.parts) for m in others), default=len(mine))

@@ -1,4 +1,4 @@
-"""The other processes of a cluster, as the service on top of the pipeline sees them."""
+"""The port to the other processes of a cluster, for the services above the pipeline."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,11 +7,11 @@ from heliometer.cluster.events import MetersChanged
 from heliometer.cluster.membership import Membership
 
 OWN_VIEW = ("bus", "members")
-"""Probes that every process makes for itself: what one finds there says nothing of another."""
+"""Probes that concern a single process: their result says nothing about any other."""
 
 
 class ClusterPeers:
-    """Tells the other processes what they must know of this one, and the reverse."""
+    """Exchanges with the other processes what each must know of the rest."""
 
     def __init__(self, bus: EventBus, members: Membership) -> None:
         self._bus = bus
@@ -19,24 +19,24 @@ class ClusterPeers:
 
     @property
     def any(self) -> bool:
-        """Whether others may change what this process knows."""
+        """Whether other processes may change the data that this one has in memory."""
         return True
 
     def failed(self) -> Mapping[str, str]:
-        """What others found not to work, and why."""
+        """What does not work in other processes, and why."""
         return self._members.failed_elsewhere()
 
     def report(self, failed: Mapping[str, str]) -> None:
-        """Tell them what does not work here, and why."""
+        """Report to the others what does not work here, and why."""
         self._members.report({n: why for n, why in failed.items() if n not in OWN_VIEW})
 
     async def meters_changed(self, project_id: str) -> None:
-        """Tell them of a project whose custom meters changed; return when they know."""
+        """Tell the others that a project's custom meters changed; returns when they know."""
         await self._bus.tell(MetersChanged(project_id), lambda: self._members.names("api"))
 
     def on_meters_changed(self, forget: Callable[[str], None]) -> None:
-        """Have ``forget`` called with a project whose custom meters changed elsewhere, or with an
-        empty id when that may be any."""
+        """Have ``forget`` called with the id of a project whose custom meters changed elsewhere;
+        empty if any may have changed."""
 
         async def forget_all() -> None:
             forget("")

@@ -1,8 +1,8 @@
-"""The transport between processes: what is acknowledged to a poster is safe in RabbitMQ.
+"""The transport between processes: whatever is acknowledged to a client is safe in RabbitMQ.
 
-Posts to a shard that arrive while a message is under way travel in the next. A post is answered
-when the broker has confirmed its message and the shard's owner has stored it, so that the poster
-can read what it wrote; where the owner takes long, the confirmation is enough.
+Posts to a shard that arrive while a message is in flight travel in the next one. A post is answered
+when the broker has confirmed its message and the shard's owner has stored it, so that clients can
+read what they wrote; if the owner is slow, the confirmation is enough.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from heliometer.pipeline.group_commit import for_each
 log = logging.getLogger(__name__)
 
 LARGEST_MESSAGE = 20_000
-"""Measurements in one message."""
+"""The most measurements in one message."""
 FLIGHTS = 3
-"""Messages to a shard that wait for their confirmation at the same time."""
+"""The most unconfirmed messages to a shard at the same time."""
 CONFIRM_S = 10.0
 SPREAD_S = 0.02
-"""Until all processes know a new series."""
+"""Seconds until all processes know a new series."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class _Post:
 
 @dataclass(slots=True)
 class _Line:
-    """What waits to be sent to one shard."""
+    """The posts that wait to be sent to one shard."""
 
     posts: list[_Post] = field(default_factory=list)
     flights: int = 0
@@ -79,22 +79,19 @@ class Publisher:
         self._pending = 0
         self._channel: AbstractChannel | None = None
         self.open = asyncio.Event()
-        """Set while measurements can be handed on."""
+        """Set while measurements can be sent."""
         self._awaited: dict[str, asyncio.Future[Mapping[str, str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         bus.on(MessagesStored, self._was_stored)
 
     @property
     def pending(self) -> int:
-        """Measurements that are not acknowledged yet."""
+        """The number of measurements that are not acknowledged yet."""
         return self._pending
 
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
-        """Return when the batch, and its receipt, are safe.
-
-        Raises UNAVAILABLE when RabbitMQ does not take them, INVALID when the receipt's key was used
-        with another body.
-        """
+        """Return when the batch and its receipt are safe. Raises UNAVAILABLE when RabbitMQ does not
+        accept them, and INVALID when the receipt's key was used with another body."""
         if self._pending + len(batch) > self._limit and self._pending:
             raise _unavailable("More measurements arrive than can be handed on.")
         if self._channel is None:
@@ -138,7 +135,7 @@ class Publisher:
             rows = shards == shard
             given = receipt
             if receipt is not None and shard != self._ids.shard_of(receipt.project_id):
-                # What one shard has stored says nothing about another.
+                # Each shard keeps receipts of its own, so each needs a key of its own.
                 given = replace(receipt, key=key_in(receipt.key, shard))
             if rows.all():
                 yield shard, batch, given
@@ -155,7 +152,7 @@ class Publisher:
 
     async def _send(self, shard: int) -> None:
         line = self._lines[shard]
-        # Clients that have just been answered post again at once: let them come along.
+        # Clients that have just been answered post again at once: let them join this message.
         await asyncio.sleep(0)
         size = count = 0
         for post in line.posts:
@@ -194,7 +191,7 @@ class Publisher:
                 post.done.set_exception(HeliometerError(Code.INVALID, reason))
             else:
                 post.done.set_result(None)
-            post.done.exception()  # whoever waited may be gone: that is not an error of ours
+            post.done.exception()  # the client may be gone: that is not an error
 
     async def _publish(
         self, shard: int, token: str, posts: Sequence[_Post], series: Sequence[Series]
@@ -203,7 +200,7 @@ class Publisher:
         batch = Batch.concatenate([p.batch for p in posts])
         units: list[Unit] = []
         plain = 0
-        for post in posts:  # what has no key of its own is one unit with its neighbours
+        for post in posts:  # posts without a key form one unit with their neighbours
             if post.receipt is None:
                 plain += len(post.batch)
                 continue
@@ -236,7 +233,7 @@ class Publisher:
                 "More measurements wait to be stored than there is room for."
             ) from error
         except (Exception, asyncio.CancelledError) as error:
-            # In whatever way the connection was lost: nothing was confirmed.
+            # However the connection was lost, nothing was confirmed.
             raise _unavailable("Measurements cannot be taken now.") from error
 
     def _new_series(self, shard: int) -> list[Series]:
@@ -246,8 +243,8 @@ class Publisher:
     async def _settle(
         self, stored: asyncio.Future[Mapping[str, str]], new: bool
     ) -> Mapping[str, str]:
-        """Wait until the owner says that it has stored the message, but not for ever; what it
-        refused, by key."""
+        """Wait, up to a limit, until the owner has stored the message; returns what it refused, by
+        key."""
         if not self._settle_s:
             return {}
         try:

@@ -1,4 +1,4 @@
-"""Idempotency keys of the last 24 hours, whichever process owned the shard at the time."""
+"""Idempotency keys of the last 24 hours, whichever process owned the shard then."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,12 +8,13 @@ from heliometer.metrics.ports import ReceiptStore
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 
 MARGIN_MS = 7_200_000
-"""How long after it was taken a request may have been stored: its receipt has the time when it was
-taken, and the owner before may have been that far behind."""
+"""How long after its arrival a request may have been stored. A receipt has the time of arrival, and
+the previous owner may have lagged so far behind."""
 
 
 class SharedReceipts(Receipts):
-    """Receipts of all shards: a process that takes a shard over reads only what is new to it."""
+    """Receipts of all shards: a process that takes over a shard reads only those that are new to
+    it."""
 
     def __init__(self, store: ReceiptStore, clock: Callable[[], float]) -> None:
         super().__init__(())
@@ -23,7 +24,7 @@ class SharedReceipts(Receipts):
         self._reading = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Learn what others have taken since the last time. Raises UNAVAILABLE."""
+        """Read the receipts that others have stored since the last call. Raises UNAVAILABLE."""
         async with self._reading:
             now_ms = int(self._clock() * 1000)
             since_ms = max(now_ms - RECEIPT_LIFE_MS, self._read_ms - MARGIN_MS)

@@ -1,4 +1,4 @@
-"""Messages of measurements as units of a shard, and the replies to those who sent them."""
+"""Turns messages of measurements into units of a shard, and replies to the senders."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Received:
-    """Some messages, decoded."""
+    """The content of some messages, decoded."""
 
     units: list[Unit] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
-    """Those that the store does not have. Their senders take them for stored from now on, whatever
-    becomes of the units."""
+    """Series that the store does not have. Their senders assume from now on that they are stored,
+    whatever becomes of the units."""
     senders: list[tuple[str, str, int]] = field(default_factory=list)
-    """For each message the queue of its sender, its token, and how many of the units it has."""
+    """For each message: the sender's queue, its token, and its number of units."""
 
 
 class Receiver:
@@ -43,10 +43,8 @@ class Receiver:
         self._bus = bus
 
     async def read(self, messages: Sequence[DeliveredMessage], *, apart: bool) -> Received:
-        """Decode messages; what cannot be read is logged and left out.
-
-        ``apart``: each unit of a message for itself, as they are stored if they may be duplicates.
-        """
+        """Decode messages; unreadable ones are logged and left out. ``apart``: treat each unit of a
+        message separately, as is needed when they may be duplicates."""
         received = Received()
         series: dict[Series, None] = {}
         decoded: list[tuple[DeliveredMessage, Handover]] = []
@@ -67,7 +65,7 @@ class Receiver:
         return received
 
     def reply(self, received: Received, refusals: Sequence[HeliometerError | None]) -> None:
-        """Tell those who wait that their messages are stored, and what of them was refused."""
+        """Tell waiting senders that their messages are stored, and which keys were refused."""
         replies: dict[str, list[MessageStored]] = {}
         first = 0
         for queue, token, count in received.senders:
@@ -95,7 +93,7 @@ class Receiver:
             yield Unit(batch, None, (receipt,)) if is_own(receipt) else Unit(batch, receipt)
 
     async def _with_local_ids(self, handover: Handover) -> Handover:
-        """The message with this process's ids of the series; 0: it cannot know that series."""
+        """The message with this process's series ids; 0 stands for an unknown series."""
         batch = handover.batch
         local = self._ids.to_local(batch.series)
         if not local.all():
@@ -110,6 +108,6 @@ class Receiver:
         known = batch.series != 0
         if known.all():
             return batch
-        # Nobody can ask for them: nobody knows their names.
+        # They could never be queried, since their names are unknown.
         log.error("%d measurements belong to series that are not known", (~known).sum())
         return Batch(batch.series[known], batch.timestamp[known], batch.value[known])

@@ -1,4 +1,4 @@
-"""Alarms in a process that may not evaluate them itself: the owner of their shard is told."""
+"""Watches alarms from a process that may not evaluate them: it notifies the shard's owner."""
 
 from collections.abc import Iterable
 
@@ -29,7 +29,7 @@ class RemoteEvaluator:
         await self._tell(alarm.project_id, alarm.id)
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
-        """Have the owner of the project's shard evaluate these alarms no longer."""
+        """Have the owner of the project's shard stop evaluating these alarms."""
         for alarm_id in alarm_ids:
             await self._tell(project_id, alarm_id)
 

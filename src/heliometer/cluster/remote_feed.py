@@ -1,4 +1,4 @@
-"""The feed between processes: the one where endpoints are defined, and the one that serves them."""
+"""The feed between processes: one in which endpoints are defined, and one that serves them."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ NOTHING = Usage(0, 0, 0, 0, 0)
 
 
 class RemoteFeedServer:
-    """Serves endpoints by telling the process that has the feed role."""
+    """Serves endpoints by forwarding each call to the process with the feed role."""
 
     def __init__(self, settings: AmqpSettings, bus: EventBus, members: Membership) -> None:
         self._settings = settings
@@ -54,37 +54,37 @@ class RemoteFeedServer:
             await self._management.close()
 
     def uri(self, endpoint: Endpoint, host: str) -> str:
-        """Where clients connect to."""
+        """The URL that clients connect to."""
         if self._management is not None:
             return rabbitmq_uri(self._settings, endpoint)
         return builtin_uri(self._settings, endpoint, host)
 
     async def open(self, endpoint: Endpoint) -> None:
-        """Let the endpoint's user in. Raises UNAVAILABLE."""
+        """Admit the endpoint's user. Raises UNAVAILABLE."""
         if self._management is not None:
             await self._management.provide(endpoint)
 
     async def reset(self, endpoint: Endpoint) -> None:
-        """Let it in with this other password only."""
+        """Replace the password of the endpoint's user."""
         if self._management is not None:
             await self._management.set_password(endpoint)
 
     async def close(self, endpoint: Endpoint) -> None:
-        """Cut its connections, and remove its queue."""
+        """Close the endpoint's connections and remove its queue."""
         if self._management is not None:
             await self._management.remove(endpoint)
 
     async def stored(self, project_id: str) -> None:
-        """Have the endpoint served as it is in the database."""
+        """Have the endpoint served as it is now in the database."""
         event = EndpointChanged(project_id)
         await self._bus.tell(event, lambda: self._members.names("feed"))
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """From now on its measurements flow."""
+        """Deliver the subscription's measurements from now on."""
         await self._tell_owners(subscription.project_id)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """From now on its measurements flow only where another subscription matches."""
+        """Stop delivering its measurements, except those that another subscription matches."""
         await self._tell_owners(subscription.project_id)
 
     async def _tell_owners(self, project_id: str) -> None:
@@ -92,14 +92,14 @@ class RemoteFeedServer:
         await self._bus.tell(event, lambda: self._members.names("evaluator"))
 
     async def usage(self, project_id: str) -> Usage:
-        """What the project's queue holds; nothing when nobody answers."""
+        """How much the project's queue holds; ``None`` if no process answers."""
         future: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(project_id, []).append(future)
         self._bus.send(UsageAsked(UsageQuestion(project_id, self._bus.queue)))
         try:
             return await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
-            # Perhaps nobody serves it, and nobody will ever answer.
+            # Perhaps no process serves it, and no answer will ever come.
             waiting = [f for f in self._asked.pop(project_id, ()) if f is not future]
             if waiting:
                 self._asked[project_id] = waiting
@@ -112,7 +112,7 @@ class RemoteFeedServer:
 
 
 class FeedConsumer:
-    """Fills the queues of projects with what the owners of shards publish; the feed role."""
+    """The feed role: fills the queues of projects with what the owners of shards publish."""
 
     def __init__(
         self, feed: Feed, queues: FeedHub, feed_store: FeedStore, bus: EventBus, shards: int
@@ -124,21 +124,21 @@ class FeedConsumer:
         self._shards = shards
         self._endpoints: dict[str, Endpoint] = {}
         self._looked = asyncio.Event()
-        """Set when ``_endpoints`` has what was defined before the connection was made."""
+        """Set once ``_endpoints`` has all endpoints from before the connection was made."""
         self._following = asyncio.Lock()
-        """What was read last is followed last."""
+        """Held while endpoints are read and applied, so that the last read wins."""
         bus.on(UsageAsked, self._answer)
         bus.on(EndpointChanged, self._endpoint_changed)
         bus.on_connect(self._look)
 
     def knows(self, endpoints: Sequence[Endpoint]) -> None:
-        """Take these endpoints for served."""
+        """Start with these endpoints as served already."""
         self._endpoints = {e.project_id: e for e in endpoints}
 
     async def serve(self, connection: AbstractConnection) -> None:
-        """Consume the shards' queues that the broker gives to this process."""
+        """Consume the shards' queues that the broker assigns to this process."""
         # Changes were missed without a connection: messages may be for an endpoint that is not
-        # known yet, or in the place of one that is gone.
+        # known yet, or that replaced one that is gone.
         self._looked.clear()
         await self._looked.wait()
         async with asyncio.TaskGroup() as group:
@@ -167,7 +167,8 @@ class FeedConsumer:
         told = False
         while True:
             try:
-                # Who defined an endpoint did not wait for us for long: the change may be behind.
+                # The process that defined an endpoint waits only briefly: its change may arrive
+                # later.
                 for project_id in {p for p, _ in content if p not in self._queues}:
                     await self._read(project_id)
                 await self._queues.put(content)

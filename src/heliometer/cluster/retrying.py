@@ -1,4 +1,4 @@
-"""Tries again until a backend answers."""
+"""Retries until a backend answers."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 
 
 async def until_done(work: Callable[[], Awaitable[None]], trouble: str) -> None:
-    """Do the work, again and again while it raises a fault of ours; ``trouble`` is logged once."""
+    """Do the work, retrying while it raises HeliometerError; ``trouble`` is logged once."""
     backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
     while True:
         try:

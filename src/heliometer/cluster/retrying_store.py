@@ -1,4 +1,4 @@
-"""The store as the owner of a shard uses it: what was acknowledged to a poster is stored."""
+"""The store as a shard's owner uses it: whatever was acknowledged to a client gets stored."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from heliometer.metrics.receipts import Receipt
 
 
 class RetryingStore:
-    """Tries again until what it is given is stored."""
+    """Retries until the measurements are stored."""
 
     def __init__(self, store: MeasurementWriter, shard: int, stalls: StallDetector) -> None:
         self._store = store
@@ -25,12 +25,12 @@ class RetryingStore:
         *,
         maybe_duplicate: bool = False,
     ) -> None:
-        """Return when all of it is stored, once."""
+        """Return when everything is stored, exactly once."""
         tried = maybe_duplicate
 
         async def append() -> None:
             nonlocal tried
-            # A process that stood still may not be the owner any more, and not know it yet.
+            # After a stall, this process may have lost the shard without knowing it yet.
             before, tried = tried or self._stalls.is_doubtful, True
             await self._store.append(batch, series, receipts, maybe_duplicate=before)
 

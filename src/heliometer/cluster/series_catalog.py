@@ -1,4 +1,4 @@
-"""Which series the shared store has, as far as this process knows."""
+"""The series that the shared store has, as far as this process knows."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,19 +13,19 @@ from heliometer.metrics.series_ids import SeriesIds
 from heliometer.metrics.series_index import Name, SeriesIndex
 
 MARGIN_MS = 120_000
-"""How far the clocks of two processes may be apart, and a commit may take."""
+"""Allowance for the difference of two processes' clocks and the duration of a commit."""
 TOLD_AT_ONCE = 5000
 
 
 class Store(Protocol):
-    """What can tell the series that are stored, with shared ids."""
+    """Reads the stored series, with shared ids."""
 
     async def load_series(self) -> list[Series]:
-        """Every series of the store."""
+        """All series of the store."""
         ...
 
     async def series_since(self, at_ms: int) -> list[Series]:
-        """The series that were added since then."""
+        """The series added since then."""
         ...
 
 
@@ -52,7 +52,7 @@ class SeriesCatalog:
         bus.on_connect(self.refresh)
 
     async def refresh(self) -> None:
-        """Learn what was stored since the last time. Raises UNAVAILABLE."""
+        """Read the series stored since the last call. Raises UNAVAILABLE."""
         async with self._reading:
             now_ms = int(self._clock() * 1000)
             if self._read_ms:
@@ -64,8 +64,8 @@ class SeriesCatalog:
             self._read_ms = now_ms - MARGIN_MS
 
     def bring(self, series: Iterable[Series]) -> list[Series]:
-        """Learn the series of a message before its measurements are stored. Returns those that the
-        store does not have, with this process's ids."""
+        """Register a message's series before its measurements are stored. Returns the series that
+        the store does not have, with this process's ids."""
         missing = [s for s in series if s.id not in self._stored]
         if not missing:
             return []

@@ -1,4 +1,4 @@
-"""The alarms of one shard, from the take-over to the loss of its queue."""
+"""The evaluation of one shard's alarms, from take-over until the queue is lost."""
 
 import asyncio
 import logging
@@ -36,24 +36,24 @@ class ShardEvaluation:
         self._make_evaluator = make_evaluator
         self._alarms = alarms
         self._taking_over = asyncio.Lock()
-        """Held from before the alarms are read until ``evaluator`` is there."""
+        """Held while the alarms are read, until ``evaluator`` is set."""
         self.evaluator: Evaluator | None = None
         self.running: asyncio.Task[None] | None = None
-        """Ends when another owner has taken over, or with an error."""
+        """The running evaluation; it ends when another owner has taken over, or with an error."""
 
     @property
     def due_ms(self) -> int:
-        """When the next minute is to be evaluated. There must be an evaluator."""
+        """When the next minute is due for evaluation. There must be an evaluator."""
         assert self.evaluator is not None
         return self.evaluator.due_ms
 
     @property
     def has_ended(self) -> bool:
-        """Whether it evaluates nothing more."""
+        """Whether the evaluation has ended."""
         return self.running is None or self.running.done()
 
     async def start(self, now_ms: int) -> None:
-        """Go on from what is stored, at the time that the queue has got to. Nothing may be stored
+        """Resume from what is stored, at the time that the queue has reached. Nothing may be stored
         meanwhile."""
         number = self._projects.number
         self._shard.reset()
@@ -68,7 +68,7 @@ class ShardEvaluation:
         log.info("shard %d is owned by this process", number)
 
     async def stop(self) -> None:
-        """Leave the alarms to the next owner, or to the next ``start``."""
+        """Stop evaluating; the next owner, or the next ``start``, resumes."""
         evaluator, self.evaluator = self.evaluator, None
         running, self.running = self.running, None
         self._shard.reset()
@@ -76,7 +76,7 @@ class ShardEvaluation:
             running.cancel()
             await asyncio.wait({running})
             if not running.cancelled() and (error := running.exception()):
-                # Another owner has taken over; whatever else it is, the shard is taken up anew.
+                # Another owner has taken over; after any other error the shard is taken over anew.
                 number = self._projects.number
                 log.warning("shard %d: its evaluation ended: %s", number, _first(error))
         if evaluator is not None:
@@ -103,7 +103,7 @@ class ShardEvaluation:
         try:
             await evaluator.watch(alarm)
         except HeliometerError as error:
-            # The evaluator tries again by itself; other events need not wait for it.
+            # The evaluator retries on its own; other events need not wait for it.
             log.warning("alarm %s is not watched yet: %s", alarm_id, error.message)
 
 

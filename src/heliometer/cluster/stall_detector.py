@@ -1,4 +1,4 @@
-"""Whether this process stood still: others may have taken over from it meanwhile."""
+"""Detects that this process stalled, so that others may have taken over from it meanwhile."""
 
 import asyncio
 import time
@@ -7,15 +7,15 @@ from aiormq.abc import AbstractConnection
 
 BEAT_S = 1.0
 FROZEN_S = 6.0
-"""Standing still for longer counts. RabbitMQ gives a silent process's shards to others after ten
-seconds at the earliest (``connection.HEARTBEAT_S``)."""
+"""The shortest stall that counts. RabbitMQ reassigns a silent process's shards after ten seconds at
+the earliest (``connection.HEARTBEAT_S``)."""
 THAWING_S = 10.0
-"""Within which the loss of the connection has been noticed."""
+"""The time in which the loss of the connection is noticed after a stall."""
 
 
 class StallDetector:
-    """A process that was stopped or swapped out resumes in the middle of whatever it was doing, and
-    learns only a moment later that its shards have other owners."""
+    """A process that was stopped or swapped out resumes in the middle of its work, and learns only
+    a moment later that its shards have other owners."""
 
     def __init__(self) -> None:
         self._beat_at = time.monotonic()
@@ -23,7 +23,7 @@ class StallDetector:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether this process stood still a moment ago."""
+        """Whether this process stalled a moment ago."""
         self._look()
         return time.monotonic() - self._thawed_at < THAWING_S
 

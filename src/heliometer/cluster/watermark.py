@@ -1,8 +1,9 @@
 """How far a shard's time is known.
 
-Evaluators put the time into every shard's queue once a second. Whatever was taken before such a
-message was sent has arrived before it, however long both waited. Where there are none, because no
-evaluator was there to send any, the times at which the measurements' messages were sent tell it.
+Evaluators send the time to every shard's queue once a second, as ticks. Whatever was accepted
+before a tick was sent has arrived before it, however long both waited. Where ticks are missing,
+because no evaluator was running to send them, the send times of the measurements' messages are
+used.
 """
 
 import asyncio
@@ -17,33 +18,33 @@ from heliometer.alarms.scheduler import PUNCTUAL_MS
 log = logging.getLogger(__name__)
 
 EVALUATION_S = 30.0
-"""How long the watermark waits for an evaluation before it goes on without."""
+"""How long the watermark waits for an evaluation before it advances anyway, in seconds."""
 POLL_S = 0.02
 UNTICKED_MS = 60_000
-"""What was sent so much earlier than a message has arrived before it, whichever process sent
-either: without ticks the watermark stays so much behind."""
+"""The lag of the watermark behind the messages' send times when there are no ticks: whatever was
+sent so much earlier than a message has arrived before it, whichever process sent either."""
 BELIEVED_AHEAD_MS = 20_000
-"""A sender whose clock is further ahead of ours is not believed. Less than ``PUNCTUAL_MS``: a clock
-that is believed does not look like a time in which nothing was sent."""
+"""A sender whose clock is further ahead is not believed. Less than ``PUNCTUAL_MS``, so that a clock
+that is believed does not look like a gap in which nothing was sent."""
 TOLD_AGAIN_MS = 600_000
 
 
 class Evaluation(Protocol):
-    """What evaluates the minutes that the watermark has passed."""
+    """Evaluates the minutes that the watermark has passed."""
 
     @property
     def due_ms(self) -> int:
-        """When the next minute is to be evaluated."""
+        """When the next minute is due for evaluation."""
         ...
 
     @property
     def has_ended(self) -> bool:
-        """Whether it evaluates nothing more."""
+        """Whether the evaluation has ended."""
         ...
 
 
 class Watermark:
-    """Called like a clock, it says how far the shard's time is known, in seconds.
+    """A clock of the shard: calling it returns how far its time is known, in seconds.
 
     It never goes back.
     """
@@ -62,33 +63,34 @@ class Watermark:
         return self._ms / 1000
 
     async def sleep(self, seconds: float) -> None:
-        """Return when the time has passed, or some of it."""
+        """Sleep by this clock for so many seconds, or less."""
         if seconds > 0:
             await self._moved.wait()
 
     def start(self, now_ms: int) -> None:
-        """Begin with what a newly owned queue has got to."""
+        """Start at the time that a newly owned queue has reached."""
         self._set(now_ms)
         self._newest_ms = now_ms
 
     def saw(self, sent_ms: int) -> None:
-        """A message that was sent then has been taken from the queue."""
+        """Note that a message with this send time has been taken from the queue."""
         self._newest_ms = max(self._newest_ms, sent_ms)
 
     def reached_by(self, message: DeliveredMessage) -> int:
-        """The time that is known when a message of measurements has arrived, in milliseconds."""
+        """How far the time is known once a message of measurements has arrived, in milliseconds."""
         sent_ms = self.sent_ms(message)
         is_gap = sent_ms - self._newest_ms > PUNCTUAL_MS
         return sent_ms if is_gap else sent_ms - UNTICKED_MS
 
     def sent_ms(self, message: DeliveredMessage) -> int:
-        """When a message was sent; 0 where it does not say, or cannot be believed."""
+        """When a message was sent; 0 if it does not say, or its clock is not believed."""
         sent = message.header.properties.timestamp
         sent_ms = int(sent.timestamp() * 1000) if sent else 0
         return sent_ms if self.is_believed(sent_ms) else 0
 
     def is_believed(self, sent_ms: int) -> bool:
-        """Whether another process's clock is not too far ahead of ours; else the log says so."""
+        """Whether another process's clock is not too far ahead of this one's; if it is, that is
+        logged."""
         now_ms = int(self._clock() * 1000)
         if sent_ms <= now_ms + BELIEVED_AHEAD_MS:
             return True
@@ -103,9 +105,9 @@ class Watermark:
         return False
 
     async def advance(self, to_ms: int, evaluation: Evaluation) -> None:
-        """Go forward, evaluation by evaluation."""
+        """Advance, one evaluation at a time."""
         if to_ms - self._newest_ms > PUNCTUAL_MS:
-            # Nothing at all was sent for a while: the service was away, and what is due is late.
+            # Nothing was sent for a while: the service was down, and due evaluations are late.
             self._set(to_ms)
         while (due_ms := evaluation.due_ms) <= to_ms:
             self._set(due_ms)

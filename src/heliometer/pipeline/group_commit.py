@@ -1,8 +1,8 @@
-"""The transport within one process: posts that arrive during a commit gather for the next.
+"""The transport within one process: posts that arrive during a commit are grouped into the next.
 
-A commit costs nearly the same for one post as for many. Left alone, the posters fall into two
+A commit costs nearly the same for one post as for many. Without a pause, clients fall into two
 groups that take turns, and every commit carries half of what it could. So a commit waits a moment
-until as many posts are there as posters were seen around the last one.
+for as many posts as were seen around the last one.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from heliometer.pipeline.ports import Prepared
 from heliometer.pipeline.shard import Shard, Unit
 
 LARGEST_GROUP = 500_000
-"""Measurements in one commit; more wait for the next."""
+"""The most measurements in one commit; further ones wait for the next."""
 HOLD_S = 0.004
-"""The longest that a commit waits for company. A poster that is alone never waits."""
+"""The longest that a commit waits for more posts, in seconds. A single client never waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class _Post:
 
 
 class GroupCommit(Generic[Prepared]):
-    """Brings batches into a shard, many at a time, each acknowledged only when it is durable."""
+    """Stores batches through a shard, many at a time, each acknowledged only once it is durable."""
 
     def __init__(self, shard: Shard[Prepared], series_index: SeriesIndex, *, limit: int) -> None:
-        """``limit``: measurements that may wait."""
+        """``limit``: the most measurements that may wait."""
         self._shard = shard
         self._series_index = series_index
         self._limit = limit
@@ -42,20 +42,18 @@ class GroupCommit(Generic[Prepared]):
         self._pending = 0
         self._running: asyncio.Task[None] | None = None
         self._posters = 0
-        """Posts in the last commit, and those that came while it was under way."""
+        """Posts in the last commit, and those that arrived while it was in progress."""
         self._all_here = asyncio.Event()
 
     @property
     def pending(self) -> int:
-        """Measurements that wait or are being stored."""
+        """The number of measurements that wait or are being stored."""
         return self._pending
 
     async def write(self, batch: Batch, receipt: Receipt | None = None) -> None:
-        """Return when the batch, and its receipt, are on stable storage.
-
-        Raises UNAVAILABLE when they could not be stored, or too many are waiting already;
-        nothing of the batch is stored then.
-        """
+        """Return when the batch and its receipt are on stable storage. Raises UNAVAILABLE when they
+        could not be stored, or too many are waiting already; then nothing of the batch is
+        stored."""
         if self._pending + len(batch) > self._limit and self._pending:
             raise HeliometerError(
                 Code.UNAVAILABLE,
@@ -70,7 +68,7 @@ class GroupCommit(Generic[Prepared]):
             self._all_here.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="group commit")
-        # A client that hangs up does not take its neighbours' commit with it.
+        # A client that disconnects must not cancel the commit of others.
         await asyncio.shield(done)
 
     async def drain(self) -> None:
@@ -123,12 +121,12 @@ class GroupCommit(Generic[Prepared]):
                 post.done.set_result(None)
             else:
                 post.done.set_exception(refusal)
-                post.done.exception()  # whoever waited may be gone: that is not an error of ours
+                post.done.exception()  # the client may be gone: that is not an error
 
 
 def for_each(error: Exception) -> Exception:
-    """An exception of its own for each waiter: raising one object in many tasks would grow its
-    traceback with each."""
+    """A separate exception for each waiter: one object raised in many tasks would gather the
+    tracebacks of all of them."""
     if isinstance(error, HeliometerError):
         return HeliometerError(
             error.code, error.message, details=error.details, retry_after=error.retry_after

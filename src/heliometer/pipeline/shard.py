@@ -1,7 +1,8 @@
-"""One shard of the projects: what every measurement goes through, on one machine and in a cluster.
+"""One shard of the projects, which every measurement passes through, on a single node and in a
+cluster.
 
-It deduplicates by receipts, stores, and gives what is stored to the alarms and to the feed. Where
-the measurements come from, and who is answered, is the transport's: ``group_commit`` in one
+It deduplicates by receipts, stores, and passes what is stored to the alarms and to the feed.
+Receiving measurements and answering clients is the transport's task: ``group_commit`` in one
 process, ``cluster.consumer`` behind RabbitMQ.
 """
 
@@ -24,34 +25,35 @@ from heliometer.pipeline.ports import FeedWriter, Prepared
 
 NOTHING = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 SIDE_BY_SIDE = 16
-"""Units that are stored at the same time where each is stored alone."""
+"""The most units stored concurrently where each is stored alone."""
 
 
 class Unit(NamedTuple):
-    """Rows that are stored whole or not at all, and once."""
+    """Rows that are stored together or not at all, and only once."""
 
     batch: Batch
     receipt: Receipt | None
-    """What a client may repeat the rows under; a unit whose receipt is known is not stored."""
+    """The receipt of a client that may repeat the request; a unit whose receipt is known is not
+    stored."""
     handover: Sequence[Receipt] = ()
-    """What only the hand-over between processes knows the rows by. The store alone is asked for
-    them, and only where the unit may be a duplicate."""
+    """Receipts that exist only in messages between processes. They are looked up in the store only,
+    and only if the unit may be a duplicate."""
 
     @property
     def receipts(self) -> Sequence[Receipt]:
-        """All that are stored with the rows."""
+        """All receipts that are stored with the rows."""
         return self.handover if self.receipt is None else (self.receipt,)
 
 
 @dataclass(slots=True)
 class _Sorted:
-    """Units by what is to become of them."""
+    """Units, sorted by how they are to be handled."""
 
     new: list[Unit]
     known: list[Unit]
-    """Stored before under the same receipt."""
+    """Units that were stored before under the same receipt."""
     refusals: list[HeliometerError | None]
-    """For each unit why it is refused, if it is."""
+    """Why each unit is refused; ``None`` if it is not."""
 
 
 class Shard(Generic[Prepared]):
@@ -68,7 +70,7 @@ class Shard(Generic[Prepared]):
         series_stored: Callable[[Sequence[Series]], None],
         committed: Committed = lambda *_: None,
     ) -> None:
-        """``series_stored`` is called with series that the store has from now on."""
+        """``series_stored`` is called with the series that the store has just gained."""
         self.number = number
         self._store = store
         self._series_index = series_index
@@ -79,14 +81,14 @@ class Shard(Generic[Prepared]):
         self._listeners: list[Stored] = []
         self._storing = asyncio.Lock()
         self._known_to = 0
-        """The listeners know the series up to this id; for later ones ``_told`` has flags."""
+        """Listeners know the series up to this id; ``_told`` has a flag for each later one."""
         self._told = np.zeros(0, np.bool_)
         self.reset()
 
     # -- listeners ----------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Drop all listeners. Those to come are taken to know the series that there are now."""
+        """Drop all listeners. Later ones are assumed to know all present series."""
         self._listeners.clear()
         self._known_to = self._series_index.last_id
         self._told = np.zeros(1024, np.bool_)
@@ -97,7 +99,7 @@ class Shard(Generic[Prepared]):
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
-        """Nothing is stored meanwhile: what the store holds is what listeners were given."""
+        """Store nothing inside the block, so that listeners have seen all that the store holds."""
         async with self._storing:
             yield
 
@@ -110,11 +112,11 @@ class Shard(Generic[Prepared]):
         *,
         maybe_duplicate: bool = False,
     ) -> Sequence[HeliometerError | None]:
-        """Store units, and series that are new to the store whatever becomes of the units.
+        """Store units, and new series whatever becomes of the units.
 
-        Returns for each unit why it is refused: its key was used for something else. ``None``: it
-        is stored, now or before. ``maybe_duplicate``: each has a receipt and was handed over
-        before, and what became of it is not known. Raises what the store and the feed raise.
+        Returns for each unit why it is refused (its key was used for another request), or ``None``
+        if it is stored, now or earlier. ``maybe_duplicate``: each unit has a receipt and was handed
+        over before, with unknown result. Raises what the store and the feed raise.
         """
         async with self._storing:
             found = self._sort(units)
@@ -122,7 +124,7 @@ class Shard(Generic[Prepared]):
                 await self._store_each(found, series)
             elif found.new or series:
                 await self._store_together(found.new, series)
-            # Not earlier: what is not stored must be taken when it comes again.
+            # Not earlier: a unit that is not stored must be accepted when it is sent again.
             for unit in found.new:
                 if unit.receipt is not None:
                     self._receipts.remember(unit.receipt)
@@ -165,7 +167,7 @@ class Shard(Generic[Prepared]):
         self._committed(len(batch), time.perf_counter() - started)
 
     async def _store_each(self, found: _Sorted, series: Sequence[Series]) -> None:
-        """Have the store leave out what it has, unit by unit."""
+        """Have the store skip what it already holds, unit by unit."""
         if series:
             await self._store.append(NOTHING, series, ())
             self._series_stored(series)
@@ -175,14 +177,14 @@ class Shard(Generic[Prepared]):
             async with room:
                 await self._store.append(unit.batch, (), unit.receipts, maybe_duplicate=True)
 
-        # Side by side: each waits until no insert is under way any more.
+        # Concurrently: each waits until no earlier insert is running.
         async with asyncio.TaskGroup() as group:
             for unit in found.new:
                 group.create_task(append(unit))
         for unit in found.new:
             self._tell(unit.batch)
             await self._to_feed(unit.batch)
-        for unit in found.known:  # by an owner that may not have got as far as the feed
+        for unit in found.known:  # by an owner that may have exited before it published them
             await self._to_feed(unit.batch)
 
     async def _to_feed(self, batch: Batch) -> None:
@@ -195,7 +197,7 @@ class Shard(Generic[Prepared]):
                 stored(batch, new)
 
     def _untold(self, series: Int64s) -> Int64s:
-        """Those that no listener was told of yet, each once; they count as told from now on."""
+        """The series that listeners do not know yet, each once; they count as known from now on."""
         later = series[series > self._known_to] - self._known_to
         if not len(later):
             return later
