@@ -1,4 +1,4 @@
-"""The agent: collectors and their loops, a sender, and the health of it all."""
+"""The agent: collectors in their loops, a sender, and health measurements about both."""
 
 import asyncio
 import hashlib
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMESPACE = "heliometer.agent"
-"""Of what the agent says of itself, in its own project."""
+"""Namespace of the agent's measurements about itself, in its own project."""
 ANSWER_S = 20.0
 LOOK_S = 2.0
-"""Between the two readings of a dry run."""
+"""Seconds between the two readings of a dry run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The agent as the command line describes it."""
+    """The agent, with the options of the command line."""
 
     access: Access
     collectors: tuple[str, ...]
@@ -53,7 +53,7 @@ class Agent:
     spread_s: float
 
     def run(self) -> int:
-        """Report until SIGTERM or SIGINT; the exit status. Raises CommandError."""
+        """Report until SIGTERM or SIGINT; returns the exit status. Raises CommandError."""
         logging.basicConfig(
             stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s"
         )
@@ -81,7 +81,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        # Each machine starts at its own moment of the interval, always the same.
+        # Each machine starts at a moment of its own in the interval, always the same.
         digest = hashlib.blake2b(instance_id().encode(), digest_size=4).digest()
         offset = int.from_bytes(digest) / (1 << 32) * 300
         tasks = []
@@ -129,7 +129,7 @@ class Agent:
 
 
 class WithHealth:
-    """A collector, and with it the health of the agent (see ``docs/collectors.md``)."""
+    """A collector that also reports the health of the agent (see ``docs/collectors.md``)."""
 
     def __init__(
         self,
@@ -146,12 +146,13 @@ class WithHealth:
         self._dimensions = {"host": socket.gethostname() or "localhost", "collector": name}
 
     def collect(self, timestamp_ms: int, due: Due) -> list[Measurement]:
-        """What the collector reads, also when that is nothing because it failed."""
+        """The collector's measurements, if any, and the agent's health, even if the collector
+        failed."""
         began = time.monotonic()
         try:
             found = self._collector.collect(timestamp_ms, due)
         except Exception:
-            if due(""):  # that it fails must be known where the alarms are
+            if due(""):  # the failure must be visible to alarms on the server
                 self._sender.deliver_now(self._health(timestamp_ms, began, up=0))
             raise
         if due(""):
@@ -184,7 +185,7 @@ class WithHealth:
 
 
 def show(agent: Agent) -> int:
-    """Print what one round would report, with differences over two seconds."""
+    """Print what one round would report, with deltas over two seconds."""
     found: list[Measurement] = []
     collectors = [agent.load(name, Counter()) for name in agent.collectors]
     try:

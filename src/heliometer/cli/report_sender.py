@@ -1,4 +1,4 @@
-"""How an agent delivers: each report goes to the spool first, and is sent until it is accepted."""
+"""Delivery by an agent: each report is spooled first, and sent until it is accepted."""
 
 import logging
 import threading
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 PAST_MS = 14 * 86_400_000
 FUTURE_MS = 110_000
-"""The server takes two weeks past to two minutes future (v1.1 §4.4.7.1); a little less here, for
-the way there."""
+"""The server accepts measurements from two weeks old to two minutes ahead (v1.1 §4.4.7.1); a little
+less here, to allow for the transfer."""
 REPLAY_S = 30.0
-"""How long one round may replay what waits: then the next round is due soon."""
+"""How long one round may spend on spooled reports, in seconds, before the next one is due."""
 MEMORY_BYTES = 64 << 20
-"""Reports that wait in memory while the spool cannot be written."""
+"""Most bytes of reports that wait in memory while the spool cannot be written."""
 SKEW_S = 30.0
-"""A clock that is so far from the server's is worth a word."""
+"""A clock that differs from the server's by so many seconds is logged."""
 
 
 class _Fate(Enum):
-    """What became of a report that was sent."""
+    """The outcome of a report that was sent."""
 
     TAKEN = "taken"
     LATER = "later"
@@ -43,10 +43,10 @@ class _Fate(Enum):
 
 
 class Sender:
-    """Delivers rounds to a server, the newest first, then what waited, the oldest first.
+    """Delivers rounds to a server: the newest first, then the waiting ones, oldest first.
 
-    ``counts`` has ``reports_sent``, ``reports_dropped``, ``refused`` (parts of projects) and
-    ``send_errors``.
+    ``counts`` has ``reports_sent``, ``reports_dropped``, ``refused`` (parts of reports, by project)
+    and ``send_errors``.
     """
 
     def __init__(
@@ -58,30 +58,30 @@ class Sender:
         self._told: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.skew_s: float | None = None
-        """How far this machine's clock is ahead of the server's, in seconds, as the newest reply
-        showed; None: there was none yet."""
+        """How far this machine's clock is ahead of the server's, in seconds, by the newest reply;
+        None if there was none yet."""
         self._intervals: dict[str, int] = {}
         self._unwritten: list[tuple[int, str, bytes]] = []
-        """Time, key and body of what the spool could not take."""
+        """Time, key and body of reports that could not be spooled."""
         self._turn = threading.Lock()
-        """Several collectors share one connection."""
+        """Held while sending: several collectors share one connection."""
 
     async def intervals(self) -> Mapping[str, int]:
-        """Seconds between rounds of each project, as the server last said."""
+        """Seconds between rounds of each project, by the server's last answer."""
         return self._intervals
 
     async def deliver(self, measurements: list[Measurement]) -> None:
-        """Write a round down and send what can be sent."""
+        """Spool a round, and send what can be sent."""
         await in_thread(lambda: self.deliver_now(measurements), "sender")
 
     def deliver_now(self, measurements: list[Measurement]) -> None:
-        """The same, in the calling thread."""
+        """As ``deliver``, in the calling thread."""
         with self._turn:
             stamp = measurements[0].timestamp_ms
             self._unwritten += [(stamp, uuid.uuid4().hex, b) for b in reports_of(measurements)]
             self._write_down()
             self._send_waiting()
-            self._write_down()  # sending may have made room
+            self._write_down()  # sending may have freed space
 
     def _write_down(self) -> None:
         while self._unwritten:
@@ -114,7 +114,7 @@ class Sender:
                 self._again("full", "the spool has room again")
 
     def _send_waiting(self) -> None:
-        """Send what waits until the server does not take more, or REPLAY_S are over."""
+        """Send waiting reports until the server accepts no more, or REPLAY_S are over."""
         entries = self._spool.entries()
         until = time.monotonic() + REPLAY_S
         asked = self.skew_s is None
@@ -126,7 +126,7 @@ class Sender:
             self._unwritten.remove((stamp, key, body))
         for entry in [*entries[-1:], *entries[:-1]]:
             if not self._is_in_time(entry):
-                # The clock may have been set since the last reply: never judge by an old one.
+                # The clock may have been set since the last reply: never judge by an old skew.
                 if not asked and not self._ask_the_time():
                     return
                 asked = True
@@ -134,7 +134,7 @@ class Sender:
                     if self._age_ms(entry) > 0:
                         why = "is older than two weeks, which the server refuses"
                         self._drop(entry, why)
-                    continue  # or the server will take it when its time comes
+                    continue  # or the server will accept it when its time comes
             try:
                 body = entry.read()
             except OSError as error:
@@ -147,7 +147,7 @@ class Sender:
                 return
 
     def _settle(self, fate: _Fate, why: str) -> bool:
-        """Count what became of a report; whether it is done with."""
+        """Count the outcome of a report; returns whether it needs no further attempt."""
         if fate is _Fate.LATER:
             self.counts["send_errors"] += 1
             self._tell(f"away {why[:24]}", "reports wait in %s: %s", self._spool.folder, why)
@@ -164,11 +164,11 @@ class Sender:
         return (self._clock() - (self.skew_s or 0.0)) * 1000 - entry.timestamp_ms
 
     def _is_in_time(self, entry: Entry) -> bool:
-        """Whether the server takes it now: by its own clock, as far as that is known."""
+        """Whether the server accepts this time now, by the server's clock as far as it is known."""
         return -FUTURE_MS <= self._age_ms(entry) <= PAST_MS
 
     def _ask_the_time(self) -> bool:
-        """Have a reply, for the server's time; whether there was one."""
+        """Make a request just to learn the server's time; returns whether there was a reply."""
         try:
             self._compare_clocks(self._client.request("GET", "/metering"))
         except (CommandError, httpx.HTTPError) as error:
@@ -194,7 +194,7 @@ class Sender:
             return _Fate.LATER, f"the answer cannot be read: {error or type(error).__name__}"
         status = response.status_code
         if response.is_success:
-            # Something between us and the server may say 200 too, and keep nothing.
+            # A proxy in between may answer 200 too, without storing anything.
             good = self._read(response)
             return (
                 (_Fate.TAKEN, "")
@@ -237,7 +237,7 @@ class Sender:
         except (KeyError, ValueError):
             self.skew_s = self.skew_s or 0.0
             return
-        # The header is cut to whole seconds.
+        # The header is truncated to whole seconds.
         self.skew_s = self._clock() - (there + 0.5)
         if abs(self.skew_s) > SKEW_S:
             self._tell(
@@ -280,7 +280,7 @@ class _Refusal(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """What the server says of a report."""
+    """The server's reply to a report."""
 
     intervals: dict[str, int]
     refused: list[_Refusal]

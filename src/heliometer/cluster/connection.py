@@ -167,8 +167,8 @@ class Inbox:
         self._there.set()
 
     async def take(self, largest: int) -> Sequence[DeliveredMessage]:
-        """Wait for messages and return at least one, and no more than ``largest`` bytes beyond
-        that. Raises ConnectionError: see ``end_with``."""
+        """Wait for messages and return as many as fit into ``largest`` bytes, but at least one.
+        Raises ConnectionError: see ``end_with``."""
         await self._there.wait()
         if self._ended:
             raise ConnectionError("RabbitMQ ended a consumer")

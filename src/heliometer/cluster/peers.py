@@ -1,4 +1,4 @@
-"""The port to the other processes of a cluster, for the services above the pipeline."""
+"""The other processes of a cluster, for the services above the pipeline."""
 
 from collections.abc import Callable, Mapping
 

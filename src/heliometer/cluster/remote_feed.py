@@ -92,7 +92,7 @@ class RemoteFeedServer:
         await self._bus.tell(event, lambda: self._members.names("evaluator"))
 
     async def usage(self, project_id: str) -> Usage:
-        """How much the project's queue holds; ``None`` if no process answers."""
+        """How much the project's queue holds; an empty ``Usage`` if no process answers."""
         future: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(project_id, []).append(future)
         self._bus.send(UsageAsked(UsageQuestion(project_id, self._bus.queue)))

@@ -1,4 +1,4 @@
-"""Collectors: what the service captures itself and reports in the reserved namespaces."""
+"""Collectors: measurements that the service takes itself, in the reserved namespaces."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -8,33 +8,32 @@ COLLECTORS: dict[str, str] = {
     "host": "heliometer.collectors.host.collector:HostCollector",
     "libvirt": "heliometer.collectors.libvirt.hypervisor:libvirt_collector",
 }
-"""Name of each collector → ``module:maker``, imported only when it is used."""
+"""Each collector's name → ``module:maker``, imported only when it is used."""
 
 
 class Measurement(NamedTuple):
-    """One value that a collector read, on its way to the ingest."""
+    """One value that a collector read."""
 
     namespace: str
     dimensions: Mapping[str, str]
     timestamp_ms: int
     value: float
     project_id: str = ""
-    """Whose it is: id or name; empty: the project that the collector itself works for."""
+    """Id or name of the project that owns it; empty for the collector's own project."""
 
 
 Due = Callable[[str], bool]
-"""Whether a round is due for a project: each has the interval of its monitoring level."""
+"""Whether a round is due for a project, by the interval of its monitoring level."""
 
 
 class Collector(Protocol):
-    """Reads something that can be measured."""
+    """Reads a machine or a hypervisor, once a round."""
 
     def collect(self, timestamp_ms: int, due: Due) -> list[Measurement]:
         """Read once; every measurement carries ``timestamp_ms``. May block: called in a thread.
 
-        Only what belongs to projects for which it is ``due`` is reported, and each difference
-        spans the time since it last was. Whatever could be read is returned; raises only when
-        nothing could.
+        Only projects for which a round is ``due`` are reported, and each delta covers the time
+        since their last report. Returns whatever could be read; raises only if nothing could.
         """
         ...
 

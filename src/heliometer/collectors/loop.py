@@ -1,4 +1,4 @@
-"""The loop of a collector: when to collect, and what happens when that fails."""
+"""The loop of a collector: rounds, delivery, and the handling of failures."""
 
 import asyncio
 import logging
@@ -15,15 +15,15 @@ from heliometer.core.errors import Code, HeliometerError
 log = logging.getLogger(__name__)
 
 QUICK_S = 10
-"""Seconds from the first round to the second, so that deltas show long before the first interval
+"""Seconds from the first round to the second, so that deltas appear long before the first interval
 of the basic level (300 s) ends."""
 RECHECK_S = 30
-"""Seconds after which the interval is asked for again while waiting: a project's new level and a
-stepped clock take effect within that time."""
+"""Seconds between two checks of the interval while waiting: a project's new level and a stepped
+clock take effect within that time."""
 KEPT = 100_000
 """The most measurements kept while the store is down; the oldest rounds are dropped first."""
 COLLECT_S = 60.0
-"""How long a round may take before it is given up."""
+"""How long a round may take before it is abandoned, in seconds."""
 
 Deliver = Callable[[list[Measurement]], Awaitable[None]]
 Clock = Callable[[], float]
@@ -38,7 +38,7 @@ async def run(
     sleep: Sleep = asyncio.sleep,
     counts: Counter[str] | None = None,
 ) -> None:
-    """Collect and deliver until cancelled: now, after QUICK_S, then as the schedule says.
+    """Collect and deliver until cancelled: now, after QUICK_S, then by the schedule.
 
     ``clock`` is Unix time in seconds. ``counts``, if given, is kept up to date: ``rounds``,
     ``measurements`` (delivered), ``dropped`` (measurements), ``errors``.
@@ -56,18 +56,15 @@ async def run(
 
 
 async def _wait_after(last: float, rounds: "_Rounds", clock: Clock, sleep: Sleep) -> None:
-    """Return at the first beginning of a round after ``last``, never before it.
-
-    A level may change and the clock may be stepped meanwhile, so both are looked at anew after
-    every nap.
-    """
+    """Return at the start of the first round after ``last``, never before it. A level may change
+    and the clock may be stepped meanwhile, so both are checked again after every sleep."""
     while True:
         await rounds.refresh()
         now = clock()
         last = min(last, now)  # the clock was set back: count from now on
         remaining = rounds.schedule.remaining(last, now)
         if now + remaining - last < min(QUICK_S, rounds.schedule.seconds) / 2:
-            remaining += rounds.schedule.seconds  # too little could have happened
+            remaining += rounds.schedule.seconds  # too short an interval to be meaningful
         if remaining <= 0:
             return
         await sleep(min(remaining, RECHECK_S))
@@ -85,10 +82,10 @@ class _Rounds:
     reading: asyncio.Future[list[Measurement]] | None = None
 
     async def refresh(self) -> None:
-        """Read the levels again; the last known ones apply while that fails."""
+        """Read the levels again; the last known ones stay in force while that fails."""
         try:
             await self.schedule.refresh()
-        except Exception as error:  # the loop outlives whatever the level's store does
+        except Exception as error:  # the loop must survive any failure of the store of levels
             self.failed(
                 "interval",
                 error,
@@ -99,11 +96,11 @@ class _Rounds:
             self.works("interval")
 
     async def one(self) -> None:
-        """Collect once and deliver, after what earlier rounds could not deliver."""
+        """Collect once and deliver, after the rounds that could not be delivered before."""
         self.counts["rounds"] += 1
         try:
             found = await self._collect()
-        except Exception as error:  # a collector must not end the role
+        except Exception as error:  # a collector's failure must not end the role
             self.failed("collecting", error, "this round is left out; the next one is tried")
         else:
             self.works("collecting")
@@ -129,7 +126,7 @@ class _Rounds:
                 raise TimeoutError("an earlier round still waits for an answer")
             late, self.reading = self.reading, None
             if late.exception() is None and late.result():
-                # It belongs to a time that is over, and the next differences begin there.
+                # Late, but the next deltas start from this reading.
                 self.waiting.append(late.result())
         now = self.clock()
         due: set[str] = set()
@@ -144,7 +141,7 @@ class _Rounds:
         try:
             found = await asyncio.wait_for(asyncio.shield(reading), COLLECT_S)
         except TimeoutError:
-            if not reading.done():  # a thread cannot be ended, only left alone
+            if not reading.done():  # a thread cannot be stopped, only left running
                 self.reading = reading
                 reading.add_done_callback(_look_at)
                 raise TimeoutError(f"no answer within {COLLECT_S:g} s") from None
@@ -153,7 +150,7 @@ class _Rounds:
         return found
 
     def failed(self, doing: str, error: Exception, consequence: str) -> None:
-        """Count the failure, and log it if it is the first of its kind since it worked."""
+        """Count a failure, and log it if it is the first of its kind since the last success."""
         self.counts["errors"] += 1
         kind = (doing, type(error).__name__)
         if kind in self.seen:
@@ -187,7 +184,7 @@ def _look_at(reading: asyncio.Future[list[Measurement]]) -> None:
 
 
 def _may_succeed_later(error: Exception) -> bool:
-    # Only these promise that nothing was stored: repeating after any other could store twice.
+    # Only these guarantee that nothing was stored: a retry after any other could store twice.
     return isinstance(error, HeliometerError) and error.code in (
         Code.UNAVAILABLE,
         Code.RATE_LIMITED,

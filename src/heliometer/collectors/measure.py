@@ -1,4 +1,4 @@
-"""From two snapshots to measurements. Pure: no clock, no reading."""
+"""Turns two snapshots into measurements. Pure: no clock, no input or output."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,9 +9,9 @@ COMPUTE = "hpcs.compute"
 VOLUME = "hpcs.volume"
 
 CPU_SLACK = 4
-"""Times the processor's capacity by which its time may grow: clocks differ, but not by more."""
+"""Factor of the processor's capacity by which its time may grow, since clocks differ slightly."""
 MOST_A_SECOND = 1e12
-"""By which no counter of a disk or interface grows in a second: bytes of a terabyte."""
+"""Growth that no counter of a disk or interface reaches in a second: the bytes of a terabyte."""
 DISK_METRICS = ("read_ops", "write_ops", "read_bytes", "write_bytes")
 INTERFACE_METRICS = Interface._fields
 VOLUME_TIMES = {"volume_read_time": "read_ms", "volume_write_time": "write_ms"}
@@ -24,12 +24,12 @@ def measure(
     timestamp_ms: int,
     project_id: str = "",
 ) -> list[Measurement]:
-    """What to report at ``after``: counters always, deltas over the time since ``before``.
+    """The measurements at ``after``: counters always, and deltas since ``before``.
 
-    A delta is left out for a round where there is nothing to compare with: the first round, a
-    device that was just plugged in or stands for another one now, and one of which any counter
-    went back (it was reset or unplugged in between, so that its other differences mean nothing
-    either) or grew faster than any device can.
+    Deltas are left out where there is nothing to compare with: in the first round, and for a device
+    that was just plugged in or replaced, or of which any counter went back (it was reset or
+    unplugged in between, so its other deltas are meaningless too) or grew faster than any device
+    can.
     """
 
     def compute(name: str, value: float, device: str = "") -> Measurement:
@@ -74,8 +74,8 @@ def measure(
 
 
 def remembered(before: Snapshot | None, after: Snapshot) -> Snapshot:
-    """What the next snapshot is to be compared with: ``after``, and of what could not be read this
-    time what was read before, so that its growth is not lost."""
+    """The base of the next comparison: ``after``, completed from ``before`` where it could not be
+    read, so that no growth is lost."""
     if before is None:
         return after
     return Snapshot(
@@ -88,11 +88,11 @@ def remembered(before: Snapshot | None, after: Snapshot) -> Snapshot:
 
 
 def utilization(before: Cpu, after: Cpu) -> float | None:
-    """Percent of all cores used in between, 0 … 100; None when no time passed or it went back."""
+    """Percentage of all cores used in between, 0 … 100; None if no time passed or it went back."""
     used, total = after.used - before.used, after.total - before.total
     if used < 0 or total <= 0:
         return None
-    # The kernel keeps the parts of a tick apart, so that the used time may exceed it by a little.
+    # The kernel accounts parts of a tick separately, so the used time may exceed it slightly.
     return min(100.0, used / total * 100)
 
 
@@ -108,7 +108,7 @@ def _cpu(before: Cpu | None, after: Cpu | None) -> Iterator[tuple[str, float]]:
         yield "cpu_total_utilization", round(percent, 3)
     grown = after.used - before.used
     if 0 <= grown <= CPU_SLACK * max(1.0, after.total - before.total):
-        # The difference of what is reported, so that counter and delta agree to the nanosecond.
+        # The difference of reported values, so that counter and delta agree to the nanosecond.
         yield "cpu_time", _nanoseconds(after.used) - _nanoseconds(before.used)
 
 
@@ -127,7 +127,7 @@ def _volume(delta: Mapping[str, float], elapsed_s: float) -> Iterator[tuple[str,
 def _difference(
     before: Disk | Interface | None, after: Disk | Interface, elapsed_s: float
 ) -> dict[str, float]:
-    """By how much each counter grew; empty when that cannot be known."""
+    """The growth of each counter; empty if it cannot be known."""
     if before is None:
         return {}
     grown: dict[str, float] = {}

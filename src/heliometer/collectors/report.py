@@ -1,4 +1,4 @@
-"""A round of a collector, as ``POST /v1.1/metrics/reports`` takes it."""
+"""Encodes a collector's round for ``POST /v1.1/metrics/reports``."""
 
 import gzip
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import msgspec
 from heliometer.collectors import Measurement
 
 LARGEST = 20_000
-"""Measurements in one report: about 3 MB before they are compressed."""
+"""Most measurements in one report: about 3 MB uncompressed."""
 LEVEL = 6
 
 

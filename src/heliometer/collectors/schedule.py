@@ -1,22 +1,20 @@
-"""When the next round is, and for which projects: each has the interval of its monitoring level."""
+"""When the next round is due, and for which projects, by the intervals of monitoring levels."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
 DEFAULT_S = 300
-"""Seconds between rounds of a project whose level is not known: that of level basic."""
+"""Seconds between rounds of a project whose level is unknown: those of level basic."""
 
 FORGOTTEN_S = 3600
 
 Read = Callable[[], Awaitable[Mapping[str, int]]]
-"""The intervals of the projects that have another than the default, in seconds."""
+"""The intervals, in seconds, of projects that do not have the default one."""
 
 
 class Schedule:
-    """Remembers when each project was last reported.
-
-    ``fixed_s`` is the interval of all projects, unless it is 0. Rounds begin at multiples of the
-    interval plus ``offset_s``, so that many machines need not begin at once.
-    """
+    """Remembers when each project was last reported. ``fixed_s`` is the interval of all projects,
+    unless it is 0. Rounds start at multiples of the interval plus ``offset_s``, so that many
+    machines do not start at once."""
 
     def __init__(self, read: Read, *, fixed_s: int = 0, offset_s: float = 0.0) -> None:
         self._read = read
@@ -26,7 +24,7 @@ class Schedule:
         self._last: dict[str, float] = {}
 
     async def refresh(self) -> None:
-        """Read the levels again. Raises what reading them raises."""
+        """Read the levels again. Raises whatever reading them raises."""
         if not self._fixed_s:
             self._intervals = await self._read()
 
@@ -49,7 +47,7 @@ class Schedule:
 
     def reported(self, project_ids: set[str], now: float) -> None:
         """Note that these projects were reported now."""
-        # A project that is gone for long does not set the pace any more.
+        # A project that has been gone for long no longer sets the pace.
         self._last = {name: at for name, at in self._last.items() if now - at < FORGOTTEN_S}
         self._last |= dict.fromkeys(project_ids, now)
 

@@ -1,4 +1,4 @@
-"""What is counted of one machine, by its kernel or its hypervisor, at one moment."""
+"""The counters of one machine, from its kernel or its hypervisor, at one moment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Cpu(NamedTuple):
-    """Time since boot, summed over all cores, in seconds. Of a virtual machine ``total`` is how
-    long its processors could have run, since whenever."""
+    """Time since boot, summed over all cores, in seconds. For a virtual machine, ``total`` is how
+    long its processors could have run since any moment."""
 
     used: float
     """Spent working for this machine: user, nice, system and interrupts. Neither idle, nor
@@ -17,7 +17,7 @@ class Cpu(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """One disk's counters since boot, or since it was plugged in. None: it is not counted here."""
+    """One disk's counters since boot, or since it was plugged in; None if not counted here."""
 
     read_ops: int | None
     write_ops: int | None
@@ -30,7 +30,7 @@ class Disk(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """One network interface's counters since it came up. None: it is not counted here."""
+    """One network interface's counters since it came up; None if not counted here."""
 
     in_bytes: int | None
     out_bytes: int | None
@@ -44,13 +44,13 @@ class Interface(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All counters; what could not be read is absent."""
+    """All counters, except those that could not be read."""
 
     monotonic_s: float
-    """When it was taken, by a clock that is never set."""
+    """When it was taken, by a monotonic clock, in seconds."""
     cpu: Cpu | None = None
     disks: Mapping[str, Disk] = field(default_factory=dict)
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     identities: Mapping[str, str] = field(default_factory=dict)
-    """What stands behind the name of a device, where that is known: another disk under the same
-    name is not to be compared with the one before."""
+    """What backs the device of a name, where that is known: another disk under the same name must
+    not be compared with the one before."""

@@ -22,7 +22,7 @@ class SpoolInUse(Exception):
 
 
 class Entry(NamedTuple):
-    """A report that is not delivered yet."""
+    """A report that has not been delivered yet."""
 
     timestamp_ms: int
     """When the report was collected."""
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     path: Path
 
     def read(self) -> bytes:
-        """The report, as it is sent. Raises OSError."""
+        """The report's body, compressed. Raises OSError."""
         return self.path.read_bytes()
 
 
@@ -65,8 +65,8 @@ class Spool:
             self._lock = None
 
     def add(self, report: bytes, timestamp_ms: int, key: str = "") -> int:
-        """Store a report; return how many old ones were dropped for it. Raises OSError if it could
-        not be stored."""
+        """Store a report; returns how many old ones were dropped to make room. Raises OSError if it
+        could not be stored."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         dropped = self._make_room(len(report))
         key = key or uuid.uuid4().hex
@@ -93,11 +93,11 @@ class Spool:
         return sorted(found)
 
     def remove(self, entry: Entry) -> None:
-        """Remove a report that was delivered or never will be."""
+        """Remove a report that was delivered, or never will be."""
         entry.path.unlink(missing_ok=True)
 
     def size(self) -> tuple[int, int]:
-        """How many reports there are, and their bytes."""
+        """The number of reports, and their size in bytes."""
         sizes = list(self._sizes())
         return len(sizes), sum(sizes)
 

@@ -1,4 +1,4 @@
-"""Work that may never come back, in threads that nobody waits for when the program ends."""
+"""Work that may never return, in threads that do not keep the program from exiting."""
 
 import asyncio
 import threading
@@ -10,11 +10,8 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T], name: str) -> "asyncio.Future[T]":
-    """Start the work in a thread of its own; what it returns or raises.
-
-    ``asyncio.to_thread`` would keep the program from ending while a hypervisor or a server that
-    hangs is asked.
-    """
+    """Start the work in a thread of its own; the future has its result. ``asyncio.to_thread`` would
+    keep the program from exiting while a hypervisor or a server hangs."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
 

@@ -1,1 +1,1 @@
-"""Storage, by technology. Nothing outside knows the SQL in here."""
+"""Storage, by technology. No SQL is known outside this folder."""

@@ -1,1 +1,1 @@
-"""Identity, compatible with Keystone's v2.0 and v3 as far as clients need it to sign in."""
+"""Identity: as much of Keystone's v2.0 and v3 as clients need to sign in."""

@@ -32,7 +32,7 @@ def render_fault(error: HeliometerError, _request_id: str) -> Response:
 
 
 def challenged(handler: Handler, version: str) -> Handler:
-    """Adds to a 401 where to sign in, as Keystone does."""
+    """Adds the sign-in URL to a 401, as Keystone does."""
 
     async def answer(call: Call) -> Response:
         try:

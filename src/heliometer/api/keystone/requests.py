@@ -1,4 +1,4 @@
-"""Requests as both versions have them: bodies, tokens, times."""
+"""What requests of both versions share: bodies, tokens and times."""
 
 import re
 from datetime import UTC, datetime

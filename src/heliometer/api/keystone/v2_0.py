@@ -49,7 +49,7 @@ class SignIn(Struct):
 
 
 def dialect(services: Services) -> Dialect:
-    """The dialect at ``/identity/v2.0``, whichever identity is in use."""
+    """The dialect at ``/identity/v2.0``, for either kind of identity."""
     handlers = _Handlers(services.identity, services.settings.identity.region)
 
     def operation(

@@ -1,4 +1,4 @@
-"""Identity v3, as far as signing in needs it (Keystone v3, "Authentication and tokens")."""
+"""Identity v3: the part needed to sign in (Keystone v3, "Authentication and tokens")."""
 
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ NO_CATALOG = Parameter("nocatalog", "Leave the catalog out.")
 
 
 class Handlers(Protocol):
-    """Answers the operations of v3."""
+    """The operations of v3, which each kind of identity implements."""
 
     async def sign_in(self, call: Call) -> Response: ...
     async def validate(self, call: Call) -> Response: ...

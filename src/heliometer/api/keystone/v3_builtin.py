@@ -24,7 +24,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 
 
 class BuiltinHandlers:
-    """Answers the operations of v3."""
+    """Implements ``v3`` with the built-in identity."""
 
     def __init__(self, identity: BuiltinIdentity, region: str) -> None:
         self._identity = identity

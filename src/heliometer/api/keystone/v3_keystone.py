@@ -37,7 +37,7 @@ class SignIn(Struct):
 
 
 class KeystoneHandlers:
-    """Answers the operations of v3."""
+    """Implements ``v3`` by forwarding to Keystone."""
 
     def __init__(self, identity: KeystoneIdentity, region: str) -> None:
         self._identity = identity

@@ -57,7 +57,7 @@ def alarm_document(caller: Caller, alarm: Alarm, urls: dict[str, str]) -> dict[s
 
 
 def state_of(text: str) -> State:
-    """The state that Ceilometer calls so. Raises MALFORMED."""
+    """The state with this name in Ceilometer. Raises MALFORMED."""
     if text not in _STATE_OF:
         raise Malformed(f"Invalid state {text[:40]!r}: must be one of {', '.join(_STATE_OF)}.")
     return _STATE_OF[text]

@@ -36,7 +36,7 @@ from heliometer.notifications.model import WEBHOOK
 from heliometer.notifications.service import Notifications, Wanted
 
 HISTORY = 1000
-"""Most entries of history in an answer."""
+"""The most entries of history in a reply."""
 
 
 class AlarmFields(msgspec.Struct):
@@ -59,7 +59,7 @@ class AlarmFields(msgspec.Struct):
 
 
 class AlarmOperations:
-    """Alarms, their state and their history."""
+    """Handles requests for alarms, their states and their history."""
 
     def __init__(self, alarms: Alarms, notifications: Notifications, meters: Meters) -> None:
         self._alarms = alarms
@@ -67,7 +67,7 @@ class AlarmOperations:
         self._rules = Rules(alarms, meters)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Create, list, get, update, delete; the state and the history."""
+        """Operations on alarms, their states and their history."""
         read, manage, source = Permission.READ, Permission.MANAGE, "Ceilometer v2"
         one = "/alarms/{alarm_id}"
         return (

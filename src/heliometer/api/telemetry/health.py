@@ -16,7 +16,7 @@ class HealthOperations:
         self._health = health
 
     def operations(self) -> tuple[Operation, ...]:
-        """HEAD: the API runs. GET: its back ends answer, too."""
+        """HEAD: the API is running. GET: its backends answer, too."""
         source = "Health Check API"
         return (
             Operation(

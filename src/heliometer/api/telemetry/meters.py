@@ -1,4 +1,4 @@
-"""Meters: listing them (004), creating custom ones and putting samples into them (002)."""
+"""Meters: list them (004), create custom ones and put samples into them (002)."""
 
 import re
 from decimal import Decimal
@@ -35,21 +35,21 @@ UNRECOGNIZED = (
     '["project_id", "timestamp", "resource_id", "resource_name", "meter"]'
 )
 ITEMS = 100
-"""Most samples in one request (002)."""
+"""The most samples in one request (002)."""
 LIMIT = 100_000
-"""Most meters in an answer for Ceilometer's ``limit``."""
+"""The largest ``limit`` of Ceilometer's clients: meters in one reply."""
 _SYMBOLS = re.compile(r"[A-Za-z0-9._-]+")
 _VOLUME = re.compile(r"[+-]?\d{1,12}(\.\d{1,4})?|[+-]?\.\d{1,4}")
 
 
 class MeterOperations:
-    """Meters: listed, created and written to."""
+    """Handles requests for meters and for samples put into them."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
 
     def operations(self) -> tuple[Operation, ...]:
-        """List, and create and put."""
+        """Operations that list meters, and those that create and write to them."""
         return (
             Operation(
                 "GET", "/meters", "List meters", "004 List Meters", self.find, Permission.READ,
@@ -149,7 +149,7 @@ def _wanted(call: Call) -> dict[str, str]:
 
 
 def _unique(found: list[Meter]) -> list[dict[str, Any]]:
-    """Ceilometer's ``unique``: each name, type and unit once, without a resource."""
+    """Ceilometer's ``unique``: each combination of name, type and unit once, without a resource."""
     seen: dict[tuple[str, str, str], Meter] = {}
     for meter in found:
         seen.setdefault((meter.name, meter.type, meter.unit), meter)

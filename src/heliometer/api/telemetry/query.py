@@ -18,7 +18,7 @@ TYPES = ("integer", "float", "boolean", "string", "datetime")
 METADATA = ("resource_metadata.", "metadata.")
 """Prefixes of fields that name a dimension."""
 MOST = 100
-"""Most conditions in one request."""
+"""The most conditions in one request."""
 
 
 class Condition(NamedTuple):

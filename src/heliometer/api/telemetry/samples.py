@@ -22,7 +22,7 @@ from heliometer.meters.sample_model import Wanted
 from heliometer.meters.samples import NEWEST, Samples
 
 LIMIT = 100
-"""Samples or resources in an answer by default, as in Ceilometer."""
+"""Samples or resources in a reply by default, as in Ceilometer."""
 GROUPS = ("resource_id", "project_id", "user_id", "source")
 FUNCTIONS = ("avg", "sum", "min", "max", "count", "stddev", "cardinality")
 CAPABILITIES = {
@@ -59,7 +59,7 @@ CAPABILITIES = {
 
 
 class SampleOperations:
-    """The reading half of Ceilometer's reporting API."""
+    """Handles the reading requests of Ceilometer's reporting API."""
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples

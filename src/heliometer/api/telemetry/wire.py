@@ -1,4 +1,4 @@
-"""Requests and replies as all of Telemetry v2 has them: faults, times, pages."""
+"""What all of Telemetry v2 shares: faults, times and pages."""
 
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,7 +24,7 @@ MESSAGES = {
 
 def render_fault(error: HeliometerError, _: str) -> Response:
     """The form of every error in v2."""
-    # Its documents have no 422: what breaks a rule is a bad request.
+    # Its documents have no 422: invalid input is a bad request.
     status = STATUS[Code.MALFORMED if error.code is Code.INVALID else error.code]
     message = f"{error.message} {error.details}".strip()
     if error.message != NOT_AUTHORIZED:

@@ -1,4 +1,4 @@
-"""The host collector: keeps the last snapshot and compares the next one with it."""
+"""The host collector: keeps the last snapshot to compare the next one with."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from heliometer.collectors.measure import COMPUTE, measure, remembered, utilizat
 from heliometer.collectors.snapshot import Snapshot
 
 FIRST_LOOK_S = 0.5
-"""How long the first round looks at the processor, so that it has a utilization to report."""
+"""How long the first round observes the processor, so that it can report a utilization."""
 
 
 class HostCollector:
@@ -30,8 +30,8 @@ class HostCollector:
         self._last: Snapshot | None = None
 
     def collect(self, timestamp_ms: int, due: Due = lambda _: True) -> list[Measurement]:
-        """Counters, and deltas since the last round; the first round has counters and the
-        utilization only. Raises OSError when nothing can be read."""
+        """Counters, and deltas since the last round; the first round has only counters and the
+        utilization. Raises OSError when nothing can be read."""
         if not due(""):
             return []
         first = self._last is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 HELIOMETER = uuid.UUID("8d3f6a52-9c5e-4b7b-9d0e-2f1c7f5a6e41")
-"""Makes the ids ours: another program that hashes the same machine id gets another result."""
+"""The key of the hash: other programs that hash the machine id get another result."""
 
 
 def instance_id(files: Iterable[Path] = MACHINE_ID_FILES, hostname: str | None = None) -> str:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 SYS_BLOCK = Path("/sys/block")
 VIRTUAL_DISK = re.compile(r"(loop|ram|zram|sr|fd|nbd)\d+")
-"""Block devices that are no disks of the machine."""
+"""Block devices that are not disks of the machine."""
 HOST_SIDE = re.compile(r"veth.+")
 """A container's interface seen from its host: named at random on each of its starts, which would
 make series without end. Inside the container it is called eth0, and reported."""
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Takes snapshots. A part that this machine does not let us read is logged once and absent."""
+    """Takes snapshots. Counters that cannot be read are logged once and left out."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
 
     def read(self, monotonic_s: float) -> Snapshot:
-        """Read everything now. Raises OSError when nothing at all could be read."""
+        """Read all counters now. Raises OSError when none could be read."""
         cpu = self._part("processor times", read_cpu, None)
         disks = self._part("disk counters", read_disks, dict[str, Disk]())
         interfaces = self._part("network counters", read_interfaces, dict[str, Interface]())
@@ -69,7 +69,7 @@ def read_cpu() -> Cpu:
 
 def read_disks() -> dict[str, Disk]:
     """Counters of each whole disk, by its kernel name."""
-    # nowrap=False: the kernel's own numbers; a counter that went back is dealt with in measure().
+    # nowrap=False: the kernel's own numbers; measure() handles a counter that went back.
     counters = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
     physical = {path.parent.name for path in SYS_BLOCK.glob("*/device")}
     whole = {path.name for path in SYS_BLOCK.glob("*")}

@@ -1,4 +1,4 @@
-"""The libvirt collector: remembers of each domain what it last reported."""
+"""The libvirt collector: remembers each domain's last report."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ from heliometer.collectors.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 REREAD_S = 3600.0
-"""A definition is read again after this, though nothing seems to have changed."""
+"""A definition is read again after so many seconds even if it seems unchanged."""
 
 
 class Domain(NamedTuple):
@@ -25,25 +25,25 @@ class Domain(NamedTuple):
 
     uuid: str
     run: int
-    """Another number after each start."""
+    """A number that changes with each start."""
     statistics: Mapping[str, Any]
-    """As libvirt names them: ``cpu.time``, ``block.0.rd.bytes`` and so on."""
+    """By libvirt's names: ``cpu.time``, ``block.0.rd.bytes`` and so on."""
     handle: Any = None
 
 
 class Source(Protocol):
-    """Where the domains are."""
+    """A hypervisor that domains are read from."""
 
     def domains(self) -> list[Domain]:
         """Every running domain. Raises UNAVAILABLE, with what to do about it."""
         ...
 
     def xml_of(self, domain: Domain) -> str | None:
-        """The domain's definition; None: it has ended meanwhile."""
+        """The domain's definition; None if it has ended meanwhile."""
         ...
 
     def complete(self, domain: Domain, definition: Definition) -> Mapping[str, Any]:
-        """The domain's statistics, with what the answer for all may have left out."""
+        """The domain's statistics, including any that the reply for all domains left out."""
         ...
 
 
@@ -68,8 +68,8 @@ class LibvirtCollector:
     owners: Owners = field(default_factory=Owners)
     monotonic: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)
-    """Of the last round: ``domains``, and of them ``vanished`` and ``ownerless`` ones, which were
-    left out."""
+    """Counts of the last round: ``domains``, and those left out as ``vanished`` or
+    ``ownerless``."""
     _known: dict[str, _Known] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
@@ -110,7 +110,7 @@ class LibvirtCollector:
             self._tell(domain.uuid, "domain %s is left out: %s", domain.uuid, error)
             return None
         if known is None or known.run != domain.run:
-            # It was started anew: its counters are others.
+            # It was restarted, and its counters with it.
             return _Known(domain.run, devices, definition, now, seen_at=now)
         known.devices, known.definition, known.read_at = devices, definition, now
         return known

@@ -1,4 +1,4 @@
-"""What a domain's own XML says: whose it is, and what its devices are called inside."""
+"""A domain's XML definition: its owner, and the names of its devices inside the guest."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ _ALIAS = re.compile(r"net([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A domain, as far as its statistics need it."""
+    """The properties of a domain that its statistics need."""
 
     name: str
     project: str = ""
-    """Id of the project that owns it, as Nova says; empty: it does not."""
+    """Id of the project that owns it, according to Nova; empty if Nova does not say."""
     disks: Mapping[str, str] = field(default_factory=dict)
-    """Name inside (``vda``) → what is behind it: a file, a block device, a network volume."""
+    """Name inside (``vda``) → its backing: a file, a block device, a network volume."""
     interfaces: Mapping[str, str] = field(default_factory=dict)
     """Name on the host (``tap…``) → name inside (``eth0``), as far as it can be known outside."""
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -26,9 +26,9 @@ class Definition:
 
 
 def read_definition(xml: str) -> Definition:
-    """Read what libvirt returns for a domain. Raises ValueError for what is no domain."""
+    """Parse libvirt's XML of a domain. Raises ValueError for anything else."""
     try:
-        # libvirt wrote it: there are no entities in it, and the tenant's texts are escaped.
+        # libvirt wrote it: it has no entities, and texts of tenants are escaped.
         root = ET.fromstring(xml)  # noqa: S314
     except ET.ParseError as error:
         raise ValueError(f"a domain's XML cannot be read: {error}") from error
@@ -53,7 +53,7 @@ def _disks(root: ET.Element) -> Iterator[tuple[str, str]]:
         target, source = disk.find("target"), disk.find("source")
         if target is not None and target.get("dev"):
             behind = {} if source is None else source.attrib
-            # The index counts what was opened, and says nothing of what it is.
+            # The index counts opened images, and does not identify them.
             text = ",".join(f"{k}={v}" for k, v in sorted(behind.items()) if k != "index")
             serial = disk.findtext("serial", "")
             yield target.get("dev", ""), serial or text

@@ -12,7 +12,7 @@ from heliometer.core.server_status import ServerStatus
 
 
 def hypervisor(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
-    """Whether the domains can be read, and a project owns each."""
+    """Whether the domains can be read, and each is owned by a project."""
     uri = settings.collector.libvirt_uri
     if not uri:
         return

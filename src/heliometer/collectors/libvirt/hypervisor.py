@@ -25,7 +25,7 @@ STATISTICS = (
     | libvirt.VIR_DOMAIN_STATS_BLOCK
 )
 RUNNING = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-# A domain that is busy (a snapshot, a migration) gives what can be had without waiting for it.
+# A busy domain (a snapshot, a migration) returns what is available without waiting.
 NO_WAITING = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
 
@@ -33,16 +33,16 @@ BLOCK_KEYS = ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes")
 NET_KEYS = (
     "rx.bytes", "rx.pkts", "rx.errs", "rx.drop", "tx.bytes", "tx.pkts", "tx.errs", "tx.drop",
 )  # fmt: skip
-"""What the calls for one device return, in order."""
+"""The values that the calls for one device return, in order."""
 
 
 class Hypervisor:
-    """Connects when it is first asked, and again when the connection was lost."""
+    """Connects on first use, and reconnects after the connection was lost."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._connection: Any = None
-        # Errors are raised; by default they are printed as well.
+        # Errors are raised; by default libvirt prints them as well.
         libvirt.registerErrorHandler(lambda *_: None, None)
 
     def domains(self) -> list[Domain]:
@@ -59,13 +59,13 @@ class Hypervisor:
         ]
 
     def xml_of(self, domain: Domain) -> str | None:
-        """The domain's definition; None: it has ended meanwhile."""
+        """The domain's definition; None if it has ended meanwhile."""
         xml: str | None = _unless_gone(domain.handle.XMLDesc)
         return xml
 
     def complete(self, domain: Domain, definition: Definition) -> Mapping[str, Any]:
-        """The domain's statistics; what some hypervisors leave out of the answer for all takes a
-        call for each."""
+        """The domain's statistics; those that some hypervisors leave out of the reply for all
+        domains take a call each."""
         statistics = dict(domain.statistics)
         handle = domain.handle
         if "cpu.time" not in statistics and (info := _unless_gone(handle.info)):
@@ -84,7 +84,7 @@ class Hypervisor:
         return statistics
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection, ignoring errors."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(libvirt.libvirtError):
@@ -97,7 +97,7 @@ class Hypervisor:
                     return self._connection
             self.close()
         try:
-            # Reading is all that is done: a member of no group may do that on many systems.
+            # Read-only, which on many systems needs no group membership.
             self._connection = libvirt.openReadOnly(self.uri)
         except libvirt.libvirtError as error:
             raise self._unavailable(error) from error

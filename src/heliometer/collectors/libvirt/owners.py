@@ -9,15 +9,15 @@ from heliometer.collectors.libvirt.definition import Definition
 
 
 class WrongOwners(Exception):
-    """The mapping cannot be used. The message is one line: what is wrong, and where."""
+    """The mapping is invalid. The message is one line: what is wrong, and where."""
 
 
 class Owners:
-    """Nova's metadata says it, or a mapping that the operator keeps.
+    """Finds a domain's project in the operator's mapping or in Nova's metadata.
 
     The mapping is a TOML file with one table ``[projects]``: a pattern (``*`` and ``?`` as in a
     shell) for the domain's UUID, its name or its project in Nova, and the project here. The first
-    one that fits counts. The name that it has in Nova is not asked: its tenant chooses that.
+    match counts. The domain's name in Nova is ignored, since its tenant chooses it.
     """
 
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
@@ -43,7 +43,7 @@ class Owners:
         return cls(projects)
 
     def owner(self, uuid: str, definition: Definition) -> str:
-        """The project, by id or name; empty: nobody says."""
+        """The project, by id or name; empty if it is unknown."""
         names = [uuid, definition.name, definition.project]
         for pattern, project in self._mapping.items():
             if any(name and fnmatchcase(name, pattern) for name in names):

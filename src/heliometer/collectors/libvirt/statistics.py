@@ -7,11 +7,11 @@ from heliometer.collectors.libvirt.definition import Definition
 from heliometer.collectors.snapshot import Cpu, Disk, Interface, Snapshot
 
 LARGEST = 1 << 63
-"""From here on a counter is a difference that went below zero, or says that there is none."""
+"""A counter from here on is a difference that went below zero, or means that there is none."""
 
 
 def device_names(statistics: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of disks and interfaces: when they change, the definition did."""
+    """The names of disks and interfaces: if they change, so did the definition."""
     return (
         tuple(str(statistics.get(f"block.{i}.path", ""))
               + "=" + str(statistics.get(f"block.{i}.name", ""))
@@ -27,17 +27,14 @@ def snapshot_of(
     monotonic_s: float,
     capacity_s: float,
 ) -> Snapshot:
-    """The counters of a domain.
-
-    ``capacity_s`` is how long its processors could have run, since whenever: seconds times
-    processors, summed up.
-    """
+    """The counters of a domain. ``capacity_s`` is how long its processors could have run since any
+    moment: seconds times processors, summed up."""
     used = _counter(statistics, "cpu.time")
     disks: dict[str, Disk] = {}
     interfaces: dict[str, Interface] = {}
     for number in range(int(statistics.get("block.count", 0))):
         name = str(statistics.get(f"block.{number}.name", ""))
-        # What is behind a disk (backing files) is listed too, and belongs to nobody's tables.
+        # Backing files of a disk are listed too, and are not reported.
         if name in definition.disks:
             disks.setdefault(name, _disk(statistics, f"block.{number}"))
     for number in range(int(statistics.get("net.count", 0))):
@@ -70,7 +67,7 @@ def _disk(statistics: Mapping[str, Any], prefix: str) -> Disk:
 
 
 def _interface(statistics: Mapping[str, Any], prefix: str) -> Interface:
-    """libvirt counts from the guest's side: what it received is ``rx``."""
+    """libvirt counts from the guest's side: ``rx`` is what the guest received."""
 
     def counter(key: str) -> int | None:
         return _counter(statistics, f"{prefix}.{key}")

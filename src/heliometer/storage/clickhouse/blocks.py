@@ -1,4 +1,4 @@
-"""The blocks that are inserted into ClickHouse: rows, and the markers that say whose they are."""
+"""The blocks inserted into ClickHouse: rows, and the markers of their receipts."""
 
 import hashlib
 import json
@@ -15,15 +15,13 @@ _MARKER_BITS = 62
 
 
 def slots_of(series: Int64s, slots: int) -> Int64s:
-    """Which of the cluster's slots each series is in: what ClickHouse makes of ``abs(series)``."""
+    """The cluster slot of each series, as ClickHouse computes it from ``abs(series)``."""
     return np.abs(series) % slots
 
 
 def marker(receipt: Receipt, slots: int) -> int:
-    """A receipt's marker in slot 0; the next numbers are those in the next slots.
-
-    Negated they are series that no measurement has. The same in every process and version.
-    """
+    """A receipt's marker in slot 0; the following numbers are its markers in the next slots.
+    Negated, they are series ids that no measurement has. The same in every process and version."""
     name = f"{receipt.project_id}\0{receipt.encoded_key}".encode()
     digest = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
     number = digest & ((1 << _MARKER_BITS) - 1)
@@ -31,7 +29,7 @@ def marker(receipt: Receipt, slots: int) -> int:
 
 
 def token(day: int, receipts: Sequence[Receipt]) -> str:
-    """Names the block of a day that these receipts make; empty when there are none."""
+    """A name for the block that these receipts make on a day; empty if there are none."""
     if not receipts:
         return ""
     digest = hashlib.blake2b(digest_size=16)
@@ -41,7 +39,7 @@ def token(day: int, receipts: Sequence[Receipt]) -> str:
 
 
 def by_day(batch: Batch) -> Iterator[tuple[int, Batch]]:
-    """The days since the epoch of which there are rows, and the rows of each."""
+    """The days since the epoch that have rows, and the rows of each."""
     if not len(batch):
         return
     days = batch.timestamp // DAY_MS
@@ -65,7 +63,7 @@ def of_day(day: int, rows: Batch, markers: Sequence[int], slots: int) -> bytes:
 
 
 def of_series(series: Sequence[Series]) -> bytes:
-    """Series, without the moment at which they are added."""
+    """A block of series, without the time of their insertion."""
     return native.encode(
         [
             ("id", np.array([s.id for s in series], np.int64)),
@@ -77,7 +75,7 @@ def of_series(series: Sequence[Series]) -> bytes:
 
 
 def of_receipts(receipts: Sequence[Receipt]) -> bytes:
-    """Receipts, all of their columns."""
+    """A block of receipts, with all of their columns."""
     return native.encode(
         [
             ("project_id", [r.project_id for r in receipts]),

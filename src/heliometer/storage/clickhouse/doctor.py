@@ -20,11 +20,11 @@ from heliometer.storage.clickhouse.schema import (
 NAME = "measurements"
 DEADLINE_S = 10.0
 LATE_S = 300
-"""Seconds that a replica may lag behind before that is worth a warning."""
+"""Seconds that a replica may lag behind without a warning."""
 
 
 def measurements(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
-    """Whether ClickHouse answers, what its version lacks, its tables, space and replicas."""
+    """Checks whether ClickHouse answers, and its version, tables, free space and replicas."""
     if not settings.metrics.url:
         return
     try:

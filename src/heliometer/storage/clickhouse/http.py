@@ -1,7 +1,8 @@
-"""ClickHouse's HTTP interface, as far as the store needs it.
+"""The part of ClickHouse's HTTP interface that the store needs.
 
-ClickHouse says what is wrong with a status, but only where it knows before it answers:
-``wait_end_of_query`` makes it finish first. The password goes in a header, so that no URL has it.
+ClickHouse reports an error by the status only if it occurs before the reply starts, so
+``wait_end_of_query`` makes it finish first. The password is sent in a header, so that no URL
+contains it.
 """
 
 import asyncio
@@ -19,12 +20,13 @@ import httpx
 CONNECT_S = 5.0
 CONNECTIONS = 32
 STALE_S = 10.0
-"""Less than it takes RabbitMQ to give a process's parts away that stands still."""
+"""Shorter than RabbitMQ takes to reassign the shards of a stalled process."""
 IDLE_S = 2.0
-"""How long a connection is kept unused: less than the server keeps it, which is 3 s by default in
+"""How long an idle connection is kept: shorter than the server keeps it, which is 3 s by default in
 old versions."""
 BUFFER_BYTES = 64 << 20
-"""Of an answer that the server keeps in memory until it is complete; more goes to its disk."""
+"""Bytes of a reply that the server buffers in memory until it is complete; more goes to its
+disk."""
 DATABASE = "heliometer"
 _PORTS = {"clickhouse": 8123, "clickhouses": 8443}
 _SHOWN = 400
@@ -36,11 +38,8 @@ for _name, _seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCN
 
 
 class Trouble(Exception):
-    """ClickHouse did not do what it was asked to, or nobody knows whether it did.
-
-    The message is one line without secrets; ``code`` is ClickHouse's number for it, 0 when it was
-    not ClickHouse that said so.
-    """
+    """A request failed, or its result is unknown. The message is one line without secrets; ``code``
+    is ClickHouse's error number, 0 if the error is not ClickHouse's."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -49,7 +48,7 @@ class Trouble(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where ClickHouse is, and as whom to speak to it."""
+    """ClickHouse's address, and the credentials for it."""
 
     url: str
     """``http://host:port``; shown to people."""
@@ -80,7 +79,7 @@ class Address:
 
 
 class Client:
-    """Connections to one ClickHouse. Everything raises Trouble."""
+    """Connections to one ClickHouse. Every method raises Trouble."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -88,7 +87,7 @@ class Client:
             base_url=address.url,
             auth=httpx.BasicAuth(address.user.encode(), address.password.encode()),
             timeout=httpx.Timeout(None, connect=CONNECT_S),
-            # A proxy, or a .netrc, of the environment is not meant for this.
+            # A proxy or a .netrc in the environment must not apply here.
             trust_env=False,
             transport=httpx.AsyncHTTPTransport(
                 verify=ssl.create_default_context(),
@@ -113,10 +112,8 @@ class Client:
         deadline_s: float,
         database: bool = True,
     ) -> bytes:
-        """The complete answer to a query or command that may be sent twice.
-
-        ``database``: whether the text means the address's database where it names none.
-        """
+        """The complete reply to a query or command that may be sent twice. ``database``: whether
+        names without a database belong to the address's database."""
         params: dict[str, Any] = {"wait_end_of_query": 1, "buffer_size": BUFFER_BYTES}
         if database:
             params["database"] = self.address.database
@@ -126,7 +123,7 @@ class Client:
                 try:
                     return await self._post(params, text.encode())
                 except _Cut:
-                    # The server may have closed a connection just as it was used again.
+                    # The server may have closed the connection just as it was reused.
                     return await self._post(params, text.encode())
         except TimeoutError:
             raise Trouble(f"no answer within {deadline_s:g} s") from None
@@ -140,11 +137,9 @@ class Client:
         deadline_s: float,
         since: float | None = None,
     ) -> None:
-        """Store one block of the Native format. After Trouble it may have been stored or not.
-
-        ``table`` may have a list of columns after it. Nothing is sent later than ``STALE_S`` after
-        ``since``, by ``time.monotonic``.
-        """
+        """Insert one block of the Native format. After Trouble, it may have been stored or not.
+        ``table`` may be followed by a list of columns. Nothing is sent later than ``STALE_S`` after
+        ``since``, by ``time.monotonic``."""
         params = {
             "database": self.address.database,
             "query": f"INSERT INTO {table} FORMAT Native",
@@ -183,7 +178,7 @@ class Client:
 
 
 class _Cut(Trouble):
-    """The connection ended before the answer did."""
+    """The connection ended before the reply was complete."""
 
 
 def _said(body: bytes, status: int) -> Trouble:

@@ -1,4 +1,4 @@
-"""Inserts, each stored once even if its result got lost."""
+"""Inserts, each stored once even if its result is lost."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ from heliometer.storage.clickhouse.session import Session, unavailable
 from heliometer.storage.clickhouse.sql import DAY_MS
 
 INSERT_S = 60.0
-"""The longest that an insert may take; its result is unknown then."""
+"""The longest that an insert may take, in seconds; after that its result is unknown."""
 SETTLE_S = 0.25
-"""Between the two looks for running inserts: an insert whose connection was made before the first
-one has started by the second."""
+"""Seconds between two checks for running inserts: an insert that was connected before the first
+check is running by the second."""
 
 
 class Inserter:
@@ -27,10 +27,8 @@ class Inserter:
         self._prefix = f"heliometer-{session.address.database}-insert-"
 
     async def without_stored(self, batch: Batch, receipt: Receipt) -> Batch:
-        """The rows of a batch that are not stored yet: of days that lack the receipt's marker.
-
-        To be called when no earlier insert is running any more.
-        """
+        """The rows of a batch that are not stored yet: those of days that lack the receipt's
+        marker. To be called once no earlier insert is running."""
         slots = self._session.server.slots
         marker = blocks.marker(receipt, slots)
         days = batch.timestamp // DAY_MS
@@ -50,7 +48,7 @@ class Inserter:
         return Batch(batch.series[left], batch.timestamp[left], batch.value[left])
 
     async def wait_for_inserts(self) -> None:
-        """Return when no insert of measurements is running that was sent before now."""
+        """Return once no insert of measurements that was sent before now is running."""
         text = sql.running(self._prefix, self._session.server.processes)
         awaited: set[str] = set()
         deadline = time.monotonic() + INSERT_S
@@ -67,12 +65,10 @@ class Inserter:
     async def insert(
         self, table: str, block: bytes, token: str = "", since: float | None = None
     ) -> None:
-        """Insert a block. ClickHouse drops a block whose token it has seen; one without is unique.
-
-        ``since``: the monotonic time, in seconds, of the decision to insert. A block that cannot
-        be sent soon after is not sent: this process may have been stopped, and another may have
-        stored the same.
-        """
+        """Insert a block. ClickHouse drops a block whose token it has seen; a block without one is
+        unique. ``since``: the monotonic time, in seconds, of the decision to insert. A block that
+        cannot be sent soon after is dropped: this process may have stalled, and another may have
+        stored the same rows."""
         number = uuid.uuid4().hex
         params = self._session.server.only_known(
             {

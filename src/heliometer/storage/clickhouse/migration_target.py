@@ -1,4 +1,4 @@
-"""ClickHouse as the target of a migration: what that needs beyond the store's port."""
+"""ClickHouse as the target of a migration: the operations beyond the store's port."""
 
 # Names and numbers in the SQL below come from this program and its settings.
 # ruff: noqa: S608
@@ -22,13 +22,13 @@ from heliometer.storage.clickhouse.sql import DAY_MS
 from heliometer.storage.clickhouse.store import ClickHouseStore
 
 HASH = "sum(intHash64(bitXor(intHash64(ts), reinterpretAsUInt64(reinterpretAsString(value)))))"
-"""What ``migrate.digests`` computes; the same since release 1.1."""
+"""The digest of ``migrate.digests`` in SQL; available since release 1.1."""
 DIGEST_S = 1800
-"""The longest that reading all measurements of a day may take."""
+"""The longest that reading all measurements of a day may take, in seconds."""
 LAG_S = 300.0
-"""How long to wait for replicas that lag behind."""
+"""How long to wait for replicas that lag behind, in seconds."""
 READ_SERIES = 2000
-"""Series whose measurements are read in one query."""
+"""The most series whose measurements are read in one query."""
 APPENDED_SERIES = 50_000
 
 
@@ -36,7 +36,7 @@ class ClickHouseTarget:
     """Implements ``migrate.ports.Target``. Every method raises UNAVAILABLE."""
 
     def __init__(self, settings: MetricSettings) -> None:
-        """Raises StoreUnusable for a URL that cannot be one."""
+        """Raises StoreUnusable for an invalid URL."""
         self._settings = settings
         self._store = ClickHouseStore(settings)
         self._client = Client(Address.parse(settings.url))
@@ -48,7 +48,7 @@ class ClickHouseTarget:
         return f"{self._client.address.url}/{self._client.address.database}"
 
     async def open(self) -> None:
-        """Make the tables where they are missing. Raises StoreUnusable."""
+        """Create missing tables. Raises StoreUnusable."""
         await self._store.open()
         try:
             self._server = await learn(self._client, self._settings)
@@ -61,8 +61,8 @@ class ClickHouseTarget:
         await self._store.close()
 
     async def settle(self) -> None:
-        """Return when nothing that was sent before is still being stored, and every replica has
-        what any has: from then on what is read is what is there."""
+        """Return when no earlier insert is running and every replica has what any has, so that
+        reads see everything that is stored."""
         await self._store.wait_for_inserts()
         if not self._settings.cluster:
             return
@@ -80,7 +80,7 @@ class ClickHouseTarget:
             await asyncio.sleep(1)
 
     async def days(self) -> dict[int, int]:
-        """The days of which there are rows, and how many; those for ClickHouse's own use count."""
+        """The days that have rows, and how many, including the rows of markers."""
         cluster = self._settings.cluster
         source = f"cluster('{cluster}', system.parts)" if cluster else "system.parts"
         text = (
@@ -93,7 +93,7 @@ class ClickHouseTarget:
         return dict(zip(days.tolist(), rows.tolist(), strict=True))
 
     async def digests(self, day: int) -> Digests:
-        """Of all series that have measurements on a day."""
+        """The digests of all series that have measurements on a day."""
         text = (
             f"SELECT series AS s, toInt64(count()), {HASH} FROM measurements "
             f"WHERE ts >= {day * DAY_MS} AND ts < {(day + 1) * DAY_MS} AND series > 0 "
@@ -102,7 +102,7 @@ class ClickHouseTarget:
         return Digests(*await self._ask(text, [np.int64, np.int64, np.uint64]))
 
     async def read(self, series: Sequence[int], day: int) -> Batch:
-        """The measurements that some series, at least one, have on a day."""
+        """The measurements of some series, at least one, on a day."""
         parts = [
             await self._store.read(series[i : i + READ_SERIES], day * DAY_MS, (day + 1) * DAY_MS)
             for i in range(0, len(series), READ_SERIES)
@@ -110,26 +110,26 @@ class ClickHouseTarget:
         return Batch.concatenate(parts)
 
     async def append(self, batch: Batch, receipt: Receipt, *, maybe_duplicate: bool) -> None:
-        """Store measurements. ``maybe_duplicate``: they were handed over before with this receipt,
-        with unknown result."""
+        """Store measurements. ``maybe_duplicate``: they were sent before with this receipt, with
+        unknown result."""
         await self._store.append(batch, [], [receipt], maybe_duplicate=maybe_duplicate)
 
     async def load_series(self) -> list[Series]:
-        """Every series that is known."""
+        """All series that the target has."""
         return await self._store.load_series()
 
     async def add_series(self, series: Sequence[Series]) -> None:
-        """Make series known; one that is known already stays the same."""
+        """Add series; those that exist already stay unchanged."""
         nothing = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         for i in range(0, len(series), APPENDED_SERIES):
             await self._store.append(nothing, series[i : i + APPENDED_SERIES], [])
 
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
-        """The receipts of requests taken since then."""
+        """The receipts of requests accepted since then."""
         return await self._store.load_receipts(since_ms)
 
     async def add_receipts(self, receipts: Sequence[Receipt]) -> None:
-        """Remember receipts; one that is there twice counts once."""
+        """Store receipts; duplicates count once."""
         nothing = Batch(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         if receipts:
             await self._store.append(nothing, [], receipts)
@@ -139,7 +139,7 @@ class ClickHouseTarget:
             {
                 **self._server.asking,
                 "max_execution_time": DIGEST_S,
-                # Where a replica may lag behind, only what a quorum has is asked for.
+                # Where a replica may lag behind, only rows that a quorum has are read.
                 "select_sequential_consistency": int(self._settings.insert_quorum > 1),
             }
         )

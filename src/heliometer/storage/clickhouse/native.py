@@ -1,9 +1,8 @@
-"""ClickHouse's Native format: columns as they lie in memory, so that arrays go in and come out as
-they are.
+"""ClickHouse's Native format: columns in their memory layout, so that arrays need no conversion.
 
-A body is any number of blocks. A block is the numbers of columns and of rows, then for each column
-its name, its type and its values. Written is always exactly one block: a server never divides one,
-and what it makes of one within a partition becomes visible at once or not at all.
+A body is any number of blocks. A block is the numbers of columns and of rows, then each column's
+name, type and values. Exactly one block is written at a time: a server never splits a block, and
+its rows in one partition become visible together or not at all.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
 class NotNative(Exception):
-    """The bytes are not what was asked for."""
+    """The bytes are not in the expected format."""
 
 
 def encode(columns: Sequence[tuple[str, Column]]) -> bytes:
@@ -39,10 +38,8 @@ def encode(columns: Sequence[tuple[str, Column]]) -> bytes:
 
 
 def decode(body: bytes, dtypes: Sequence[type[np.generic]]) -> list[NDArray[np.generic]]:
-    """The columns of all blocks, one after the other, as arrays of these types.
-
-    Raises NotNative for anything but whole blocks of so many 64-bit columns.
-    """
+    """The columns of all blocks, concatenated, as arrays of these types. Raises NotNative for
+    anything but whole blocks of so many 64-bit columns."""
     found: list[list[NDArray[np.generic]]] = [[] for _ in dtypes]
     at, end = 0, len(body)
     while at < end:

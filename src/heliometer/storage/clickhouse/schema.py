@@ -1,4 +1,5 @@
-"""What a ClickHouse can, and its tables: looked at, and made where missing, at each start."""
+"""A ClickHouse server's capabilities, and its tables, which are created where missing at each
+start."""
 
 # The names in the SQL below are those of the settings, checked before.
 # ruff: noqa: S608
@@ -13,33 +14,33 @@ from heliometer.storage.clickhouse.http import Client, Trouble
 
 DEADLINE_S = 30.0
 DDL_S = 200.0
-"""Somewhat longer than a cluster gives its servers to obey, which is 180 s by default."""
+"""Slightly longer than a cluster waits for its servers, which is 180 s by default."""
 QUERY_S = 15
-"""The longest that a query may take."""
+"""The longest that a query may take, in seconds."""
 OLDEST = (18, 16)
 UNAUTHENTICATED = {192, 193, 194, 516}
 _NO_CODECS = {6, 36, 62, 432, 433}
-"""Errors of a version that has no codecs, or not all of those."""
+"""Error codes of versions that lack codecs, or some of them."""
 _SAME_REPLICA = {"load_balancing": "in_order"}
-"""What was stored through a server of a cluster is read from where it was stored."""
+"""Settings that make a server of a cluster read from where it stored."""
 BILLION = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the store must know of the server that it speaks to."""
+    """The capabilities of the server that the store is connected to."""
 
     version: str = ""
     settings: frozenset[str] = frozenset()
-    """Those of queries that this version has: naming another is an error."""
+    """The query settings that this version has; naming any other is an error."""
     table_settings: frozenset[str] = frozenset()
     has_codecs: bool = False
     has_disks: bool = False
-    """Whether it tells how much space is free."""
+    """Whether it reports free disk space."""
     sees_all_replicas: bool = False
     """Whether a query can ask every replica of a cluster."""
     slots: int = 1
-    """Parts that a cluster divides rows into: the sum of its shards' weights."""
+    """Slots that a cluster divides rows into: the sum of its shards' weights."""
     processes: str = "system.processes"
     marked: str = "measurements"
     """The settings for queries of markers."""
@@ -49,17 +50,17 @@ class Server:
     """Settings that make a query see what another replica has acknowledged."""
 
     def only_known(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the settings that this version has."""
+        """The subset of the settings that this version has."""
         return {k: v for k, v in settings.items() if k in self.settings}
 
     @property
     def has_tokens(self) -> bool:
-        """Whether an insert can be given a name, by which a repetition is known."""
+        """Whether inserts can have a token by which duplicates are recognised."""
         return "insert_deduplication_token" in self.settings
 
     @property
     def lacks(self) -> list[str]:
-        """What this version does not have, and what follows, in words."""
+        """The features that this version lacks, and the consequences, in words."""
         missing = {
             "codecs of columns (19.1): measurements take more space": self.has_codecs,
             "fsync of inserts (20.10): a power cut may lose the last seconds":
@@ -71,7 +72,7 @@ class Server:
 
 
 async def learn(client: Client, settings: MetricSettings) -> Server:
-    """Ask the server what it can. Raises Trouble."""
+    """Ask the server for its capabilities. Raises Trouble."""
     version = (await _names(client, "SELECT version()"))[0]
     if _numbers(version) < OLDEST:
         raise Trouble(f"it is version {version}; 18.16 or newer is needed", 1)
@@ -94,7 +95,7 @@ async def learn(client: Client, settings: MetricSettings) -> Server:
     replicas = f"clusterAllReplicas('{cluster}', "
     inserting: dict[str, Any] = {
         "async_insert": 0,
-        # One block stays one block, and so one part of a partition.
+        # One block stays one block, and thus one part of a partition.
         "max_insert_block_size": BILLION,
         "min_insert_block_size_rows": 0,
         "min_insert_block_size_bytes": 0,
@@ -119,7 +120,7 @@ async def learn(client: Client, settings: MetricSettings) -> Server:
         inserting=inserting,
         asking={
             "max_execution_time": QUERY_S,
-            # Thousands of series are named one by one.
+            # Queries may name thousands of series.
             "max_query_size": 64 << 20,
             "max_ast_elements": 10_000_000,
             "max_expanded_ast_elements": 10_000_000,
@@ -134,7 +135,7 @@ async def learn(client: Client, settings: MetricSettings) -> Server:
 
 
 async def prepare(client: Client, settings: MetricSettings) -> Server:
-    """Learn what the server can, and make the database and tables that are missing."""
+    """Detect the server's capabilities, and create missing databases and tables."""
     server = await learn(client, settings)
     database, cluster = client.address.database, settings.cluster
     text = f"SELECT name FROM system.databases WHERE name = '{database}'"
@@ -152,7 +153,7 @@ async def prepare(client: Client, settings: MetricSettings) -> Server:
 
 
 async def missing_tables(client: Client) -> list[str]:
-    """Names of the tables that are not there."""
+    """Names of the missing tables."""
     text = f"SELECT name FROM system.tables WHERE database = '{client.address.database}'"
     present = await _names(client, text)
     return [table.name for table in sql.TABLES if table.name not in present]

@@ -1,4 +1,4 @@
-"""Questions to ClickHouse and their answers, with one log message for each outage."""
+"""Queries to ClickHouse and their results, with one log message for each outage."""
 
 import logging
 import time
@@ -22,10 +22,8 @@ RETRY_S = 5
 
 
 class Session:
-    """A client of one ClickHouse that knows what its ``server`` is capable of.
-
-    Everything raises UNAVAILABLE when ClickHouse does not answer or refuses.
-    """
+    """A client of one ClickHouse that knows the capabilities of its ``server``. Every method raises
+    UNAVAILABLE when ClickHouse does not answer or refuses."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -45,7 +43,7 @@ class Session:
         dtypes: Sequence[type[np.generic]],
         settings: Mapping[str, Any] | None = None,
     ) -> list[Any]:
-        """The columns of an answer in the Native format."""
+        """The columns of a reply in the Native format."""
         body = await self.ask(text, settings)
         try:
             return list(native.decode(body, dtypes))
@@ -54,7 +52,7 @@ class Session:
             raise unavailable("The measurements could not be read.") from error
 
     async def json(self, text: str, row: type[T]) -> list[T]:
-        """The rows of an answer in the format JSONCompact."""
+        """The rows of a reply in the format JSONCompact."""
         answer = msgspec.json.decode(await self.ask(text), type=_Answer)
         return msgspec.json.decode(answer.data, type=list[row])  # type: ignore[valid-type]
 
@@ -65,11 +63,11 @@ class Session:
         return [Series(i, p, n, pairs(d)) for i, p, n, d in rows]
 
     async def ask(self, text: str, settings: Mapping[str, Any] | None = None) -> bytes:
-        """The answer to a query."""
+        """The reply to a query."""
         params = self.server.only_known({**self.server.asking, **(settings or {})})
         return await self.told(
             "answer queries",
-            # Longer than ClickHouse's own limit, whose message says more than ours.
+            # Longer than ClickHouse's own limit, whose message says more.
             self.client.ask(text, params, deadline_s=QUERY_S + 5),
         )
 
@@ -90,7 +88,7 @@ class Session:
 
 
 class _Answer(msgspec.Struct):
-    """The part of the format JSONCompact that is not a description."""
+    """The data of the format JSONCompact, without its metadata."""
 
     data: msgspec.Raw
 

@@ -1,7 +1,5 @@
-"""The tables in ClickHouse, and the SQL that they are read with.
-
-It works from release 18.16 on: no common table expressions, no codecs and no ``ORDER BY 1`` there.
-"""
+"""The tables in ClickHouse, and the SQL that reads them. It works from release 18.16 on, which has
+no common table expressions, no codecs and no ``ORDER BY 1``."""
 
 # Names, ids and numbers below come from this program and its settings, never from a request.
 # ruff: noqa: S608
@@ -20,14 +18,15 @@ DURABLE = {
     "fsync_part_directory": "1",
     "min_rows_to_fsync_after_merge": "1",
 }
-"""What makes an insert wait for the disk, where the server's version can (20.10 and later)."""
+"""Settings that make an insert wait for the disk (20.10 and later)."""
 DEDUPLICATED = {"non_replicated_deduplication_window": "1000"}
-"""What makes a table without replicas know tokens of its last inserts (22.2 and later)."""
+"""Setting that makes a table without replicas remember the tokens of its last inserts (22.2 and
+later)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its columns, and how its rows are divided and ordered."""
+    """One table: its columns, partitioning and order."""
 
     name: str
     columns: tuple[tuple[str, str, str], ...]
@@ -35,10 +34,10 @@ class Table:
     order: str
     partition: str
     spread: str
-    """Says to which server of a cluster a row goes."""
+    """The expression that decides which server of a cluster stores a row."""
     engine: str = "MergeTree"
     granularity: int = 8192
-    """Rows that are the least to be read."""
+    """The index granularity: the smallest number of rows that is read."""
 
 
 MEASUREMENTS = Table(
@@ -49,7 +48,7 @@ MEASUREMENTS = Table(
         ("value", "Float64", "Delta, ZSTD(1)"),
     ),
     order="series, ts",
-    # A day at a time is what retention drops, and an insert makes one part of.
+    # Retention drops one day at a time, and an insert makes one part for each.
     partition=f"intDiv(ts, {DAY_MS})",
     spread="abs(series)",
     granularity=2048,
@@ -64,7 +63,7 @@ SERIES = Table(
         ("added", "Int64 DEFAULT toInt64(toUnixTimestamp(now())) * 1000", "Delta, ZSTD(1)"),
     ),
     order="id",
-    # Whoever asks for what is new reads the newest partitions only.
+    # A query for new rows reads only the newest partitions.
     partition=f"intDiv(added, {MONTH_MS})",
     spread="abs(id)",
     engine="ReplacingMergeTree",
@@ -93,23 +92,21 @@ TABLES = (MEASUREMENTS, SERIES, RECEIPTS, PROBE)
 
 
 def local(table: Table, cluster: str) -> str:
-    """Name of the table that has the rows themselves, on each server."""
+    """Name of the table that holds the rows, on each server."""
     return f"{table.name}_local" if cluster else table.name
 
 
 def on(cluster: str) -> str:
-    """Clause that makes every server of the cluster do it."""
+    """Clause that makes every server of the cluster execute a statement."""
     return f" ON CLUSTER `{cluster}`" if cluster else ""
 
 
 def create(
     table: Table, database: str, cluster: str, can: Set[str], *, codecs: bool, tokens: bool
 ) -> Iterator[str]:
-    """Statements that make a table unless it is there.
-
-    ``can``: the settings of tables that the server knows; ``tokens``: whether it takes those of
-    inserts. Without them it would take equal blocks for one.
-    """
+    """Statements that create a table if it is missing. ``can``: the table settings that the server
+    knows; ``tokens``: whether it supports insert tokens, without which it would take equal blocks
+    for duplicates."""
     columns = ", ".join(
         f"{name} {kind}{f' CODEC({codec})' if codec and codecs else ''}"
         for name, kind, codec in table.columns
@@ -137,9 +134,9 @@ def create(
 
 def aggregate(a: Aggregation, origin_ms: int) -> str:
     """Statistics by series and period, in that order."""
-    # The names differ from the columns': here a name means what it stands for, wherever it is.
+    # The aliases differ from the columns' names, since ClickHouse substitutes an alias everywhere.
     statistics = "".join(f", {AGGREGATES[s]} AS a_{s}" for s in a.statistics)
-    # Not with %: of a divisor below 65536, release 18.16 returns only 16 bits, with a sign.
+    # Not with %: for a divisor below 65536, release 18.16 returns a signed 16-bit result.
     period = f"{origin_ms} + intDiv(m.ts - {origin_ms}, {a.period_ms}) * {a.period_ms}"
     return (
         f"SELECT m.series AS s, {period} AS t{statistics} "
@@ -149,7 +146,7 @@ def aggregate(a: Aggregation, origin_ms: int) -> str:
 
 
 def first(series: Sequence[int], start_ms: int, end_ms: int) -> str:
-    """How many measurements there are, and when the first was."""
+    """The number of measurements, and the time of the first."""
     condition = matching(series, start_ms, end_ms)
     return f"SELECT count(), min(ts) FROM measurements WHERE {condition} FORMAT Native"
 
@@ -171,7 +168,7 @@ def latest(series: Sequence[int], start_ms: int, end_ms: int, limit: int) -> str
 
 
 def marked(markers: Sequence[int], days: Sequence[int], source: str) -> str:
-    """Which markers are there, and for the starts of which days."""
+    """The markers that are stored, with the starts of their days."""
     return (
         f"SELECT DISTINCT series, ts FROM {source} WHERE series IN ({_list(markers)}) "
         f"AND ts IN ({_list([day * DAY_MS for day in days])}) FORMAT Native"
@@ -179,19 +176,19 @@ def marked(markers: Sequence[int], days: Sequence[int], source: str) -> str:
 
 
 def series_page(after: int, count: int) -> str:
-    """So many series with greater ids, by id, each once."""
+    """So many series with greater ids, sorted by id, each once."""
     return (
         f"{_SERIES} WHERE id > {after} ORDER BY id LIMIT 1 BY id LIMIT {count} FORMAT JSONCompact"
     )
 
 
 def series_since(added_ms: int) -> str:
-    """The series that were added since then, by id, each once."""
+    """The series added since then, sorted by id, each once."""
     return f"{_SERIES} WHERE added >= {added_ms} ORDER BY id LIMIT 1 BY id FORMAT JSONCompact"
 
 
 def receipts_since(at_ms: int) -> str:
-    """Receipts of requests taken since then, each once."""
+    """Receipts of requests accepted since then, each once."""
     return (
         "SELECT DISTINCT project_id, key, hex(fingerprint), at FROM receipts "
         f"WHERE at >= {at_ms} ORDER BY at FORMAT JSONCompact"
@@ -199,7 +196,7 @@ def receipts_since(at_ms: int) -> str:
 
 
 def partitions(database: str, table: str, cluster: str) -> str:
-    """Numbers of the partitions that a table has anywhere."""
+    """Numbers of the partitions that a table has on any server."""
     source = f"cluster('{cluster}', system.parts)" if cluster else "system.parts"
     return (
         f"SELECT DISTINCT toInt64(partition) AS p FROM {source} WHERE database = '{database}' "
@@ -213,7 +210,7 @@ def drop_partition(table: str, cluster: str, number: int) -> str:
 
 
 def running(prefix: str, source: str) -> str:
-    """Ids of the queries under way that begin with a prefix."""
+    """Ids of the running queries that start with a prefix."""
     return (
         f"SELECT query_id FROM {source} WHERE position(query_id, '{prefix}') = 1 FORMAT JSONCompact"
     )

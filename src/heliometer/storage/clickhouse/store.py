@@ -1,10 +1,10 @@
 """Measurements in ClickHouse: the store that several processes share.
 
 An append is a few inserts: new series, then the measurements, a block for each day, then the
-receipts. A block becomes visible as a whole. A caller that did not learn the result of an append
-repeats it as ``maybe_duplicate``. To recognise what is stored already, each block of measurements
-has a *marker* for each receipt: a row with a negative series, which only that receipt's block of
-that day can contain. ``docs/decisions/0019-clickhouse.md`` has the reasons.
+receipts. A block becomes visible as a whole. A caller that does not know the result of an append
+repeats it with ``maybe_duplicate``. To recognise rows that are stored already, each block of
+measurements has a *marker* for each receipt: a row with a negative series, which only that
+receipt's block of that day can contain. ``docs/decisions/0019-clickhouse.md`` has the reasons.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 START_S = 30.0
-"""How long a start waits for a ClickHouse that does not answer."""
+"""How long a start waits for ClickHouse to answer, in seconds."""
 ADDED_MARGIN_MS = 300_000
-"""How much earlier than asked ``series_since`` looks, for slow inserts and differing clocks."""
+"""Overlap of ``series_since`` with earlier calls, for slow inserts and differing clocks."""
 COMMAND_S = 60.0
-"""The longest that a command may take."""
+"""The longest that a command may take, in seconds."""
 DDL_S = 20
-"""How long to wait for the servers of a cluster to execute a command."""
+"""How long to wait for the servers of a cluster to execute a command, in seconds."""
 PAGE = 250_000
 _TIMEOUT_EXCEEDED = 159
 """ClickHouse's code when not all servers of the cluster have executed a command in time."""
@@ -48,10 +48,8 @@ INTEGERS = {"count", "first_ms", "last_ms"}
 
 
 class ClickHouseStore:
-    """A :class:`~heliometer.metrics.ports.MeasurementStore` over ClickHouse's HTTP interface.
-
-    Everything raises UNAVAILABLE when ClickHouse does not answer or refuses.
-    """
+    """A :class:`~heliometer.metrics.ports.MeasurementStore` over ClickHouse's HTTP interface. Every
+    method raises UNAVAILABLE when ClickHouse does not answer or refuses."""
 
     def __init__(self, settings: MetricSettings) -> None:
         """Raises StoreUnusable for an invalid URL."""
@@ -74,7 +72,7 @@ class ClickHouseStore:
                 self._session.server = await prepare(self._session.client, self._settings)
                 return
             except Trouble as error:
-                # An error of ClickHouse about our user or tables does not go away by waiting.
+                # Waiting does not help against ClickHouse's errors about the user or the tables.
                 if error.code or time.monotonic() > deadline:
                     await self._session.client.close()
                     raise StoreUnusable(
@@ -157,8 +155,8 @@ class ClickHouseStore:
                 return found
 
     async def series_since(self, at_ms: int) -> list[Series]:
-        """The series that any process added since then, by ClickHouse's clock, and perhaps some
-        older ones."""
+        """The series added by any process since then, by ClickHouse's clock, and perhaps some older
+        ones."""
         return await self._session.series(sql.series_since(at_ms - ADDED_MARGIN_MS))
 
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
@@ -181,7 +179,7 @@ class ClickHouseStore:
     # -- upkeep -------------------------------------------------------------------------------
 
     async def maintain(self, now_ms: int) -> None:
-        """Forget old receipts. ClickHouse merges on its own."""
+        """Remove old receipts. ClickHouse merges on its own."""
         await self._drop(sql.RECEIPTS, (now_ms - RECEIPT_LIFE_MS) // DAY_MS)
 
     @property
@@ -190,7 +188,7 @@ class ClickHouseStore:
         return self._session.server.version
 
     async def wait_for_inserts(self) -> None:
-        """Return when no insert of measurements is running that was sent before now."""
+        """Return once no insert of measurements that was sent before now is running."""
         await self._inserter.wait_for_inserts()
 
     async def _drop(self, table: sql.Table, before: int) -> None:
@@ -210,7 +208,7 @@ class ClickHouseStore:
         try:
             await self._session.client.ask(command, settings, deadline_s=COMMAND_S)
         except Trouble as error:
-            # A server of the cluster that is down executes it when it is back.
+            # A server of the cluster that is down executes it once it is back.
             if error.code != _TIMEOUT_EXCEEDED:
                 raise
 
