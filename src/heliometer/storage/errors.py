@@ -1,4 +1,4 @@
-"""Errors of all stores of measurements."""
+"""Errors that all stores of measurements share."""
 
 from heliometer.core.errors import UnusableData
 

@@ -1,4 +1,4 @@
-"""SQL text that DuckDB and ClickHouse both understand. All numbers in it are our own."""
+"""SQL that both DuckDB and ClickHouse understand. No number in it comes from a request."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ AGGREGATES: Mapping[str, str] = {name: f"{name}(m.value)" for name in STATISTICS
     "first_ms": "min(m.ts)",
     "last_ms": "max(m.ts)",
 }
-"""How ``metrics.statistics.AGGREGATES`` are computed of a table ``m``."""
+"""The SQL that computes ``metrics.statistics.AGGREGATES`` from a table ``m``."""
 
 
 def matching(series: Sequence[int], start_ms: int, end_ms: int) -> str:
     """The condition for measurements of some series, at least one, in [start, end)."""
     low, high = min(series), max(series)
-    # The range lets a store skip most of its data, and is all it takes if the ids have no gap.
+    # The range lets a store skip most of its data, and suffices if the ids have no gap.
     condition = f"series BETWEEN {low} AND {high} AND ts >= {start_ms} AND ts < {end_ms}"
     if high - low + 1 != len(set(series)):
         condition += f" AND series IN ({', '.join(map(str, series))})"

@@ -1,5 +1,5 @@
-"""The database of the embedded store: its schema, its series and receipts, and its table of
-partitions, which decides which files count."""
+"""The database of the embedded store: its schema, series and receipts, and the table of partitions,
+which decides which files count."""
 
 # Names in the SQL below come from this program alone, never from a request.
 # ruff: noqa: S608
@@ -37,7 +37,7 @@ class WrongFormat(Exception):
 def open_database(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """Open or create the database. Raises WrongFormat or ``duckdb.Error``."""
     if path.exists() and not path.stat().st_size:
-        path.unlink()  # the first start was interrupted before it wrote anything
+        path.unlink()  # the first start was interrupted before anything was written
     connection = duckdb.connect(
         str(path),
         config={
@@ -122,7 +122,7 @@ def forget_idle_series(
 def insert_receipts(connection: duckdb.DuckDBPyConnection, receipts: Sequence[Receipt]) -> None:
     """Add receipts, within the caller's transaction."""
     columns = [[r.project_id, r.encoded_key, r.fingerprint, r.at_ms] for r in receipts]
-    # One statement each would take ten times as long.
+    # A statement for each would take ten times as long.
     connection.execute(
         "INSERT INTO receipts SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), "
         "unnest($3::BLOB[]), unnest($4::BIGINT[])",
@@ -131,7 +131,7 @@ def insert_receipts(connection: duckdb.DuckDBPyConnection, receipts: Sequence[Re
 
 
 def read_receipts(connection: duckdb.DuckDBPyConnection, since_ms: int) -> list[Receipt]:
-    """The receipts taken since then."""
+    """The receipts of requests accepted since then."""
     rows = connection.execute(
         "SELECT project_id, key, fingerprint, at_ms FROM receipts WHERE at_ms >= $1", [since_ms]
     ).fetchall()

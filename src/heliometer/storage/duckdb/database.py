@@ -1,5 +1,5 @@
-"""The connection to DuckDB: one that writes, a cursor for each thread that reads, and starting
-over after an error that DuckDB does not survive."""
+"""The connections to DuckDB: one that writes, a cursor for each thread that reads, and recovery
+from errors that DuckDB does not survive."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ from heliometer.storage.duckdb import catalog
 log = logging.getLogger(__name__)
 
 _COMMITTED = "COMMIT succeeded and is durable"
-"""DuckDB says so when folding the log into the database failed after the commit."""
+"""DuckDB's message when a checkpoint failed after the commit."""
 
 Work = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -30,10 +30,8 @@ class _Reader:
 
 
 class Database:
-    """Transactions for one writing thread, cursors for any number of reading ones.
-
-    ``reopened`` is called in the writing thread with the new connection after a start over.
-    """
+    """Transactions for one writing thread, cursors for any number of reading ones. ``reopened`` is
+    called in the writing thread with the new connection after a recovery."""
 
     def __init__(self, path: Path, memory_bytes: int, reopened: Work) -> None:
         self._path = path
@@ -45,20 +43,18 @@ class Database:
         self._registering = threading.Lock()
 
     def open(self) -> duckdb.DuckDBPyConnection:
-        """Open or make the file. Raises catalog.WrongFormat, or ``duckdb.Error``."""
+        """Open or create the file. Raises catalog.WrongFormat, or ``duckdb.Error``."""
         self._connection = catalog.open_database(self._path, self._memory_bytes)
         return self._connection
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it."""
+        """Checkpoint and close the file."""
         with ExitStack() as stack:
             self._close(stack)
 
     def transaction(self, work: Work) -> None:
-        """Run ``work`` whole or not at all. Only in the writing thread.
-
-        Raises UNAVAILABLE when it could not be committed, or nobody can know whether it was.
-        """
+        """Run ``work`` as a transaction, in the writing thread only. Raises UNAVAILABLE when it was
+        not committed, or when that is unknown."""
         try:
             if self._connection is None:
                 self._start_over()
@@ -87,7 +83,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The calling thread's cursor, its own while inside. Raises ``duckdb.Error``."""
+        """The calling thread's cursor, locked inside the block. Raises ``duckdb.Error``."""
         reader: _Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             reader = self._local.reader = _Reader()
@@ -101,7 +97,8 @@ class Database:
             yield reader.cursor
 
     def _start_over(self) -> None:
-        """After a failed sync, for one, DuckDB refuses everything until no connection is left."""
+        """Reopen the database: after a failed sync, for example, DuckDB refuses everything until
+        every connection is closed."""
         with ExitStack() as stack:
             self._close(stack)
             try:
@@ -112,7 +109,7 @@ class Database:
                 log.critical("the store of the measurements cannot be opened again: %s", error)
 
     def _close(self, stack: ExitStack) -> None:
-        """Close every connection; nobody gets one until ``stack`` is left."""
+        """Close every connection; none is given out until ``stack`` is closed."""
         stack.enter_context(self._registering)
         for reader in self._readers:
             if reader.cursor is not None:

@@ -11,11 +11,11 @@ from heliometer.storage.errors import StoreUnusable
 
 NAME = "measurements"
 SHOWN = 5
-"""Damaged partitions that are named one by one."""
+"""The most damaged partitions that are named one by one."""
 
 
 def measurements(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
-    """Whether the store opens and has every partition of its catalog, undamaged."""
+    """Checks whether the store opens and has every partition of its catalog, undamaged."""
     if settings.metrics.url:
         return
     if server.has_data_dir:

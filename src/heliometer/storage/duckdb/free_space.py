@@ -8,16 +8,16 @@ from pathlib import Path
 from heliometer.core.errors import Code, HeliometerError
 
 _GOOD_FOR_S = 0.2
-"""For how long a measured value is used again."""
+"""How long a measured value is reused, in seconds."""
 
 
 def free_bytes(folder: Path) -> int:
-    """The free space on the disk that the folder is on."""
+    """Free bytes on the folder's disk."""
     return shutil.disk_usage(folder).free
 
 
 class FreeSpace:
-    """The free space of a folder's disk, of which ``least`` bytes must stay free."""
+    """Guards the free space of a folder's disk, of which ``least`` bytes must stay free."""
 
     def __init__(
         self, folder: Path, least: int, measure: Callable[[Path], int] = free_bytes

@@ -1,4 +1,4 @@
-"""The files of partitions: checked, written, set aside when damaged, and removed."""
+"""The files of partitions: checks, writes and removes them, and sets damaged ones aside."""
 
 import hashlib
 import logging
@@ -27,13 +27,13 @@ class PartitionFiles:
         return str(self.folder / file)
 
     def check(self, sources: Sources) -> Sources:
-        """After opening: remove what is not in use, and leave out what is damaged."""
+        """After opening: remove unused files, and leave out damaged partitions."""
         for left in self._store.glob("backup-*"):
-            shutil.rmtree(left, ignore_errors=True)  # of a backup that was interrupted
+            shutil.rmtree(left, ignore_errors=True)  # left by an interrupted backup
         named = {p.file: p for p in sources.partitions}
         for path in self.folder.iterdir():
             if path.suffix in (".parquet", ".tmp") and path.name not in named:
-                path.unlink()  # an interrupted sealing left it, or a merge replaced it
+                path.unlink()  # left by an interrupted sealing, or replaced by a merge
         whole = []
         for partition in sources.partitions:
             path = self.folder / partition.file
@@ -64,7 +64,7 @@ class PartitionFiles:
         return problems
 
     def set_aside_damaged(self, suspects: Sequence[Partition]) -> list[Partition]:
-        """Rename the files whose content is not what was written; return their partitions."""
+        """Rename the files whose content is damaged; returns their partitions."""
         damaged = []
         for partition in suspects:
             path = self.folder / partition.file
@@ -83,11 +83,9 @@ class PartitionFiles:
         return damaged
 
     def write(self, day: int, number: int, copy_to: Callable[[Path], int]) -> Partition:
-        """Make a partition of what ``copy_to`` writes to a file, whose rows it returns.
-
-        The file is on stable storage afterwards. Raises what ``copy_to`` raises, and OSError;
-        nothing is left then.
-        """
+        """Create a partition from the file that ``copy_to`` writes; it returns the number of rows.
+        The file is on stable storage afterwards. Raises what ``copy_to`` raises, and OSError; then
+        no file is left."""
         file = f"{date(day)}.{number}.parquet"
         temporary = self.folder / f"{file}.tmp"
         try:

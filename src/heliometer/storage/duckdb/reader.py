@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _RETRIES = 10
 _SWAP_S = 0.02
-"""How long a reader waits for a replacement that it met half-way, before it tries again."""
+"""How long a reader waits for a replacement in progress before it retries, in seconds."""
 _NOT_OF_FILES = (
     duckdb.CatalogException,
     duckdb.ConnectionException,
@@ -27,15 +27,12 @@ _NOT_OF_FILES = (
     duckdb.InterruptException,
     duckdb.OutOfMemoryException,
 )
-"""Errors that a damaged partition does not cause."""
+"""Errors that are not caused by damaged partitions."""
 
 
 class Reader:
-    """Queries, in any thread.
-
-    ``leave_out_damaged`` is given the partitions that a failed query has read, and tells whether
-    any of them is left out now.
-    """
+    """Runs queries, in any thread. ``leave_out_damaged`` takes the partitions that a failed query
+    has read, and returns whether any of them is now left out."""
 
     def __init__(
         self,
@@ -80,7 +77,7 @@ class Reader:
         return self._read(lambda cursor, _: catalog.read_series(cursor))
 
     def receipts(self, since_ms: int) -> list[Receipt]:
-        """The receipts taken since then."""
+        """The receipts of requests accepted since then."""
         return self._read(lambda cursor, _: catalog.read_receipts(cursor, since_ms))
 
     def _read(
@@ -90,8 +87,8 @@ class Reader:
         end_ms: int = 0,
     ) -> T:
         """Run ``query`` on the sources that may hold measurements of [start, end)."""
-        # A table or file may be replaced between choosing and opening the sources. That shows as
-        # an error; the new sources are known as soon as the replacement has returned.
+        # A table or file may be replaced between choosing and opening the sources. That causes an
+        # error; the new sources are known as soon as the replacement has returned.
         for attempt in range(_RETRIES):
             now = self._writer.sources
             sources = now.within(start_ms, end_ms)

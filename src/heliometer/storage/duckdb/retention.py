@@ -1,4 +1,4 @@
-"""Retention: old days, their series, and old receipts are removed."""
+"""Retention: removes old days, their series, and old receipts."""
 
 import logging
 
@@ -34,7 +34,7 @@ def delete_before(writer: Writer, files: PartitionFiles, timestamp_ms: int) -> N
 
 
 def forget_receipts(writer: Writer, now_ms: int) -> None:
-    """Remove the receipts that are remembered no longer."""
+    """Remove the receipts that have expired."""
     pushed = ReceiptKind.PUSH.value
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:

@@ -16,9 +16,9 @@ from heliometer.storage.duckdb.writer import Writer
 log = logging.getLogger(__name__)
 
 LATE_ROWS = 1_000_000
-"""So many late measurements of a sealed day get a partition before the day closes."""
+"""With so many late measurements, a sealed day gets another partition before it closes."""
 MOST_PARTS = 8
-"""More partitions than this of one day are merged before the day closes."""
+"""With more partitions than this, a day is merged before it closes."""
 
 
 class Sealer:
@@ -41,7 +41,7 @@ class Sealer:
                 self._replace(day, merge=True)
 
     def leave_out_damaged(self, suspects: Sequence[Partition]) -> None:
-        """Leave out those of the partitions that are damaged, so that the rest can be read."""
+        """Leave out damaged ones among the partitions, so that the rest can be read."""
         current = self._writer.sources.partitions
         damaged = self._files.set_aside_damaged([p for p in suspects if p in current])
         if damaged:
@@ -63,7 +63,7 @@ class Sealer:
         return sum(int(rows[0][0]) for rows in counts)
 
     def _replace(self, day: int, *, merge: bool) -> None:
-        """Write a day's tables, with ``merge`` its partitions too, to one new partition."""
+        """Write a day's tables to one new partition; with ``merge``, its partitions too."""
         tables = self._close_tables(day)
         current = self._writer.sources.partitions
         old = [p for p in current if merge and p.day == day]

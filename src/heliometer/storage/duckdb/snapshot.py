@@ -1,7 +1,7 @@
 """A snapshot of the embedded store: a folder with a copy of its database and its partitions.
 
-It is cheap: partitions never change, so that a hard link is as good as a copy. The store may go on
-meanwhile, in this process or another; the snapshot's reader is the only user of its folder.
+It is cheap: partitions never change, so hard links suffice. The store may stay in use meanwhile, in
+this process or another; the snapshot's reader is the only user of its folder.
 """
 
 # Names in the SQL below come from this program alone, never from a request.
@@ -36,7 +36,7 @@ async def take(store: DuckDBStore, folder: Path) -> None:
         (folder / PARTITIONS).mkdir(parents=True, mode=0o700)
         shutil.move(copy.database, folder / DATABASE)
         for path in copy.partitions:
-            if path.exists():  # else it is damaged, and set aside
+            if path.exists():  # otherwise it is damaged, and set aside
                 _link(path, folder / PARTITIONS / path.name)
 
     await store.backup(keep)
@@ -54,7 +54,7 @@ class SnapshotReader:
         except (duckdb.Error, catalog.WrongFormat) as error:
             raise StoreUnusable(f"the snapshot cannot be read: {error}") from error
         self.damaged: list[str] = []
-        """The problems of partitions that are left out, in a sentence each."""
+        """The problems of the partitions that are left out, a sentence each."""
         self._tables = {
             table: int(self._one(f"SELECT count(*) FROM {table.name}")) for table in sources.tables
         }
@@ -66,7 +66,7 @@ class SnapshotReader:
         self._connection.close()
 
     def days(self) -> list[Day]:
-        """All days, the oldest first."""
+        """All days, oldest first."""
         rows: Counter[int] = Counter()
         names: dict[int, list[str]] = {}
         for table, count in self._tables.items():
@@ -85,14 +85,12 @@ class SnapshotReader:
         return catalog.read_series(self._connection)
 
     def receipts(self, since_ms: int) -> list[Receipt]:
-        """The receipts of requests taken since then."""
+        """The receipts of requests accepted since then."""
         return catalog.read_receipts(self._connection, since_ms)
 
     def counts(self, day: int) -> tuple[Int64s, Int64s]:
-        """The series that have measurements on a day, by number, and how many each.
-
-        The first call for a day checks its partitions for damage.
-        """
+        """The series that have measurements on a day, by number, and how many each has. The first
+        call for a day checks its partitions for damage."""
         self._check(day)
         text = f"SELECT series, count(*) AS n FROM ({self._rows(day)}) GROUP BY 1 ORDER BY 1"
         found = self._connection.execute(text).fetchnumpy()

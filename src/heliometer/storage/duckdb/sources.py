@@ -14,7 +14,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Measurements of one day in arrival order; ``number`` counts the tables of the day."""
+    """A table of one day's measurements in arrival order; ``number`` counts the day's tables."""
 
     day: int
     number: int
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Measurements of one day sorted by (series, timestamp), in a file."""
+    """A file of one day's measurements, sorted by (series, timestamp)."""
 
     day: int
     file: str
@@ -42,7 +42,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """All tables and partitions at one moment. A reader works with one such value."""
+    """All tables and partitions at one moment. A query works with one such value."""
 
     tables: tuple[Table, ...] = ()
     partitions: tuple[Partition, ...] = ()
@@ -68,12 +68,12 @@ class Sources:
         return Table(day, max(numbers, default=0) + 1)
 
     def with_tables(self, tables: Sequence[Table]) -> "Sources":
-        """With some tables added."""
+        """The sources with some tables added."""
         every = sorted({*self.tables, *tables}, key=lambda t: (t.day, t.number))
         return Sources(tuple(every), self.partitions, self.closed)
 
     def close_tables(self, tables: Sequence[Table]) -> "Sources":
-        """With some tables closed."""
+        """The sources with some tables closed."""
         return Sources(self.tables, self.partitions, self.closed | set(tables))
 
     def replace(
@@ -82,7 +82,7 @@ class Sources:
         partitions: Sequence[Partition],
         new: Sequence[Partition] = (),
     ) -> "Sources":
-        """With some tables and partitions replaced by new partitions."""
+        """The sources with some tables and partitions replaced by new partitions."""
         kept = {*(p for p in self.partitions if p not in partitions), *new}
         return Sources(
             tuple(t for t in self.tables if t not in tables),

@@ -1,4 +1,4 @@
-"""The SQL of the measurement tables. All names and numbers in it are our own."""
+"""The SQL of the measurement tables. No name or number in it comes from a request."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,7 +24,7 @@ def create_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def insert(
     connection: duckdb.DuckDBPyConnection, table: str, arrays: Mapping[str, NDArray[np.generic]]
 ) -> None:
-    """Append rows that are given as arrays."""
+    """Append rows given as arrays."""
     rows = dict(arrays)
     connection.execute(f"INSERT INTO {table} SELECT series, ts, value FROM rows")
     del rows  # used above: DuckDB finds it by its name

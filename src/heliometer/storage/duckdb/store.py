@@ -1,9 +1,9 @@
 """Measurements in DuckDB: the embedded store.
 
-One thread writes, so that every append is one transaction in order; a few threads read, each
-with a cursor of its own; one thread does the upkeep (sealing, retention, copies), so that no two
-such tasks meet. What ``append`` returned from is on stable storage: DuckDB syncs its write-ahead
-log at each commit.
+One thread writes, so that appends are transactions in order; a few threads read, each with a cursor
+of its own; one thread does the upkeep (sealing, retention, copies), so that such tasks never
+overlap. Once ``append`` returns, its measurements are on stable storage: DuckDB syncs its
+write-ahead log at each commit.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 _CHECK_S = 5
-"""How long a query that failed waits for the check of its partitions."""
+"""How long a failed query waits for the check of its partitions, in seconds."""
 
 
 class DuckDBStore:
@@ -77,14 +77,14 @@ class DuckDBStore:
             raise StoreUnusable(f"cannot use {self._folder}: {error.strerror}") from error
 
     async def close(self) -> None:
-        """Finish what is under way, and close the database."""
+        """Finish running tasks, and close the database."""
         for executor in (self._maintainer, self._readers, self._writer.executor):
             await asyncio.to_thread(executor.shutdown)
         await asyncio.to_thread(self._writer.close)
 
     @property
     def sources(self) -> Sources:
-        """The tables and partitions that hold measurements now."""
+        """The present tables and partitions."""
         return self._writer.sources
 
     # -- the port -----------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class DuckDBStore:
         series: Sequence[Series],
         receipts: Sequence[Receipt],
         *,
-        maybe_duplicate: bool = False,  # an append that failed has stored nothing
+        maybe_duplicate: bool = False,  # a failed append has stored nothing
     ) -> None:
         def append() -> None:
             self._space.require()
@@ -134,11 +134,9 @@ class DuckDBStore:
     # -- upkeep -------------------------------------------------------------------------------
 
     def forget_idle_series(self, now_ms: int) -> int:
-        """Remove the series without measurements, before anybody else uses the store.
-
-        Measurements past retention are removed first: a new series may get the id of one that was
-        removed, and must not find its measurements.
-        """
+        """Remove the series without measurements, before the store is used. Measurements past
+        retention are removed first: a new series may reuse the id of a removed one, and must not
+        inherit its measurements."""
         day = now_ms // DAY_MS - self._settings.retention_days
         try:
             delete_before(self._writer, self._files, day * DAY_MS)
@@ -149,7 +147,7 @@ class DuckDBStore:
             return 0
 
     async def maintain(self, now_ms: int, *, seal_all: bool = False) -> None:
-        """Seal what is due, merge, and forget old receipts. ``seal_all``: seal every table."""
+        """Seal what is due, merge, and remove old receipts. ``seal_all``: seal every table."""
 
         def run() -> None:
             self._sealer.run(now_ms, seal_all=seal_all)
@@ -159,9 +157,7 @@ class DuckDBStore:
 
     async def backup(self, use: Callable[[DatabaseCopy], T]) -> T:
         """Call ``use`` with a consistent copy of the database and the partitions that it names.
-
-        Nothing is sealed or removed meanwhile; appends and queries go on.
-        """
+        Nothing is sealed or removed meanwhile; appends and queries continue."""
         return await _in(
             self._maintainer,
             lambda: with_copy(self._writer, self._folder, self._files.folder, use),
@@ -175,7 +171,7 @@ class DuckDBStore:
 
     def _leave_out_damaged(self, suspects: Sequence[Partition]) -> bool:
         check = self._maintainer.submit(self._sealer.leave_out_damaged, suspects)
-        wait({check}, _CHECK_S)  # a check that takes longer goes on
+        wait({check}, _CHECK_S)  # a check that takes longer continues
         left_out = self._files.damaged.difference(self._writer.sources.partitions)
         return not left_out.isdisjoint(suspects)
 

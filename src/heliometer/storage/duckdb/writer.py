@@ -1,4 +1,4 @@
-"""Changes to the embedded store: one thread, one transaction after the other."""
+"""Changes to the embedded store: one thread, one transaction at a time."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from heliometer.storage.duckdb.sources import DAY_MS, Sources
 
 
 class Writer:
-    """Changes the database, and with it ``sources``, in the thread of ``executor``."""
+    """Changes the database and ``sources`` together, in the thread of ``executor``."""
 
     def __init__(self, path: Path, memory_bytes: int, files: PartitionFiles) -> None:
         self._database = Database(path, memory_bytes, self._reopened)
@@ -27,7 +27,7 @@ class Writer:
 
     @property
     def sources(self) -> Sources:
-        """The tables and partitions that hold measurements now."""
+        """The present tables and partitions."""
         return self._sources
 
     def open(self) -> None:
@@ -35,7 +35,7 @@ class Writer:
         self._sources = self._files.check(catalog.read_sources(self._database.open()))
 
     def close(self) -> None:
-        """Fold the log into the database and close it."""
+        """Checkpoint the database and close it."""
         self._database.close()
 
     def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
@@ -45,8 +45,8 @@ class Writer:
     def change(
         self, work: Callable[[duckdb.DuckDBPyConnection], None], then: Callable[[Sources], Sources]
     ) -> None:
-        """From another thread: run ``work`` as a transaction between appends; once it is
-        committed, ``then`` turns the present sources into the new ones."""
+        """From another thread: run ``work`` as a transaction between appends; once it is committed,
+        ``then`` derives the new sources from the present ones."""
 
         def run() -> None:
             self._database.transaction(work)
@@ -55,7 +55,7 @@ class Writer:
         self.executor.submit(run).result()
 
     def append(self, batch: Batch, series: Sequence[Series], receipts: Sequence[Receipt]) -> None:
-        """In the writing thread: store all of it in one transaction."""
+        """In the writing thread: store everything in one transaction."""
         day = batch.timestamp // DAY_MS
         days = [int(day[0])] if len(day) and day[0] == day.min() == day.max() else None
         if days is None:
@@ -84,7 +84,7 @@ class Writer:
             self._sources = self._sources.with_tables(new)
 
     def probe(self, now_ms: int) -> bool:
-        """In the writing thread: write and read back; whether what was written is there."""
+        """In the writing thread: write and read back; returns whether the value was read."""
 
         def write(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute("DELETE FROM probe")
@@ -95,7 +95,7 @@ class Writer:
             return cursor.execute("SELECT at_ms FROM probe").fetchall() == [(now_ms,)]
 
     def _reopened(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The sources after a restart of the database: what it names, less what is damaged.
+        """The sources after the database was reopened: those that it names, except damaged ones.
         Tables that are being sealed stay closed."""
         found = catalog.read_sources(connection)
         self._sources = Sources(

@@ -1,7 +1,7 @@
 """Messages of the feed in SQLite: chunks of a queue, each a compressed row.
 
-One thread does all of it. What ``append`` returned from is on stable storage. The bodies of a
-chunk are lines: JSON has no raw line ends.
+One thread does all the work. Once ``append`` returns, its messages are on stable storage. The
+bodies of a chunk are lines, since JSON has no raw line ends.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 PRAGMAS = {
-    # Space that messages left is given back, bit by bit.
+    # The space of removed messages is released gradually.
     "auto_vacuum": "INCREMENTAL",
     "journal_mode": "WAL",
     # With NORMAL, acknowledged commits are lost in a power cut.
@@ -41,9 +41,9 @@ CREATE TABLE IF NOT EXISTS chunks (
 CREATE INDEX IF NOT EXISTS chunks_by_age ON chunks (at_ms);
 """
 COMPRESS_FROM = 512
-"""Chunks of so many bytes or more are compressed."""
+"""The smallest size, in bytes, of a chunk that is compressed."""
 READ_MESSAGES = 1000
-"""About so many messages are read at once."""
+"""About how many messages are read at once."""
 FREED_PAGES = 1000
 """How many pages are returned to the file system at a time."""
 
@@ -76,7 +76,7 @@ class SqliteMessageStore:
 
     async def append(self, chunks: Sequence[Chunk]) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            # A chunk that could not be revoked gives way to what has its numbers now.
+            # A chunk that could not be revoked is replaced by the one that has its numbers now.
             connection.executemany(
                 "INSERT OR REPLACE INTO chunks (project_id, first, end, at_ms, bodies)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -132,7 +132,7 @@ class SqliteMessageStore:
         await self._run(work)
 
     async def ping(self) -> None:
-        """Write for real; raise UNAVAILABLE when that fails."""
+        """Make a real write; raises UNAVAILABLE when it fails."""
         await self.advance({"": Position(0, 0, 0, 0, int(time.time()))})
 
     async def shrink(self) -> None:
@@ -250,7 +250,7 @@ def _pack(bodies: Sequence[bytes]) -> bytes:
 
 
 def _unpack(packed: bytes) -> list[bytes]:
-    """The bodies; empty when they are damaged."""
+    """The bodies of messages; empty if the chunk is damaged."""
     if packed[:1] != b"{":
         try:
             packed = zlib.decompress(packed)

@@ -1,4 +1,4 @@
-"""How much of the feed waits in a file that no server need have open."""
+"""How many messages wait in the feed's file, whether or not a server has it open."""
 
 import sqlite3
 from contextlib import closing
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def waiting_messages(path: Path) -> int:
-    """Messages that no consumer has acknowledged yet; 0 where there is no such file."""
+    """The number of messages not acknowledged by any consumer yet; 0 if there is no file."""
     if not path.exists():
         return 0
     try:

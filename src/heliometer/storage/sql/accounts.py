@@ -16,7 +16,7 @@ PROJECT = (ProjectRow.id, ProjectRow.name, ProjectRow.enabled)
 USER = (UserRow.id, UserRow.name, UserRow.password_hash, UserRow.enabled)
 
 FIRST_START = 0x68656C6902
-"""What PostgreSQL knows the making of the first project by."""
+"""PostgreSQL's number of the lock for creating the first project."""
 
 
 class SqlAccountStore:
@@ -27,7 +27,8 @@ class SqlAccountStore:
 
     @rerun
     async def add_first(self, project: Project, user: User, role: str, at: int) -> bool:
-        """Add both and the membership if there is neither a project nor a user yet."""
+        """Add the user, the project and the membership if there is neither a project nor a user
+        yet."""
         async with self._database.write() as connection:
             await lock_service(connection, FIRST_START)
             for column in (ProjectRow.id, UserRow.id):
@@ -52,7 +53,7 @@ class SqlAccountStore:
         return Project(*rows[0]) if rows else None
 
     async def list_projects(self) -> list[Project]:
-        """Every project, by name."""
+        """All projects, sorted by name."""
         rows = await self._rows(select(*PROJECT).order_by(ProjectRow.name))
         return [Project(*row) for row in rows]
 
@@ -76,13 +77,13 @@ class SqlAccountStore:
 
     @rerun
     async def set_role(self, user: User, project: Project, role: str, at: int, by: str) -> None:
-        """Make the user a member of the project, or change as what."""
+        """Make the user a member of the project, or change the role."""
         async with self._database.write() as connection:
             await _put_role(connection, user, project, role)
             await record(connection, at, by, "grant", f"{user.name}: {role}", project.id)
 
     async def list_memberships(self, user_id: str) -> list[Membership]:
-        """The enabled projects that the user belongs to, by name."""
+        """The enabled projects that the user belongs to, sorted by name."""
         wanted = (
             select(*PROJECT, GrantRow.role)
             .join(GrantRow, GrantRow.project_id == ProjectRow.id)

@@ -1,4 +1,4 @@
-"""Rows of alarms and transitions, and what they stand for."""
+"""Converts between rows and alarms or transitions."""
 
 import hashlib
 import json

@@ -143,7 +143,7 @@ class SqlAlarmStore:
         return [HistoryEntry(r.id, transition_of(r), tuple(fates.get(r.id, ()))) for r in rows]
 
     async def forget_history(self, before_ms: int, limit: int) -> int:
-        """Remove up to ``limit`` transitions that are older; say how many went."""
+        """Remove up to ``limit`` older transitions; returns how many were removed."""
         some = locked(
             select(TransitionRow.id).where(TransitionRow.at < before_ms).limit(limit), skip=True
         )
@@ -208,8 +208,8 @@ async def _get(connection: AsyncConnection, project_id: str, alarm_id: str) -> A
 
 
 async def _lock(connection: AsyncConnection, project_id: str, alarm_id: str) -> None:
-    """Until the transaction ends, nobody else changes the alarm, nor the project's number of them.
-    Raises NOT_FOUND."""
+    """Lock the alarm, and the project's number of alarms, until the transaction ends. Raises
+    NOT_FOUND."""
     await lock_project(connection, project_id)
     wanted = select(AlarmRow.id).where(AlarmRow.id == alarm_id, AlarmRow.project_id == project_id)
     if (await connection.execute(locked(wanted))).first() is None:

@@ -4,13 +4,11 @@ from sqlalchemy import BigInteger, Integer, String
 from sqlalchemy.types import TypeEngine
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts up only columns whose type is exactly INTEGER."""
+"""SQLite autoincrements only columns whose type is exactly INTEGER."""
 
 
 def string(length: int) -> TypeEngine[str]:
-    """Text of up to so many characters, ordered by its code points on every database.
-
-    PostgreSQL would order it by the locale of the database instead: pages would come in another
-    order than on SQLite, and a new version of the C library could make its indexes wrong.
-    """
+    """Text of up to so many characters, ordered by its code points on every database. PostgreSQL
+    would order it by the locale of the database instead: pages would differ in order from SQLite's,
+    and a new version of the C library could corrupt its indexes."""
     return String(length).with_variant(String(length, "C"), "postgresql")

@@ -47,8 +47,8 @@ class Engine(Protocol):
         ...
 
     def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that may write. On SQLite it is alone; elsewhere it locks what it reads
-        in order to change (``transactions``)."""
+        """A transaction that may write. On SQLite it is the only one; elsewhere it locks the rows
+        that it reads in order to change them (``transactions``)."""
         ...
 
     def fold(self, column: InstrumentedAttribute[str]) -> ColumnElement[str]:
@@ -61,7 +61,7 @@ class Engine(Protocol):
 
 
 class Database:
-    """Gives out transactions. A ``write()`` block that ends without an error is durable."""
+    """Opens transactions. A ``write()`` block that ends without an error is durable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -76,7 +76,7 @@ class Database:
         """
         url = settings.resources_url
         if is_postgresql(url):
-            # Not loaded for SQLite: the driver takes time and memory.
+            # Not imported for SQLite: the driver takes time and memory.
             from heliometer.storage.sql.postgresql import Postgresql
 
             return cls(await Postgresql.open(url, settings.resources.connections))
@@ -106,14 +106,14 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write; rolled back when the block raises. Raises UNAVAILABLE, and
-        LostRace when another transaction was quicker."""
+        LostRace when another transaction was faster."""
         with _Refusals():
             async with self._engine.writing() as connection:
                 yield connection
 
     @rerun
     async def ping(self) -> None:
-        """Write for real, then read it back; raise UNAVAILABLE when either fails."""
+        """Make a real write and read it back; raises UNAVAILABLE when either fails."""
         async with self.write() as connection:
             await connection.execute(
                 upsert(connection, ProbeRow, {"id": 1}, {"at": milliseconds()})
@@ -124,11 +124,9 @@ class Database:
             raise unavailable()
 
     async def backup(self, path: Path) -> None:
-        """Write a consistent copy to ``path`` while others read and write.
-
-        The copy appears whole or not at all. Raises CONFLICT when the file exists, and on a
-        database that its operator backs up, and UNAVAILABLE when the copy cannot be written.
-        """
+        """Write a consistent copy to ``path`` while others read and write. The copy appears as a
+        whole or not at all. Raises CONFLICT when the file exists or the operator backs up the
+        database, and UNAVAILABLE when the copy cannot be written."""
         await self._engine.backup(path)
 
 
@@ -149,18 +147,18 @@ async def record(
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
-    """Divide values into parts that fit into one statement each."""
+    """Divide values into parts that each fit into one statement."""
     every = list(values)
     return (every[i : i + CHUNK] for i in range(0, len(every), CHUNK))
 
 
 def milliseconds() -> int:
-    """Now, for rows whose time nothing depends on."""
+    """Now, in milliseconds, for rows on whose time nothing depends."""
     return time.time_ns() // 1_000_000
 
 
 def unavailable() -> HeliometerError:
-    """The refusal when the database cannot answer."""
+    """The error to raise when the database cannot answer."""
     return HeliometerError(
         Code.UNAVAILABLE,
         "The resource database does not answer.",
@@ -170,7 +168,7 @@ def unavailable() -> HeliometerError:
 
 
 class _Refusals:
-    """Turns the engine's errors into ours; what they say is for the log only."""
+    """Translate the engine's errors; their text only goes to the log."""
 
     def __enter__(self) -> None:
         return None

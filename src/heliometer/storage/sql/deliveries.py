@@ -1,4 +1,4 @@
-"""Rows of the outbox, and the deliveries that they stand for."""
+"""Converts between rows of the outbox and deliveries."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from heliometer.notifications.model import Delivery
 
 
 def delivery_row(d: Delivery) -> dict[str, Any]:
-    """The values of the delivery's row, which nobody has claimed."""
+    """The values of an unclaimed row for the delivery."""
     return {
         "id": d.id, "kind": d.kind, "project_id": d.project_id, "type": d.type,
         "address": d.address, "method_id": d.method_id, "alarm_id": d.alarm_id,
@@ -21,7 +21,7 @@ def delivery_row(d: Delivery) -> dict[str, Any]:
 
 
 def delivery_of(row: Row[Any]) -> Delivery:
-    """The delivery that a row stands for."""
+    """The delivery in a row."""
     return Delivery(
         id=row.id, kind=row.kind, project_id=row.project_id, type=row.type, address=row.address,
         method_id=row.method_id, alarm_id=row.alarm_id, transition_id=row.transition_id,

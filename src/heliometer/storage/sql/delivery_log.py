@@ -52,7 +52,7 @@ class SqlDeliveryLog:
 
     @rerun
     async def retry(self, project_id: str, delivery_id: str, now_ms: int, by: str) -> bool:
-        # One conditional update: of several requests at once only one finds it failed.
+        # One conditional update: of several simultaneous requests only one finds it failed.
         change = (
             update(DeliveryRow)
             .where(

@@ -19,7 +19,7 @@ RESTORE = "restore a backup: heliometer restore FILE --data-dir NEW"
 
 
 def sqlite(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
-    """Whether the database opens, is whole, and has the tables of this version."""
+    """Checks whether the database opens, is intact, and has the tables of this version."""
     if is_postgresql(settings.resources.url):
         return
     path = make_url(settings.resources_url).database or ""

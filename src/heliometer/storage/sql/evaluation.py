@@ -1,5 +1,4 @@
-"""What evaluators read and write, each in one transaction: taking over a shard, and committing what
-was decided."""
+"""The transactions of evaluators: taking over a shard, and committing decisions."""
 
 import json
 import uuid
@@ -37,7 +36,7 @@ from heliometer.storage.sql.tables import (
 from heliometer.storage.sql.transactions import locked, upsert
 
 CHANGES = 101
-"""Latest changes of an alarm that are looked at for flapping."""
+"""How many of an alarm's latest changes are read to detect flapping."""
 
 
 # -- taking over ----------------------------------------------------------------------------------
@@ -47,7 +46,7 @@ async def resume(
     connection: AsyncConnection, changed_since_ms: int, shard: ProjectShard, from_ms: int
 ) -> Resumed:
     """See ``EvaluationStore.resume``."""
-    # First: after it, no commit of a former owner is under way, and there will be no other.
+    # First: after this, no commit of a former owner is running, and no other can begin.
     last = await _take_over(connection, shard, from_ms)
     projects = None
     if shard.of > 1:
@@ -68,7 +67,7 @@ async def resume(
 
 
 async def _take_over(connection: AsyncConnection, shard: ProjectShard, from_ms: int) -> Row[Any]:
-    """What the shard's last owner left, with a new fencing token."""
+    """The state that the shard's last owner left, with a new fencing token."""
     change = upsert(
         connection,
         EvaluationRow,
@@ -90,7 +89,7 @@ async def _enabled(connection: AsyncConnection, projects: list[str] | None) -> l
 async def _transitions_since(
     connection: AsyncConnection, since_ms: int, projects: list[str] | None
 ) -> list[Row[str, int, str, str]]:
-    """Newer transitions; those of one alarm are in order."""
+    """Newer transitions; those of any one alarm are in order."""
     wanted = (
         select(TransitionRow.alarm_id, TransitionRow.at, TransitionRow.old, TransitionRow.new)
         .where(TransitionRow.at > since_ms)
@@ -105,7 +104,7 @@ async def _transitions_since(
 def _of_projects(
     projects: list[str] | None, column: InstrumentedAttribute[str]
 ) -> Iterable[tuple[ColumnElement[bool], ...]]:
-    """Conditions that together select what belongs to these projects; ``None`` means all."""
+    """Conditions that together select the rows of these projects; ``None`` selects all."""
     return [()] if projects is None else [(column.in_(chunk),) for chunk in chunks(projects)]
 
 
@@ -119,7 +118,7 @@ async def commit(
     rejected: list[str] = []
     mine = EvaluationRow.id == shard.number + 1
     if fencing_token is not None:
-        # Locked: whoever takes over waits for this commit, or this one sees that somebody did.
+        # Locked: a take-over waits for this commit, or this commit sees the take-over.
         wanted = locked(select(EvaluationRow.epoch).where(mine))
         newest = (await connection.execute(wanted)).scalar_one_or_none()
         if newest != fencing_token:
@@ -142,11 +141,12 @@ async def commit(
 async def _commit_transitions(
     connection: AsyncConnection, transitions: Sequence[Transition]
 ) -> list[str]:
-    """Record what applies, with the notifications that it causes; the alarms of what does not."""
+    """Record the transitions that apply, with their notifications; returns the alarms of those that
+    do not."""
     alarms, project_names = await _lock_alarms(connection, {t.alarm_id for t in transitions})
     found = applicable(transitions, alarms)
     if found.transitions:
-        # The alarms are locked, or this is the only writer: what was read still holds.
+        # The alarms are locked, or this is the only writer: the values read still hold.
         await _set_states(connection, found)
         ids = await _add_history(connection, found)
         recorded = [
@@ -160,7 +160,7 @@ async def _commit_transitions(
 async def _lock_alarms(
     connection: AsyncConnection, alarm_ids: set[str]
 ) -> tuple[list[Alarm], dict[str, str]]:
-    """Those that are enabled, and for each the name of its project."""
+    """The enabled alarms among these, each with its project's name."""
     alarms: list[Alarm] = []
     project_names: dict[str, str] = {}
     for chunk in chunks(sorted(alarm_ids)):
@@ -221,7 +221,7 @@ async def _lock_recipients(
             select(MethodRow.__table__)
             .where(MethodRow.id.in_(chunk))
             .order_by(MethodRow.id)
-            # Whoever deletes one waits, and then finds what is queued here; other changes go on.
+            # Deleting a method waits, and then finds what is queued here; other changes go ahead.
             .with_for_update(read=True, key_share=True)
         )
         methods += (await connection.execute(query)).all()

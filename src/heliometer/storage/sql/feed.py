@@ -15,7 +15,7 @@ from heliometer.storage.sql.transactions import lock_project, rerun
 
 
 class SqlFeedStore:
-    """Implements ``model.feed.FeedStore``."""
+    """Implements ``feed.ports.FeedStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Copies of Keystone's projects, for other rows to refer to."""
+"""Copies of Keystone's projects that other rows refer to."""
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,7 +27,7 @@ class SqlProjectMirror:
 
     @rerun
     async def keep(self, project: Project) -> None:
-        """Update the project, or add it unless it is disabled."""
+        """Update the project, or add it if it is enabled."""
         wanted = select(*COLUMNS).where(ProjectRow.id == project.id)
         async with self._database.read() as connection:
             row = (await connection.execute(wanted)).first()
@@ -58,7 +58,7 @@ async def _put(connection: AsyncConnection, project: Project) -> None:
     )
     other = (await connection.execute(taken)).scalar_one_or_none()
     if other is not None:
-        # Names are unique in Keystone: the other project had it before.
+        # Names are unique in Keystone: the other project has given this name up.
         name = f"{project.name[: NAME_LENGTH - len(other) - 1]}~{other}"
         await connection.execute(update(ProjectRow).where(ProjectRow.id == other).values(name=name))
         await record(connection, at, ACTOR, "rename project", name, other)

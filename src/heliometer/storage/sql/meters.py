@@ -16,7 +16,7 @@ DAY_MS = 86_400_000
 
 
 class SqlMeterStore:
-    """Implements ``model.meters.MeterStore``."""
+    """Implements ``meters.ports.MeterStore``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,8 +1,8 @@
-"""Brings a resource database to the tables that this version of the code wants.
+"""Migrates a resource database to the tables of this version.
 
-Processes that start together take turns, and the second one finds nothing left to do. A
-migration is one transaction: one that is interrupted leaves no trace. Migrations only add, so that
-processes of the version before go on working until they are replaced.
+Processes that start together take turns, and the second one finds nothing left to do. A migration
+is one transaction: an interrupted one leaves no trace. Migrations only add, so that processes of
+the previous version keep working until they are replaced.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from heliometer.core.errors import UnusableData
 from heliometer.storage.sql.revisions import alembic_config, known_revisions
 
 WAIT_MS = 60_000
-"""How long to wait for another process that is migrating the same database."""
+"""How long to wait for another process that is migrating the same database, in milliseconds."""
 TABLE_MS = 5_000
-"""How long to wait for a table in use; other transactions wait behind us meanwhile."""
-LOCK = 0x68656C696F  # "helio": what PostgreSQL knows our migrations by
+"""How long to wait for a table in use; other transactions queue up meanwhile."""
+LOCK = 0x68656C696F  # "helio": PostgreSQL's number of the lock for migrations
 
 _one_at_a_time = threading.Lock()  # Alembic's environment is global to the process.
 
@@ -41,7 +41,7 @@ class Facts(NamedTuple):
 
     fsync: bool
     folding: bool
-    """Whether it has the collation that knows lower case in all languages."""
+    """Whether it has the collation that handles lower case in all languages."""
 
 
 def migrate_sqlite(url: URL) -> None:
@@ -52,7 +52,8 @@ def migrate_sqlite(url: URL) -> None:
     path = Path(url.database or "")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # It holds password hashes: nobody else may read it. SQLite's side files take its mode.
+        # It holds password hashes, so only the owner may read it. SQLite's side files take its
+        # mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise UnusableDatabase(
@@ -79,7 +80,7 @@ def migrate_sqlite(url: URL) -> None:
 
 
 def migrate_postgresql(shown: str, engine: AsyncEngine) -> Facts:
-    """Make or upgrade the tables. Blocks, in a thread without an event loop; raises
+    """Create or upgrade the tables. Blocks; to be called in a thread without an event loop. Raises
     UnusableDatabase. ``shown`` is the database's URL without the password."""
     try:
         with _one_at_a_time:
@@ -91,7 +92,7 @@ def migrate_postgresql(shown: str, engine: AsyncEngine) -> Facts:
 
 
 def reason(error: BaseException) -> str:
-    """What the server or the network said, in one line."""
+    """The error of the server or the network, in one line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     while error.__cause__ is not None:
@@ -102,7 +103,7 @@ def reason(error: BaseException) -> str:
 
 
 def advice(error: BaseException) -> str:
-    """What to do about what the server said."""
+    """Advice on what to do about a server's error."""
     state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
     if state.startswith("28") or state == "3D000":
         return "make the user and the database with createuser and createdb, or set resources.url"
@@ -157,7 +158,7 @@ def _upgrade(connection: Connection, where: str) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # Transactions begin where we say, not the driver.
+    connection.isolation_level = None  # Transactions are started explicitly, not by the driver.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -93,7 +93,7 @@ async def _method(
 async def _lock_method(connection: AsyncConnection, project_id: str, method_id: str) -> None:
     """Keep others from queueing messages for the method until the transaction ends. Raises
     NOT_FOUND."""
-    await lock_project(connection, project_id)  # one of its alarms may be about to name it
+    await lock_project(connection, project_id)  # an alarm may be about to name it
     wanted = select(MethodRow.id).where(
         MethodRow.id == method_id, MethodRow.project_id == project_id
     )

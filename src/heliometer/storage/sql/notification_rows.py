@@ -1,4 +1,4 @@
-"""What the stores of notifications share: counting, and the refusal for what is missing."""
+"""What the stores of notifications share: counting rows, and the error for missing ones."""
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,5 +16,5 @@ async def count_of(
 
 
 def missing(what: str, given: str) -> HeliometerError:
-    """NOT_FOUND, with the id as it was given."""
+    """A NOT_FOUND error with the id as it was given."""
     return HeliometerError(Code.NOT_FOUND, f"There is no {what} {given[:60]!r}.")

@@ -1,7 +1,7 @@
 """The outbox in the resource database.
 
-That a delivery has one notifier at a time, and that of one alarm and method only the oldest is
-given out, is part of the statements: several processes claim at once.
+Several processes claim at once, so the statements themselves ensure that a delivery has one
+notifier at a time, and that only the oldest of an alarm and method is claimed.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class SqlOutbox:
                 leased_until=0,
             )
         )
-        # Sorted: rows are locked in the same order everywhere.
+        # Sorted, so that rows are locked in the same order everywhere.
         rows = [
             {"key": delivery_id, "to": status, "why": reason[:2000], "then": next_attempt_ms}
             for delivery_id, status, reason, next_attempt_ms in sorted(ends)
@@ -92,7 +92,7 @@ class SqlOutbox:
 
     async def release_claims(self) -> None:
         if self._database.shared:
-            return  # Another process may be sending them; claims that nobody uses expire.
+            return  # Another process may be sending them; abandoned claims expire.
         async with self._database.write() as connection:
             await connection.execute(
                 update(DeliveryRow)
@@ -145,7 +145,7 @@ class SqlOutbox:
 
 
 async def _lease(connection: AsyncConnection, wanted: Select[str], until_ms: int) -> list[Delivery]:
-    """Claim these in their order, except those that another process is claiming."""
+    """Claim these in order, except those that another process is claiming."""
     ids = list((await connection.execute(locked(wanted, skip=True))).scalars())
     taken: dict[str, Delivery] = {}
     for chunk in chunks(ids):

@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 4.0
 PATIENCE_S = 6.0
-"""For a free connection, made anew if need be."""
+"""How long to wait for a free connection, including a new one."""
 ANSWER_S = 7.0
-"""For the answer to a statement. The server gives up a second before, so that it holds up nobody
-else either."""
+"""How long to wait for the answer to a statement. The server gives up a second earlier, so that it
+does not hold up others either."""
 LOCK_S = 5
-"""For a row that another transaction has."""
+"""How long to wait for a row that another transaction has locked."""
 FORGOTTEN_S = 30
-"""After which a transaction ends whose process has stopped in its middle."""
+"""How long a transaction may be idle, if its process stalls within it, before it is ended."""
 AGE_S = 1800
 """The age at which a connection is replaced, so that added servers get connections too."""
 READ_ONLY = "25006"
-"""SQLSTATE of a server that takes no writes, such as one that is primary no longer."""
+"""SQLSTATE of a server that accepts no writes, such as a former primary."""
 FOLDING = "und-x-icu"
 
 
@@ -53,7 +53,7 @@ class Postgresql:
 
     @classmethod
     async def open(cls, url: str, connections: int) -> "Postgresql":
-        """Open the database that the URL names; make or upgrade its tables first."""
+        """Open the database that the URL names; creates or upgrades its tables first."""
         address = parse(url)
         facts = await asyncio.to_thread(migrate_postgresql, address.shown, _migrator(address))
         if not facts.fsync:
@@ -74,14 +74,14 @@ class Postgresql:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees one state of the database."""
+        """A transaction that sees one consistent state of the database."""
         async with self._transaction(self._reader) as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction whose statements each see what was committed before it began; what it
-        must not lose, it locks."""
+        """A transaction whose statements each see what was committed before the statement; it locks
+        the rows that must not change."""
         async with self._transaction(self.engine) as connection:
             yield connection
 
@@ -107,7 +107,7 @@ class Postgresql:
         return func.lower(column.collate(FOLDING) if self._folding else column)
 
     async def backup(self, path: Path) -> None:
-        """Raise CONFLICT: that is for the operator."""
+        """Raise CONFLICT: the operator backs up PostgreSQL."""
         raise HeliometerError(
             Code.CONFLICT,
             "The resource database is a PostgreSQL, which this does not back up.",
@@ -126,11 +126,11 @@ async def connect(address: Address, answer_s: float = ANSWER_S) -> Any:
             "statement_timeout": str(int((answer_s - 1) * 1000)),
             "lock_timeout": str(LOCK_S * 1000),
             "idle_in_transaction_session_timeout": str(FORGOTTEN_S * 1000),
-            "jit": "off",  # statements are short
+            "jit": "off",  # statements are short-running
         },
     )
     try:
-        # What is stricter (remote_apply), or a choice about replicas only (local), stays.
+        # Stricter values (remote_apply), and choices about replicas only (local), are kept.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) "
             "WHERE current_setting('synchronous_commit') = 'off'"
@@ -150,7 +150,7 @@ def _migrator(address: Address) -> AsyncEngine:
 
 
 def _check(connection: Any, record: Any, proxy: object) -> None:
-    """Whether a connection of the pool is there still: a restarted server has closed it."""
+    """Check that a pooled connection is still open: a restarted server has closed it."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
@@ -158,8 +158,8 @@ def _check(connection: Any, record: Any, proxy: object) -> None:
 def _without_nul(
     connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool
 ) -> tuple[str, Any]:
-    """PostgreSQL takes no NUL character. Texts that are kept have none; what is only looked for is
-    not found, as it would be on SQLite."""
+    """Replace NUL characters, which PostgreSQL rejects. Stored texts have none, so that searching
+    for such a text finds nothing, as on SQLite."""
     if many and parameters and not isinstance(parameters, tuple):
         return statement, [_each_without_nul(row) for row in parameters]
     return statement, _each_without_nul(parameters)
@@ -173,15 +173,15 @@ def _each_without_nul(row: Any) -> Any:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether the connection is of no use any more: no answer, the driver's own refusal, or a
-    server that takes no writes."""
+    """Whether the connection is unusable: no answer, an error of the driver, or a server that
+    accepts no writes."""
     if isinstance(error, DBAPIError):
         return getattr(error.orig, "sqlstate", None) in (None, READ_ONLY)
     return isinstance(error, TimeoutError)
 
 
 async def _cut(connection: AsyncConnection) -> None:
-    """Drop a connection at once: nothing it is asked would be answered."""
+    """Drop a connection at once, since it would not answer anything."""
     if connection.invalidated or connection.closed:
         return
     raw = await connection.get_raw_connection()

@@ -35,8 +35,8 @@ SELECT current_setting('server_version_num')::int AS number,
 
 
 def postgresql(settings: Settings, _: ServerStatus) -> Iterator[Finding]:
-    """Whether the database answers, keeps what it acknowledges, has room for our connections and
-    the tables of this version."""
+    """Checks whether the database answers, keeps what it acknowledges, has enough connections, and
+    has the tables of this version."""
     if not is_postgresql(settings.resources.url):
         return
     try:

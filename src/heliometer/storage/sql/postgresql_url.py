@@ -1,4 +1,4 @@
-"""Where a PostgreSQL is: ``resources.url`` as the driver wants it, and as people may see it."""
+"""A PostgreSQL's address: ``resources.url`` in the driver's form, and in a form fit for display."""
 
 import re
 from typing import NamedTuple
@@ -20,19 +20,19 @@ class Address(NamedTuple):
     """A database on a PostgreSQL server."""
 
     dsn: str
-    """With the password: for the driver only."""
+    """The URL with the password: for the driver only."""
     shown: str
-    """Without it: for messages."""
+    """The URL without the password: for messages."""
 
 
 def is_postgresql(url: str) -> bool:
-    """Whether the URL names a PostgreSQL, rightly or wrongly spelt."""
+    """Whether the URL names a PostgreSQL, even if it is misspelt."""
     return url.startswith("postgres")
 
 
 def parse(url: str) -> Address:
-    """What the URL names; raises WrongSetting, whose message has no part of the URL that could
-    be the password."""
+    """Parse the URL. Raises WrongSetting, whose message contains no part of the URL that could be
+    the password."""
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.match(scheme):
         raise _wrong("it does not begin with postgresql://")
@@ -43,7 +43,7 @@ def parse(url: str) -> Address:
     user, at, hosts = parts.netloc.rpartition("@")
     database = parts.path[1:]
     if "/" in database or "@" in parts.path + parts.query or parts.fragment or "@" in user:
-        # Most likely a password with such a character; it must not show.
+        # Most likely a password with such a character; it must not be shown.
         raise _wrong("special characters of a password must be percent-encoded, / as %2F, @ as %40")
     if not database:
         raise _wrong("it names no database")

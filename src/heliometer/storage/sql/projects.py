@@ -1,4 +1,4 @@
-"""What is set for each project, in the resource database."""
+"""Settings of projects in the resource database."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,18 +20,18 @@ class SqlProjectStore:
         self._database = database
 
     async def project_exists(self, project_id: str) -> bool:
-        """Whether there is such a project, enabled."""
+        """Whether an enabled project has this id."""
         wanted = select(ProjectRow.id).where(ProjectRow.id == project_id, ProjectRow.enabled)
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).first() is not None
 
     async def ids(self) -> Sequence[str]:
-        """Of every project, disabled ones too."""
+        """The ids of all projects, including disabled ones."""
         async with self._database.read() as connection:
             return list((await connection.execute(select(ProjectRow.id))).scalars())
 
     async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
-        """The enabled projects of these ids or names, by what each was called."""
+        """The enabled projects with these ids or names, by the id or name that was given."""
         found: dict[str, Found] = {}
         columns = (ProjectRow.id, ProjectRow.name, ProjectRow.monitoring_level)
         async with self._database.read() as connection:
@@ -44,7 +44,7 @@ class SqlProjectStore:
         return {reference: found[reference] for reference in references if reference in found}
 
     async def levels(self) -> Mapping[str, str]:
-        """The level of every project that has another than the default, by id and by name."""
+        """The levels of all projects that do not have the default, by id and by name."""
         wanted = select(ProjectRow.id, ProjectRow.name, ProjectRow.monitoring_level).where(
             ProjectRow.enabled, ProjectRow.monitoring_level != DEFAULT_LEVEL
         )
@@ -53,7 +53,7 @@ class SqlProjectStore:
             return {key: level for id_, name, level in rows if level for key in (id_, name)}
 
     async def monitoring_level(self, project_id: str) -> str:
-        """The project's level; the default when none was set."""
+        """The project's level; the default if none was set."""
         wanted = select(ProjectRow.monitoring_level).where(ProjectRow.id == project_id)
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).scalar_one_or_none() or DEFAULT_LEVEL

@@ -68,7 +68,7 @@ class Sqlite:
         return func.lower(column)
 
     async def backup(self, path: Path) -> None:
-        """Write a copy to ``path``: whole, or not at all."""
+        """Write a copy to ``path``, as a whole or not at all."""
         source = self.engine.url.database
         assert source is not None
         await asyncio.to_thread(_copy, Path(source), path)
@@ -89,17 +89,17 @@ def _url(text: str) -> URL:
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # Transactions begin where we say, not the driver.
+    connection.isolation_level = None  # Transactions are started explicitly, not by the driver.
     cursor = connection.cursor()
     for name, value in PRAGMAS.items():
         cursor.execute(f"PRAGMA {name}={value}")
     cursor.close()
-    # SQLite's own knows ASCII only.
+    # SQLite's own function handles ASCII only.
     connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
 
 
 def _begin(connection: Connection) -> None:
-    # A writer takes the lock first: a reader that turns writer would fail without waiting.
+    # A writer takes the lock first: a reader that became a writer would fail without waiting.
     connection.exec_driver_sql(connection.get_execution_options().get("heliometer_begin", "BEGIN"))
 
 
@@ -110,7 +110,7 @@ def _copy(source: Path, path: Path) -> None:
         )
     partial = path.with_name(f"{path.name}.part-{os.getpid()}-{time.monotonic_ns()}")
     try:
-        # SQLite fills an empty file; created first, it is private from the start.
+        # SQLite fills an empty file; creating it first keeps it private from the start.
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(sqlite3.connect(source, timeout=5)) as connection:
             connection.execute("VACUUM INTO ?", (str(partial),))

@@ -1,4 +1,4 @@
-"""Copies all rows of the resource tables from one database to another, and compares the two."""
+"""Copies all rows of the resource tables to another database, and compares the two."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tables import Base, EvaluationRow, ProbeRow
 
 ROWS = 1000
-"""Rows that are read, and written, at a time."""
+"""How many rows are read and written at a time."""
 _WRONG_ROW = ("22", "23")
-"""Classes of SQLSTATE: values that do not fit, and rows that break a rule."""
+"""Classes of SQLSTATE: values that do not fit, and rows that violate a constraint."""
 _BITS = 128
 
 Row = dict[str, Any]
 
 
 def tables() -> list[Table]:
-    """Those that are copied, each after what it refers to: all but what the health check writes."""
+    """The tables to copy, each after those that it references: all but the health check's."""
     return [t for t in Base.metadata.sorted_tables if t.name != ProbeRow.__tablename__]
 
 
@@ -32,13 +32,13 @@ class TableCopy:
     """Implements ``migrate.ports.ResourceCopy`` from SQLite to PostgreSQL."""
 
     def __init__(self, source: Database, target: Database, shards: int) -> None:
-        """``shards``: how many the target's processes divide the projects into."""
+        """``shards``: how many shards the target's processes divide the projects into."""
         self._source = source
         self._target = target
         self._shards = shards
 
     async def source_contents(self) -> Contents:
-        """What each table has once it has been copied."""
+        """The content of each of the target's tables after copying."""
         async with self._source.read() as connection:
             return await _contents(connection, self._shards)
 
@@ -50,7 +50,7 @@ class TableCopy:
     async def replace(
         self, may_replace: Callable[[Contents], None], copied: Callable[[int], None]
     ) -> None:
-        """Replace what the target has, in one transaction."""
+        """Replace the target's content, in one transaction."""
         async with self._source.read() as reading, self._target.write() as writing:
             may_replace(await _contents(writing))
             names = ", ".join(table.name for table in tables())
@@ -78,7 +78,7 @@ async def _copy(
         copied(len(rows))
     serial = table.autoincrement_column
     if serial is not None:
-        # The next row's number; the first's where there are none.
+        # The number of the next row; of the first if there are none.
         last = select(func.max(serial)).scalar_subquery()
         sequence = func.pg_get_serial_sequence(table.name, serial.name)
         await writing.execute(
@@ -100,7 +100,7 @@ async def _contents(connection: AsyncConnection, shards: int | None = None) -> C
 async def _rows(
     connection: AsyncConnection, table: Table, shards: int | None
 ) -> AsyncIterator[list[Row]]:
-    """Page by page: PostgreSQL changes no table in which a cursor is open."""
+    """Read page by page: PostgreSQL alters no table on which a cursor is open."""
     key = list(table.primary_key.columns)
     wanted = select(*table.columns).order_by(*key).limit(ROWS)
     page = (await connection.execute(wanted)).mappings().all()
@@ -115,14 +115,14 @@ async def _rows(
 
 
 def spread(rows: Sequence[Row], shards: int) -> list[Row]:
-    """The evaluation of all projects, for each shard of them. A shard leaves out what it reads of
-    alarms that are not its own."""
+    """The evaluation state of all projects, once for each shard. A shard ignores the alarms that
+    are not its own."""
     whole = [row for row in rows if row["id"] == 1]
     return [{**row, "id": shard} for row in whole for shard in range(1, shards + 1)]
 
 
 def _hash(row: Row) -> int:
-    """A number for a row, whatever the database and its types."""
+    """A digest of a row, independent of the database and its types."""
     values = [v.hex() if isinstance(v, bytes) else v for _, v in sorted(row.items())]
     return int.from_bytes(
         hashlib.blake2b(json.dumps(values).encode(), digest_size=_BITS // 8).digest(), "big"

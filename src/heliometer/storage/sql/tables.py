@@ -71,7 +71,7 @@ class GrantRow(Base):
 
 
 class TokenRow(Base):
-    """A token, known by its digest only."""
+    """A token; only its digest is stored."""
 
     __tablename__ = "tokens"
 
@@ -101,7 +101,7 @@ class AuditRow(Base):
 
 
 class ProbeRow(Base):
-    """What the health check writes: one row, the time of the last check."""
+    """The health check's table: one row with the time of the last check."""
 
     __tablename__ = "probe"
 
@@ -136,7 +136,7 @@ class AlarmRow(Base):
 
 
 class ActionRow(Base):
-    """A notification method that an alarm tells when it enters a state."""
+    """A notification method that is notified when an alarm enters a state."""
 
     __tablename__ = "alarm_actions"
 
@@ -166,7 +166,7 @@ class TransitionRow(Base):
 
 
 class EvaluationRow(Base):
-    """What an evaluator resumes from: a row for each shard of the projects."""
+    """The state that an evaluator resumes from: a row for each shard."""
 
     __tablename__ = "evaluation"
 
@@ -175,7 +175,8 @@ class EvaluationRow(Base):
     evaluated_at: Mapped[int] = mapped_column(BigInteger)
     checkpoint: Mapped[bytes] = mapped_column(LargeBinary)
     epoch: Mapped[int] = mapped_column(Integer, server_default="0")
-    """The fencing token: it grows with each owner of the shard, and only the newest may commit."""
+    """The fencing token: it grows with each owner of the shard, and only the newest owner may
+    commit."""
 
 
 class MethodRow(Base):
@@ -194,7 +195,7 @@ class MethodRow(Base):
 
 
 class AddressRow(Base):
-    """An address that a project proves, or has proved, to be allowed to notify."""
+    """An address that a project has proved, or is to prove, it may notify."""
 
     __tablename__ = "notification_addresses"
     __table_args__ = (
@@ -213,7 +214,7 @@ class AddressRow(Base):
 
 
 class CodeRow(Base):
-    """A validation code that was sent, known by its digests only."""
+    """A validation code that was sent; only its digests are stored."""
 
     __tablename__ = "validation_codes"
 
@@ -292,7 +293,7 @@ class SubscriptionRow(Base):
 
 
 class MeterRow(Base):
-    """A custom meter, and what was put into it of late."""
+    """A custom meter, and counts of its recent samples."""
 
     __tablename__ = "custom_meters"
     __table_args__ = (
@@ -310,8 +311,8 @@ class MeterRow(Base):
     display_name: Mapped[str] = mapped_column(string(255))
     created_at: Mapped[int] = mapped_column(BigInteger)
     put_at: Mapped[int] = mapped_column(BigInteger)
-    """When a sample was taken last; 0: never."""
+    """When a sample was last accepted; 0 if never."""
     put_day: Mapped[int] = mapped_column(Integer)
-    """UTC day of that, counted from 1970."""
+    """The UTC day of that, counted from 1970."""
     put_number: Mapped[int] = mapped_column(Integer)
-    """Samples taken on that day."""
+    """Samples accepted on that day."""

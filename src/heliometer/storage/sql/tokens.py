@@ -18,7 +18,7 @@ class SqlTokenStore:
 
     @rerun
     async def add(self, token: Token, *, password_hash: str | None, parent: bytes | None) -> bool:
-        """Store a token unless what it was earned with is void by now."""
+        """Store a token, unless the credentials it is based on have become invalid."""
         earned: list[ColumnElement[bool]] = [UserRow.id == token.user_id, UserRow.enabled.is_(True)]
         if password_hash is not None:
             earned.append(UserRow.password_hash == password_hash)
@@ -35,7 +35,7 @@ class SqlTokenStore:
         }
         mine = select(UserRow.id).where(UserRow.id == token.user_id)
         async with self._database.write() as connection:
-            # A revocation changes or locks the user too: one waits for the other.
+            # A revocation changes or locks the user too, so one waits for the other.
             await connection.execute(mine.with_for_update(read=True))
             if (await connection.execute(select(UserRow.id).where(*earned))).first() is None:
                 return False
@@ -43,7 +43,7 @@ class SqlTokenStore:
             return True
 
     async def find(self, digest: bytes) -> TokenOwner | None:
-        """The token, if its user, project and membership still allow it. Expiry is not judged."""
+        """The token, if its user, project and membership still allow it. Expiry is not checked."""
         token = (
             TokenRow.project_id,
             TokenRow.methods,
@@ -88,7 +88,7 @@ class SqlTokenStore:
 
     @rerun
     async def remove(self, digest: bytes) -> None:
-        """Forget a token. It is no error if there is none."""
+        """Remove a token. It is not an error if there is none."""
         async with self._database.write() as connection:
             await connection.execute(delete(TokenRow).where(TokenRow.hash == digest))
 
@@ -100,7 +100,7 @@ class SqlTokenStore:
             await connection.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
 
     async def remove_expired(self, before: int, limit: int) -> int:
-        """Forget up to ``limit`` tokens that expired at or before then; say how many."""
+        """Remove up to ``limit`` tokens that expired at or before then; returns how many."""
         some = locked(
             select(TokenRow.hash).where(TokenRow.expires_at <= before).limit(limit), skip=True
         )

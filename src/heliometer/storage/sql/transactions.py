@@ -1,7 +1,5 @@
-"""Keeps transactions correct on a database that several processes may write at once.
-
-It has no effect on SQLite, where one transaction writes at a time.
-"""
+"""Keeps transactions correct on a database that several processes may write to at once. It has no
+effect on SQLite, where one transaction writes at a time."""
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -22,15 +20,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 TRIES = 8
 PAUSE_S = 0.0025
-"""On average, before the second try; twice that before each further one."""
+"""Average pause before the second try; it doubles before each further one."""
 LONGEST_PAUSE_S = 0.32
 RACES = frozenset(("40001", "40P01", "23505", "23503"))
-"""SQLSTATEs that another transaction can cause: serialization failure, deadlock, a row that was
-added or removed since it was looked for."""
+"""SQLSTATEs that another transaction can cause: serialization failure, deadlock, or a row that was
+added or removed in between."""
 
 
 class LostRace(HeliometerError):
-    """Another transaction was faster; nothing was changed. UNAVAILABLE to the caller."""
+    """Another transaction was faster; nothing was changed. Becomes UNAVAILABLE for the caller."""
 
 
 def rerun(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -38,7 +36,8 @@ def rerun(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[
 
     @wraps(method)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        # From no pause at all to twice the average: transactions that met must not meet again.
+        # From no pause to twice the average, so that transactions that collided do not collide
+        # again.
         backoff = Backoff(PAUSE_S, LONGEST_PAUSE_S, spread=1)
         for attempt in range(TRIES):
             try:
@@ -55,8 +54,8 @@ def rerun(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[
 
 
 async def lock_project(connection: AsyncConnection, project_id: str) -> None:
-    """Lock the project until the transaction ends: nobody else counts or adds what it has. Raises
-    NOT_FOUND."""
+    """Lock the project until the transaction ends, so that nothing else counts or adds to what it
+    has. Raises NOT_FOUND."""
     wanted = locked(select(ProjectRow.id).where(ProjectRow.id == project_id))
     if (await connection.execute(wanted)).first() is None:
         raise HeliometerError(Code.NOT_FOUND, f"There is no project {project_id[:40]}.")
@@ -70,7 +69,7 @@ def locked(wanted: Select[Any], *, skip: bool = False) -> Select[Any]:
 
 
 async def lock_service(connection: AsyncConnection, number: int) -> None:
-    """Hold the lock of this number, for all processes, until the transaction ends."""
+    """Hold the lock with this number, across all processes, until the transaction ends."""
     if connection.dialect.name == "postgresql":
         await connection.execute(select(func.pg_advisory_xact_lock(number)))
 
@@ -82,7 +81,7 @@ def upsert(
     values: Mapping[str, Any],
     new: Mapping[str, Any] | None = None,
 ) -> postgresql.Insert | sqlite.Insert:
-    """Change the row with these keys, or add one, with the values of ``new`` if given."""
+    """Update the row with these keys, or insert one, with the values of ``new`` if given."""
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     put = make(row).values(**keys, **(values if new is None else new))
     return put.on_conflict_do_update(index_elements=list(keys), set_=values)

@@ -7,7 +7,8 @@ from heliometer.storage.sql.tables import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    # SQLite changes tables by copying them; its DDL is transactional, whatever Alembic assumes.
+    # SQLite changes tables by copying them; its DDL is transactional, contrary to Alembic's
+    # default.
     render_as_batch=True,
     transactional_ddl=True,
 )

@@ -1,4 +1,4 @@
-"""What a dialect calls the expression of an alarm that was defined in it."""
+"""The expression of an alarm in the form of the dialect that defined it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Which owner of a share of the alarms may commit."""
+"""The fencing token that decides which owner of a shard may commit."""
 
 import sqlalchemy as sa
 from alembic import op
