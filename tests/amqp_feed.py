@@ -39,6 +39,8 @@ class AmqpFeed:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._posted = 0
+        self.ahead_s = 0.0
+        """How far the feed's clock is ahead of real time."""
 
     def start(self) -> "AmqpFeed":
         self._thread.start()
@@ -92,7 +94,7 @@ class AmqpFeed:
         self.queues = FeedHub(
             self.store,
             SeriesIndex(SERIES.values(), 100),
-            time.time,
+            lambda: time.time() + self.ahead_s,
             limit=self._limit,
             keep_s=86_400,
         )

@@ -147,7 +147,6 @@ def test_a_kill_in_the_middle_of_fifty_transitions_loses_none(
     server.stop(signal.SIGKILL)
     mail_server.delay_s = 0.0
     server.start()
-    server._token = ""
 
     def ids() -> set[str]:
         return {
@@ -156,7 +155,7 @@ def test_a_kill_in_the_middle_of_fifty_transitions_loses_none(
             if m["X-Heliometer-Kind"] == "alarm"
         }
 
-    with server.client() as client:
+    with server.client(server.token()) as client:
         told = client.get("/v1.1/notifications?kind=alarm&limit=1000").json()["notifications"]
         assert len(told) == number
         assert {n["status"] for n in told} <= {"pending", "delivered"}

@@ -633,10 +633,9 @@ def test_messages_and_counts_survive_a_stop_and_a_kill(tmp_path: Path) -> None:
 def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path) -> None:
     feed = AmqpFeed(tmp_path).start()
     feed.post(10)
-    now = feed.queues._clock()
-    feed.queues._clock = lambda: now + 86_400 / 2
+    feed.ahead_s = 86_400 / 2
     feed.post(5)
-    feed.queues._clock = lambda: now + 86_400 + 60
+    feed.ahead_s = 86_400 + 60
     feed.run(feed.queues.expire())
     usage = feed.usage()
     assert (usage.dropped, usage.queued) == (10, 5)

@@ -65,6 +65,7 @@ class World:
     clock: Clock
     monotonic: Clock
     identity: BuiltinIdentity
+    passwords: Passwords
 
     def another(self) -> BuiltinIdentity:
         """Another process on the same database."""
@@ -88,18 +89,18 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     settings = Settings(server=ServerSettings(data_dir=str(tmp_path)))
     database = await Database.open(settings)
     tokens = Tokens(SqlTokenStore(database))
-    clock, monotonic = Clock(), Clock(1000.0)
+    clock, monotonic, passwords = Clock(), Clock(1000.0), Passwords(CHEAP)
     identity = BuiltinIdentity(
         SqlAccountStore(database),
         tokens,
         settings,
         clock,
         monotonic=monotonic,
-        passwords=Passwords(CHEAP),
+        passwords=passwords,
     )
     await identity.create_project("shop")
     await identity.create_project("stock")
     await identity.create_user("ann", "secret", "shop", "member")
-    yield World(database, tokens, clock, monotonic, identity)
+    yield World(database, tokens, clock, monotonic, identity, passwords)
     identity.close()
     await database.close()

@@ -156,15 +156,17 @@ async def test_what_ends_all_tokens_of_a_user(world: World, way: str) -> None:
     )
 
 
-async def test_a_password_changed_during_a_sign_in_earns_no_token(world: World) -> None:
-    verify = world.identity._passwords.verify
+async def test_a_password_changed_during_a_sign_in_earns_no_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = world.passwords.verify
 
     async def verify_slowly(password_hash: str | None, password: str) -> bool:
         right = await verify(password_hash, password)
         await world.identity.set_password("ann", "new")
         return right
 
-    world.identity._passwords.verify = verify_slowly  # type: ignore[method-assign]
+    monkeypatch.setattr(world.passwords, "verify", verify_slowly)
     with pytest.raises(HeliometerError) as caught:
         await sign_in(world)
     assert caught.value.code is Code.UNAUTHENTICATED
@@ -237,17 +239,18 @@ async def test_right_passwords_at_once_all_get_in(world: World) -> None:
     assert len(set(tokens)) == 50
 
 
-async def test_a_database_down_is_no_failed_guess(world: World) -> None:
+async def test_a_database_down_is_no_failed_guess(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(password_hash: str | None, password: str) -> bool:
         raise HeliometerError(Code.UNAVAILABLE, "busy")
 
-    verify = world.identity._passwords.verify
-    world.identity._passwords.verify = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(world.passwords, "verify", broken)
     for _ in range(20):
         with pytest.raises(HeliometerError) as caught:
             await sign_in(world)
         assert caught.value.code is Code.UNAVAILABLE
-    world.identity._passwords.verify = verify  # type: ignore[method-assign]
+    monkeypatch.undo()
     await sign_in(world)
 
 
@@ -261,20 +264,22 @@ async def test_tokens_can_stand_on_a_command_line(
     assert await sign_in(world) == "b" * 43
 
 
-async def test_a_password_with_each_request_is_hashed_once(world: World) -> None:
+async def test_a_password_with_each_request_is_hashed_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def caller(password: str = "secret", project: str | None = "shop") -> str:
         found = await world.identity.authenticate_basic("ann", password, "192.0.2.1", project)
         return found.project_name
 
     hashed = 0
-    verify = world.identity._passwords.verify
+    verify = world.passwords.verify
 
     async def counted(password_hash: str | None, password: str) -> bool:
         nonlocal hashed
         hashed += 1
         return await verify(password_hash, password)
 
-    world.identity._passwords.verify = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(world.passwords, "verify", counted)
     assert set(await asyncio.gather(*(caller() for _ in range(20)))) == {"shop"}
     assert hashed == 1
     with pytest.raises(HeliometerError) as caught:

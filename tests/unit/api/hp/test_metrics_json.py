@@ -181,9 +181,9 @@ def test_the_fast_reader_never_differs_from_the_strict_one(
     project = ProjectSeries("p")
     project.add(Series(1, "p", "ns", ()))
     project.learn("ns", b"", 1)
-    fast = metrics_json._read_fast(body, project, NOW, reserved)
+    fast = metrics_json.read_fast(body, project, NOW, reserved)
     try:
-        strict = metrics_json._read_strictly(body, project, NOW, reserved)
+        strict = metrics_json.read_strictly(body, project, NOW, reserved)
     except HeliometerError:
         assert fast is None, "the fast reader took what the strict one refuses"
         return
@@ -207,4 +207,4 @@ def test_the_fast_reader_takes_what_is_ordinary() -> None:
     ordinary = [changed(value=math.pi * k) for k in range(100)]
     for body in (GOOD, ordinary, [{"namespace": "ns", "time_values": [[NOW // 1000, 1]]}]):
         text = json.dumps(body).encode()
-        assert metrics_json._read_fast(text, ProjectSeries("p"), NOW, False) is not None
+        assert metrics_json.read_fast(text, ProjectSeries("p"), NOW, False) is not None
