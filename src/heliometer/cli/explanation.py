@@ -52,9 +52,9 @@ def event(entry: Mapping[str, Any], name: str) -> str:
             f"      {number(s['value'])}  {label(s['dimensions']) or '(no dimensions)'}"
             for s in finding["series"]
         ]
-    for told in entry["notifications"]:
-        reason = f": {told['reason']}" if told["reason"] else ""
-        lines.append(f"    {told['status']} to {told['address']} ({told['type']}){reason}")
+    for note in entry["notifications"]:
+        reason = f": {note['reason']}" if note["reason"] else ""
+        lines.append(f"    {note['status']} to {note['address']} ({note['type']}){reason}")
     return "\n".join(lines)
 
 

@@ -52,14 +52,14 @@ class Source:
                     rows = reader.csv(text)
                 else:
                     rows = reader.json_lines(stream)
-                told = 0
+                reported = 0
                 for row in rows:
                     at = raw.tell()
-                    if at - told >= REPORT_BYTES:
-                        progress(at - told)
-                        told = at
+                    if at - reported >= REPORT_BYTES:
+                        progress(at - reported)
+                        reported = at
                     yield reader, row
-                progress(self.size - told)
+                progress(self.size - reported)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CommandError(f"{self.name} is not complete and valid gzip: {error}") from error
         except OSError as error:

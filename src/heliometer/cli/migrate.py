@@ -105,16 +105,16 @@ class _Lines:
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
-        self._started = self._told = time.monotonic()
+        self._started = self._printed_at = time.monotonic()
         self._rows = 0
 
     def __call__(self, what: str, rows: int, total: int) -> None:
         now = time.monotonic()
         if total:
             self._rows += rows
-        if now - self._told < EVERY_S:
+        if now - self._printed_at < EVERY_S:
             return
-        self._told = now
+        self._printed_at = now
         share = f" of {total:,} ({self._rows / total:.0%})" if total else ""
         rate = self._rows / (now - self._started)
         click.echo(f"{self._verb} {what}: {self._rows:,}{share}, {rate:,.0f}/s", err=True)

@@ -55,7 +55,7 @@ class Sender:
         self._client = client
         self._spool = spool
         self._clock = clock
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.skew_s: float | None = None
         """How far this machine's clock is ahead of the server's, in seconds, by the newest reply;
@@ -89,7 +89,7 @@ class Sender:
             try:
                 dropped = self._spool.add(body, stamp, key)
             except OSError as error:
-                self._tell(
+                self._log_once(
                     "write",
                     "%s cannot be written: %s; reports wait in memory: make room there, or choose "
                     "another folder with --spool",
@@ -104,7 +104,7 @@ class Sender:
             self._again("write", "the spool can be written again")
             if dropped:
                 self.counts["reports_dropped"] += dropped
-                self._tell(
+                self._log_once(
                     "full",
                     "the spool %s is full: the oldest reports are dropped; make the server "
                     "reachable, or raise --spool-bytes",
@@ -150,11 +150,11 @@ class Sender:
         """Count the outcome of a report; returns whether it needs no further attempt."""
         if fate is _Fate.LATER:
             self.counts["send_errors"] += 1
-            self._tell(f"away {why[:24]}", "reports wait in %s: %s", self._spool.folder, why)
+            self._log_once(f"away {why[:24]}", "reports wait in %s: %s", self._spool.folder, why)
             return False
         if fate is _Fate.NEVER:
             self.counts["reports_dropped"] += 1
-            self._tell(f"drop {why[:40]}", "a report is dropped: it was refused: %s", why)
+            self._log_once(f"drop {why[:40]}", "a report is dropped: it was refused: %s", why)
             return True
         self.counts["reports_sent"] += 1
         self._again("away", "reports are delivered again")
@@ -223,7 +223,7 @@ class Sender:
         for project, message in refused.items():
             self.counts["refused"] += 1
             whose = f"project {project}" if project else "this agent's own project"
-            self._tell(
+            self._log_once(
                 f"refused {project} ",
                 "a part of the report of %s is not stored: %s",
                 whose,
@@ -240,7 +240,7 @@ class Sender:
         # The header is truncated to whole seconds.
         self.skew_s = self._clock() - (there + 0.5)
         if abs(self.skew_s) > SKEW_S:
-            self._tell(
+            self._log_once(
                 "skew",
                 "this machine's clock is %.0f s %s the server's: synchronize both with NTP",
                 abs(self.skew_s),
@@ -251,26 +251,28 @@ class Sender:
 
     def _drop(self, entry: Entry, why: str) -> None:
         self.counts["reports_dropped"] += 1
-        self._tell(f"drop {why[:40]}", "a report is dropped: it %s", why)
+        self._log_once(f"drop {why[:40]}", "a report is dropped: it %s", why)
         self._remove(entry)
 
     def _remove(self, entry: Entry) -> bool:
         try:
             self._spool.remove(entry)
         except OSError as error:
-            self._tell("remove", "%s cannot be removed: %s", entry.path, error.strerror or error)
+            self._log_once(
+                "remove", "%s cannot be removed: %s", entry.path, error.strerror or error
+            )
             return False
         return True
 
-    def _tell(self, what: str, message: str, *values: object) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _log_once(self, what: str, message: str, *values: object) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
             log.warning(f"{message} (said once)", *values)  # noqa: G004
 
     def _again(self, what: str, message: str) -> None:
-        over = {told for told in self._told if told.startswith(what)}
+        over = {told for told in self._logged if told.startswith(what)}
         if over:
-            self._told -= over
+            self._logged -= over
             log.info(message)
 
 

@@ -54,7 +54,7 @@ class Broker:
         self._url = f"{settings.url}{separator}heartbeat={HEARTBEAT_S}&name={name}"
         self._clients: list[Client] = []
         self.connected = asyncio.Event()
-        self._told = False
+        self._is_logged = False
 
     def add(self, *clients: Client) -> None:
         """Have clients served from the next connection on."""
@@ -80,20 +80,20 @@ class Broker:
         try:
             connection = await asyncio.wait_for(aiormq.connect(self._url), CONNECT_S)
         except Exception as error:
-            self._tell(error)
+            self._log_failure(error)
             return 0
         try:
             await asyncio.wait_for(self._declare(connection), 2 * CONNECT_S)
             self.connected.set()
-            if self._told:
+            if self._is_logged:
                 log.info("RabbitMQ at %s answers again", self.where)
-            self._told = False
+            self._is_logged = False
             async with asyncio.TaskGroup() as group:
                 for client in self._clients:
                     group.create_task(client.serve(connection))
                 group.create_task(until_closed(connection))
         except Exception as error:
-            self._tell(error)
+            self._log_failure(error)
         finally:
             stood_s = time.monotonic() - began if self.connected.is_set() else 0
             self.connected.clear()
@@ -101,15 +101,15 @@ class Broker:
                 await asyncio.wait_for(connection.close(), CLOSE_S)
         return stood_s
 
-    def _tell(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]  # the first client's error says why the connection ended
-        if not self._told:
+        if not self._is_logged:
             reason = str(error).replace(self._settings.url, self.where) or type(error).__name__
             if "Connection.Close" in reason:
                 reason = "there is no such vhost, or the user may not use it"
             log.error("the connection to RabbitMQ at %s failed: %s", self.where, reason)
-        self._told = True
+        self._is_logged = True
 
     async def _declare(self, connection: AbstractConnection) -> None:
         """Declare exchanges and queues, which exist already except the first time."""

@@ -61,10 +61,10 @@ class OwnedShards:
         async with asyncio.TaskGroup() as group:
             for consumer in self._consumers:
                 group.create_task(consumer.serve(connection))
-            group.create_task(self._tell_time(connection))
+            group.create_task(self._send_ticks(connection))
             group.create_task(self._balance())
 
-    async def _tell_time(self, connection: AbstractConnection) -> None:
+    async def _send_ticks(self, connection: AbstractConnection) -> None:
         """Send the time to the queue of every shard, whichever process owns it: the broker assigns
         a queue to a consumer only when it holds a message."""
         channel = await connection.channel(publisher_confirms=False)

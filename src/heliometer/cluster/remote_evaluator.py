@@ -26,13 +26,13 @@ class RemoteEvaluator:
 
     async def watch(self, alarm: Alarm) -> None:
         """Have the owner of the alarm's shard evaluate it."""
-        await self._tell(alarm.project_id, alarm.id)
+        await self._notify_owner(alarm.project_id, alarm.id)
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
         """Have the owner of the project's shard stop evaluating these alarms."""
         for alarm_id in alarm_ids:
-            await self._tell(project_id, alarm_id)
+            await self._notify_owner(project_id, alarm_id)
 
-    async def _tell(self, project_id: str, alarm_id: str) -> None:
+    async def _notify_owner(self, project_id: str, alarm_id: str) -> None:
         event = AlarmChanged(AlarmName(project_id, alarm_id))
         await self._bus.tell(event, lambda: self._members.names("evaluator"))

@@ -81,13 +81,13 @@ class RemoteFeedServer:
 
     async def subscribe(self, subscription: Subscription) -> None:
         """Deliver the subscription's measurements from now on."""
-        await self._tell_owners(subscription.project_id)
+        await self._notify_owners(subscription.project_id)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop delivering its measurements, except those that another subscription matches."""
-        await self._tell_owners(subscription.project_id)
+        await self._notify_owners(subscription.project_id)
 
-    async def _tell_owners(self, project_id: str) -> None:
+    async def _notify_owners(self, project_id: str) -> None:
         event = SubscriptionsChanged(project_id)
         await self._bus.tell(event, lambda: self._members.names("evaluator"))
 
@@ -164,7 +164,7 @@ class FeedConsumer:
             await acknowledge(channel, messages[-1])
 
     async def _put(self, content: Sequence[tuple[str, list[bytes]]]) -> None:
-        told = False
+        is_logged = False
         while True:
             try:
                 # The process that defined an endpoint waits only briefly: its change may arrive
@@ -174,9 +174,9 @@ class FeedConsumer:
                 await self._queues.put(content)
                 return
             except HeliometerError as error:
-                if not told:
+                if not is_logged:
                     log.error("messages of the feed wait: %s", error.message)
-                told = True
+                is_logged = True
                 await asyncio.sleep(RETRY_S)
 
     async def _look(self) -> None:

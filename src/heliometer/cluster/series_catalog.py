@@ -14,7 +14,7 @@ from heliometer.metrics.series_index import Name, SeriesIndex
 
 MARGIN_MS = 120_000
 """Allowance for the difference of two processes' clocks and the duration of a commit."""
-TOLD_AT_ONCE = 5000
+ANNOUNCED_AT_ONCE = 5000
 
 
 class Store(Protocol):
@@ -87,8 +87,8 @@ class SeriesCatalog:
             for s, i in zip(each, self._ids.to_shared(numbers).tolist(), strict=True)
         ]
         self._stored.update(s.id for s in shared)
-        for first in range(0, len(shared), TOLD_AT_ONCE):
-            self._bus.send(SeriesStored(shared[first : first + TOLD_AT_ONCE]))
+        for first in range(0, len(shared), ANNOUNCED_AT_ONCE):
+            self._bus.send(SeriesStored(shared[first : first + ANNOUNCED_AT_ONCE]))
 
     def _heard(self, event: SeriesStored) -> None:
         self._series_index.adopt(event.series)

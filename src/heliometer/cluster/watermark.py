@@ -26,7 +26,7 @@ sent so much earlier than a message has arrived before it, whichever process sen
 BELIEVED_AHEAD_MS = 20_000
 """A sender whose clock is further ahead is not believed. Less than ``PUNCTUAL_MS``, so that a clock
 that is believed does not look like a gap in which nothing was sent."""
-TOLD_AGAIN_MS = 600_000
+LOG_AGAIN_MS = 600_000
 
 
 class Evaluation(Protocol):
@@ -56,7 +56,7 @@ class Watermark:
         self._moved = asyncio.Event()
         self._newest_ms = 0
         """When the newest message was sent."""
-        self._told_ms = 0
+        self._logged_ms = 0
         """When the log last said that a clock is ahead."""
 
     def __call__(self) -> float:
@@ -94,8 +94,8 @@ class Watermark:
         now_ms = int(self._clock() * 1000)
         if sent_ms <= now_ms + BELIEVED_AHEAD_MS:
             return True
-        if now_ms > self._told_ms + TOLD_AGAIN_MS:
-            self._told_ms = now_ms
+        if now_ms > self._logged_ms + LOG_AGAIN_MS:
+            self._logged_ms = now_ms
             log.error(
                 "shard %d: the clock of a process that sends is %.0f s ahead of the clock here, "
                 "and not believed; let NTP set the clocks",

@@ -66,7 +66,7 @@ def validity(check: str, section: str, certificate: str, key: str) -> Finding:
             check, FAIL, str(error), f"renew it, or set {section}.tls_cert and {section}.tls_key"
         )
     days = (ends - datetime.now(UTC)).days
-    told = f"{certificate} fits its key and is valid until {ends:%Y-%m-%d}"
+    summary = f"{certificate} fits its key and is valid until {ends:%Y-%m-%d}"
     if days < SOON_DAYS:
-        return Finding(check, WARN, f"{told}, {days} days", "renew it")
-    return Finding(check, OK, told)
+        return Finding(check, WARN, f"{summary}, {days} days", "renew it")
+    return Finding(check, OK, summary)

@@ -78,7 +78,7 @@ class RabbitFeed:
         try:
             await self._management.provide(endpoint)
         except HeliometerError as error:
-            _tell(error)
+            _log_failure(error)
             raise
         self._queues.add(endpoint.project_id)
         self._forward(endpoint)
@@ -88,7 +88,7 @@ class RabbitFeed:
         try:
             await self._management.set_password(endpoint)
         except HeliometerError as error:
-            _tell(error)
+            _log_failure(error)
             raise
 
     async def close(self, endpoint: Endpoint) -> None:
@@ -96,7 +96,7 @@ class RabbitFeed:
         try:
             await self._management.remove(endpoint)
         except HeliometerError as error:
-            _tell(error)
+            _log_failure(error)
             raise
         await self._drop(endpoint)
 
@@ -148,7 +148,7 @@ class RabbitFeed:
                     self._pending.pop(project_id, None)
             except HeliometerError as error:
                 if not self._trouble:
-                    _tell(error)
+                    _log_failure(error)
                 self._trouble = str(error.__cause__)
                 self._answered.clear()
                 with suppress(TimeoutError):
@@ -158,5 +158,5 @@ class RabbitFeed:
         self._trouble = ""
 
 
-def _tell(error: HeliometerError) -> None:
+def _log_failure(error: HeliometerError) -> None:
     log.error("%s", error.__cause__ or error.message)

@@ -49,7 +49,7 @@ class Reports:
     def __init__(self, metrics: Metrics, projects: ProjectStore) -> None:
         self._metrics = metrics
         self._projects = projects
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.dropped: Counter[str] = Counter()
 
     async def take(
@@ -133,6 +133,6 @@ class Reports:
 
     def _drop(self, reference: str, measurements: int, why: str) -> None:
         self.dropped[reference] += measurements
-        if reference not in self._told:
-            self._told.add(reference)
+        if reference not in self._logged:
+            self._logged.add(reference)
             log.warning("what was read for project %s is left out: %s (said once)", reference, why)

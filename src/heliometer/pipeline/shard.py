@@ -81,8 +81,8 @@ class Shard(Generic[Prepared]):
         self._listeners: list[Stored] = []
         self._storing = asyncio.Lock()
         self._known_to = 0
-        """Listeners know the series up to this id; ``_told`` has a flag for each later one."""
-        self._told = np.zeros(0, np.bool_)
+        """Listeners know the series up to this id; ``_announced`` has a flag for each later one."""
+        self._announced = np.zeros(0, np.bool_)
         self.reset()
 
     # -- listeners ----------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Shard(Generic[Prepared]):
         """Drop all listeners. Later ones are assumed to know all present series."""
         self._listeners.clear()
         self._known_to = self._series_index.last_id
-        self._told = np.zeros(1024, np.bool_)
+        self._announced = np.zeros(1024, np.bool_)
 
     def listen(self, stored: Stored) -> None:
         """Have ``stored`` called with everything that is stored from now on."""
@@ -162,7 +162,7 @@ class Shard(Generic[Prepared]):
             raise
         if series:
             self._series_stored(series)
-        self._tell(batch)
+        self._notify(batch)
         await self._feed.commit(prepared)
         self._committed(len(batch), time.perf_counter() - started)
 
@@ -182,7 +182,7 @@ class Shard(Generic[Prepared]):
             for unit in found.new:
                 group.create_task(append(unit))
         for unit in found.new:
-            self._tell(unit.batch)
+            self._notify(unit.batch)
             await self._to_feed(unit.batch)
         for unit in found.known:  # by an owner that may have exited before it published them
             await self._to_feed(unit.batch)
@@ -190,20 +190,22 @@ class Shard(Generic[Prepared]):
     async def _to_feed(self, batch: Batch) -> None:
         await self._feed.commit(await self._feed.prepare(self.number, batch))
 
-    def _tell(self, batch: Batch) -> None:
+    def _notify(self, batch: Batch) -> None:
         if self._listeners:
-            new = [self._series_index[i] for i in self._untold(batch.series).tolist()]
+            new = [self._series_index[i] for i in self._unannounced(batch.series).tolist()]
             for stored in self._listeners:
                 stored(batch, new)
 
-    def _untold(self, series: Int64s) -> Int64s:
+    def _unannounced(self, series: Int64s) -> Int64s:
         """The series that listeners do not know yet, each once; they count as known from now on."""
         later = series[series > self._known_to] - self._known_to
         if not len(later):
             return later
         highest = int(later.max())
-        if highest >= len(self._told):
-            self._told = np.pad(self._told, (0, max(highest + 1, 2 * len(self._told))))
-        new = np.unique(later[~self._told[later]])
-        self._told[new] = True
+        if highest >= len(self._announced):
+            self._announced = np.pad(
+                self._announced, (0, max(highest + 1, 2 * len(self._announced)))
+            )
+        new = np.unique(later[~self._announced[later]])
+        self._announced[new] = True
         return new + self._known_to

@@ -53,14 +53,14 @@ def disk(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
     folder = _existing(settings.data_dir)
     free = shutil.disk_usage(folder).free
     least = settings.metrics.min_free_bytes
-    told = f"{size(free)} free; writes are refused below {size(least)}"
+    summary = f"{size(free)} free; writes are refused below {size(least)}"
     advice = "free space, keep less (metrics.retention_days), or move the data directory"
     if free < least:
-        yield Finding("disk", FAIL, told, advice)
+        yield Finding("disk", FAIL, summary, advice)
     elif free < 4 * least:
-        yield Finding("disk", WARN, told, advice)
+        yield Finding("disk", WARN, summary, advice)
     else:
-        yield Finding("disk", OK, told)
+        yield Finding("disk", OK, summary)
     kind = _file_system(folder)
     if kind in MEMORY:
         yield Finding(

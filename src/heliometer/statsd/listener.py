@@ -149,7 +149,7 @@ class Statsd(asyncio.DatagramProtocol):
         self._gathered = Gathered()
         self._waiting: list[Point] = []
         self._transport: asyncio.DatagramTransport | None = None
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.counts: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -198,7 +198,9 @@ class Statsd(asyncio.DatagramProtocol):
                 sample = parse(line.strip())
             except ValueError as error:
                 self.counts["statsd_malformed"] += 1
-                self._tell("line", "a line from %s is invalid: %s: %a", addr[0], error, line[:80])
+                self._log_once(
+                    "line", "a line from %s is invalid: %s: %a", addr[0], error, line[:80]
+                )
                 continue
             try:
                 self._take(sample)
@@ -263,7 +265,7 @@ class Statsd(asyncio.DatagramProtocol):
         try:
             await self._store(points)
         except HeliometerError as error:
-            self._tell(error.code.value, "cannot be stored now and is kept: %s", error.message)
+            self._log_once(error.code.value, "cannot be stored now and is kept: %s", error.message)
             self._waiting = points + self._waiting
 
     async def _store(self, points: list[Point]) -> None:
@@ -289,9 +291,9 @@ class Statsd(asyncio.DatagramProtocol):
 
     def _drop(self, samples: int, why: str) -> None:
         self.counts["statsd_dropped"] += samples
-        self._tell(why.split(":")[0], "dropped %s: %s", samples, why)
+        self._log_once(why.split(":")[0], "dropped %s: %s", samples, why)
 
-    def _tell(self, kind: str, message: str, *values: object) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
+    def _log_once(self, kind: str, message: str, *values: object) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
             log.warning(f"StatsD: {message} (said once)", *values)  # noqa: G004

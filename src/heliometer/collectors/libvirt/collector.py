@@ -71,7 +71,7 @@ class LibvirtCollector:
     """Counts of the last round: ``domains``, and those left out as ``vanished`` or
     ``ownerless``."""
     _known: dict[str, _Known] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
+    _logged: set[str] = field(default_factory=set)
 
     def collect(self, timestamp_ms: int, due: Due = lambda _: True) -> list[Measurement]:
         """Counters, and deltas since each domain was last reported. Raises UNAVAILABLE when the
@@ -107,7 +107,7 @@ class LibvirtCollector:
         try:
             definition = read_definition(xml)
         except ValueError as error:
-            self._tell(domain.uuid, "domain %s is left out: %s", domain.uuid, error)
+            self._log_once(domain.uuid, "domain %s is left out: %s", domain.uuid, error)
             return None
         if known is None or known.run != domain.run:
             # It was restarted, and its counters with it.
@@ -122,7 +122,7 @@ class LibvirtCollector:
         project = self.owners.owner(domain.uuid, definition)
         if not project:
             self.counts["ownerless"] += 1
-            self._tell(
+            self._log_once(
                 f"owner {domain.uuid}",
                 "domain %s (%s) is left out: nobody says which project owns it; name one in the "
                 "mapping",
@@ -140,7 +140,7 @@ class LibvirtCollector:
         known.reported = remembered(known.reported, snapshot)
         return found
 
-    def _tell(self, what: str, message: str, *values: object) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _log_once(self, what: str, message: str, *values: object) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
             log.warning(f"libvirt collector: {message} (said once)", *values)  # noqa: G004

@@ -64,8 +64,8 @@ async def _look(client: Client, settings: MetricSettings) -> list[Finding]:
     if missing:
         level = OK if len(missing) > 1 else WARN
         names = ", ".join(missing)
-        told = f"database {database} has no table {names} yet; the next start creates it"
-        found.append(Finding(NAME, level, told))
+        summary = f"database {database} has no table {names} yet; the next start creates it"
+        found.append(Finding(NAME, level, summary))
     else:
         found.append(Finding(NAME, OK, f"database {database} has its tables"))
     if server.has_disks:
@@ -79,10 +79,10 @@ async def _space(client: Client, least: int) -> list[Finding]:
     rows = await _rows(client, "SELECT name, toString(free_space) FROM system.disks")
     found = []
     for name, free in rows:
-        told = f"{size(int(free))} free on its disk {name}"
+        summary = f"{size(int(free))} free on its disk {name}"
         level = FAIL if int(free) < least else WARN if int(free) < 4 * least else OK
         advice = "" if level == OK else "free space, or keep less (metrics.retention_days)"
-        found.append(Finding(NAME, level, told, advice))
+        found.append(Finding(NAME, level, summary, advice))
     return found
 
 
@@ -94,12 +94,13 @@ async def _cluster(client: Client, settings: MetricSettings, server: Server) -> 
     )
     fewest = min(int(replicas) for _, replicas in rows)
     quorum = settings.insert_quorum
-    told = f"cluster {settings.cluster} has {len(rows)} shards of at least {fewest} replicas"
-    found = [Finding(NAME, OK, f"{told}; metrics.insert_quorum is {quorum}")]
+    summary = f"cluster {settings.cluster} has {len(rows)} shards of at least {fewest} replicas"
+    found = [Finding(NAME, OK, f"{summary}; metrics.insert_quorum is {quorum}")]
     if quorum > fewest:
         found = [
             Finding(
-                NAME, FAIL, f"{told}, but metrics.insert_quorum is {quorum}: nothing can be stored",
+                NAME, FAIL,
+                f"{summary}, but metrics.insert_quorum is {quorum}: nothing can be stored",
                 "lower it, or add replicas",
             )
         ]  # fmt: skip

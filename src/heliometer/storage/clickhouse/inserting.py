@@ -79,7 +79,7 @@ class Inserter:
         )
         if table == "measurements":
             params["query_id"] = self._prefix + number
-        await self._session.told(
+        await self._session.result_of(
             "store measurements",
             self._session.client.insert(table, block, params, deadline_s=INSERT_S, since=since),
         )

@@ -65,13 +65,13 @@ class Session:
     async def ask(self, text: str, settings: Mapping[str, Any] | None = None) -> bytes:
         """The reply to a query."""
         params = self.server.only_known({**self.server.asking, **(settings or {})})
-        return await self.told(
+        return await self.result_of(
             "answer queries",
             # Longer than ClickHouse's own limit, whose message says more.
             self.client.ask(text, params, deadline_s=QUERY_S + 5),
         )
 
-    async def told(self, what: str, work: Awaitable[T]) -> T:
+    async def result_of(self, what: str, work: Awaitable[T]) -> T:
         """The result of ``work``. Raises UNAVAILABLE for Trouble; ``what`` is for the log."""
         try:
             result = await work

@@ -202,7 +202,7 @@ class ClickHouseStore:
         )
         for number in numbers[numbers < before].tolist():
             command = sql.drop_partition(name, cluster, number)
-            await self._session.told("drop partitions", self._order(command, settings))
+            await self._session.result_of("drop partitions", self._order(command, settings))
 
     async def _order(self, command: str, settings: Mapping[str, Any]) -> None:
         try:
