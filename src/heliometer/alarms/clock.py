@@ -10,7 +10,7 @@ from heliometer.metrics.statistics import MINUTE_MS
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Tells the time in two ways, which differ when somebody sets the clock."""
+    """Wall-clock and monotonic time, which diverge when the clock is set."""
 
     now_s: Callable[[], float]
     """Seconds since the epoch."""

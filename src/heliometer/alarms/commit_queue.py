@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 RETRY_S = 5.0
 
 Committed = Callable[[Outcome, Sequence[str]], None]
-"""Given an outcome that is durable, and the ids of alarms whose transitions were left out."""
+"""Called with a durable outcome, and the ids of alarms whose transitions were left out."""
 NameCauses = Callable[[Outcome], Awaitable[Outcome]]
 """Adds to each finding the series that caused it."""
 

@@ -150,7 +150,7 @@ class Evaluator:
         await self._reconciler.watch(alarm)
 
     async def forget(self, project_id: str, alarm_ids: Iterable[str]) -> None:
-        """Watch these alarms of a project no longer."""
+        """Stop watching these alarms of a project."""
         await self._reconciler.forget(alarm_ids)
 
     async def minutes_kept(self, project_id: str) -> int:

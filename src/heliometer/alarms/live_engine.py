@@ -1,7 +1,7 @@
-"""The engine of the evaluator: in a thread of its own, and given what arrives.
+"""The evaluator's engine, in a thread of its own, fed with measurements as they are stored.
 
-The thread does one call after the other, so that evaluating a hundred thousand alarms holds up
-nobody who posts.
+The thread runs one call at a time, so that evaluating a hundred thousand alarms does not hold up
+posts.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class LiveEngine:
 
     @property
     def arrived(self) -> int:
-        """Commits whose measurements the engine was not given yet."""
+        """The number of commits whose measurements the engine has not received yet."""
         return len(self._arrived)
 
     def minutes_kept(self, project_id: str) -> int:
@@ -118,7 +118,7 @@ class LiveEngine:
         self.expressions.clear()
 
     async def restore(self, checkpoint: bytes, evaluated_ms: int) -> None:
-        """Go on from a checkpoint, once the alarms are added. Needs the turn."""
+        """Resume from a checkpoint, once the alarms are added. Needs the turn."""
         await self._in_thread(lambda: self._engine.restore(checkpoint, evaluated_ms))
 
     async def add(
@@ -149,7 +149,7 @@ class LiveEngine:
             raise
 
     async def remove(self, alarm_ids: Iterable[str]) -> None:
-        """Watch these alarms no longer. Needs the turn."""
+        """Stop watching these alarms. Needs the turn."""
         ids = list(alarm_ids)
         await self._in_thread(lambda: self._engine.remove(ids))
         for alarm_id in ids:

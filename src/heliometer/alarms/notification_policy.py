@@ -24,7 +24,7 @@ ACTIONS: Mapping[str, State] = {
     "ok_actions": State.OK,
     "undetermined_actions": State.UNDETERMINED,
 }
-"""An alarm's lists of notification methods, and the state that each is for. Nobody is notified of
+"""An alarm's lists of notification methods, and the state that each is for. There is none for
 FLAPPING."""
 _LIST_FOR = {state: name for name, state in ACTIONS.items()}
 

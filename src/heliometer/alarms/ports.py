@@ -1,5 +1,4 @@
-"""What alarms need of their store and of the pipeline, and what their service needs of whoever
-evaluates them."""
+"""The ports of alarms: to their store, to the pipeline, and from their service to the evaluator."""
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
@@ -52,8 +51,8 @@ class AlarmStore(Protocol):
         ...
 
     async def force(self, transition: Transition, by: str) -> None:
-        """Record a state that somebody set; nobody is notified. Raises CONFLICT when the alarm is
-        no longer in the old state."""
+        """Record a state that was set by hand, without notifications. Raises CONFLICT when the
+        alarm is no longer in the old state."""
         ...
 
     async def history(
@@ -100,7 +99,7 @@ class EvaluationStore(Protocol):
 
 
 class MeasurementSource(Protocol):
-    """Stores measurements, and shows them to whoever listens."""
+    """Stores measurements, and passes them to listeners."""
 
     def listen(self, stored: Stored) -> None:
         """Have ``stored`` called with everything that is stored from now on."""

@@ -73,7 +73,7 @@ class Reconciler:
         await self._watch_waiting()
 
     async def forget(self, alarm_ids: Iterable[str]) -> None:
-        """Watch these alarms no longer."""
+        """Stop watching these alarms."""
         ids = list(alarm_ids)
         for alarm_id in ids:
             self._doubts.pop(alarm_id, None)

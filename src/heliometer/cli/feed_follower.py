@@ -75,7 +75,7 @@ class Tail:
     # -- what it needs ------------------------------------------------------------------------
 
     def endpoint(self, reset: bool) -> str:
-        """The URL of the project's endpoint, which is made if there is none."""
+        """The URL of the project's endpoint, which is created if there is none."""
         found = self._client.get("/endpoints")["endpoints"]
         if not found:
             endpoint = send(self._client, "POST", "/endpoints")["endpoint"]
@@ -99,7 +99,7 @@ class Tail:
         return f"{parts.scheme}://{user}:{secret}@{parts.netloc}{parts.path}"
 
     def subscribe(self) -> None:
-        """Subscribe to the series that are known now, as far as nobody has."""
+        """Subscribe to the known series that have no subscription yet."""
         for namespace, dimensions in self._interesting():
             key = namespace, frozenset(dimensions.items())
             if key in self._wanted:

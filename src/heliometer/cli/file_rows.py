@@ -186,7 +186,7 @@ _DECODER = msgspec.json.Decoder(_Metric)
 def _number(text: str) -> float:
     try:
         if "_" in text:
-            raise ValueError  # Python's own notation, which nobody means here
+            raise ValueError  # Python's own notation, which is never meant here
         value = float(text)
     except ValueError:
         raise ValueError(f"value {text[:40]!r} is not a number") from None

@@ -62,7 +62,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def trusted_proxies(self) -> tuple[Network, ...]:
-        """Whose word about the client counts."""
+        """The proxies whose headers about the client are trusted."""
         return parse_networks(self.server.trusted_proxies)
 
     @property

@@ -172,7 +172,7 @@ class NotificationsPage:
             try:
                 await self._notifications.replay(caller, delivery.id)
             except HeliometerError as error:
-                if error.code not in (Code.CONFLICT, Code.NOT_FOUND):  # somebody else was faster
+                if error.code not in (Code.CONFLICT, Code.NOT_FOUND):  # another request was faster
                     raise
             else:
                 number += 1

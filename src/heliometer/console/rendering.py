@@ -29,7 +29,7 @@ HEADERS = {
 
 
 def html_response(call: Call | None, html: str, status: int = 200) -> Response:
-    """A page that may load only our own resources, and be framed by nobody."""
+    """A page that may load only the console's own resources, and must not be framed."""
     return compressed(call, html.encode(), "text/html; charset=utf-8", status)
 
 

@@ -11,10 +11,8 @@ TIMEOUT_S = 3.0
 
 
 def greeting(host: str, port: int) -> str | None:
-    """The product and version; empty: it does not speak AMQP; ``None``: nothing answers.
-
-    Of ours, without the version.
-    """
+    """The product and version; empty if it does not speak AMQP; ``None`` if nothing answers.
+    Heliometer's own comes without the version."""
     try:
         connection = socket.create_connection((host, port), TIMEOUT_S)
     except OSError:

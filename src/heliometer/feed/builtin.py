@@ -14,7 +14,7 @@ from heliometer.feed.model import Endpoint, Subscription, Usage
 log = logging.getLogger(__name__)
 
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104
-"""Addresses that an operator may have set, and nobody can connect to."""
+"""Addresses that an operator may have set, but clients cannot connect to."""
 PORT = 5672
 
 
@@ -45,7 +45,8 @@ class BuiltinFeed:
         """Why clients cannot connect; empty if they can."""
 
     async def start(self, endpoints: Iterable[Endpoint], *, listen: bool = True) -> None:
-        """Accept clients. If the port is taken, log it and go on without."""
+        """Accept clients. If the port is taken, that is logged and the feed runs without a
+        listener."""
         for endpoint in endpoints:
             self.broker.admit(endpoint)
         if not self._settings.listen or not listen:

@@ -51,7 +51,8 @@ class FeedHub:
         return project_id in self._queues
 
     async def load(self, projects: Iterable[str], subscriptions: Iterable[Subscription]) -> None:
-        """Go on from what is stored; queues of projects that have no endpoint any more go."""
+        """Resume from what is stored; queues of projects that no longer have an endpoint are
+        removed."""
         positions = await self._store.load()
         for project_id in projects:
             self.add(project_id, positions.pop(project_id, EMPTY))
@@ -99,7 +100,7 @@ class FeedHub:
             self._passing.pop(queue.project_id, None)
 
     def usage(self, project_id: str) -> Usage:
-        """What a project's queue holds; zeros where there is none."""
+        """How much a project's queue holds; zeros if there is none."""
         queue = self._queues.get(project_id)
         return queue.usage() if queue is not None else Usage(0, 0, 0, 0, 0)
 
@@ -111,10 +112,8 @@ class FeedHub:
     # -- what a shard stores, one batch after the other ------------------------------------------
 
     async def prepare(self, shard: int, batch: Batch) -> Sequence[Chunk]:
-        """Put what is subscribed to on stable storage, before the measurements themselves.
-
-        Nobody gets it before ``commit``. Raises UNAVAILABLE, and keeps nothing then.
-        """
+        """Put the subscribed measurements on stable storage, before they are stored themselves.
+        They are not delivered before ``commit``. Raises UNAVAILABLE, and keeps nothing then."""
         wanted = await self._messages.select(batch)
         if not len(wanted):
             return ()

@@ -13,11 +13,11 @@ from heliometer.feed.subscription_index import SubscriptionIndex
 from heliometer.metrics.model import Batch, Series
 
 HEADS = 100_000
-"""Series whose head is remembered; beyond it all are forgotten and rendered anew."""
+"""The most series whose rendered heads are cached; beyond that the cache is cleared."""
 AT_ONCE = 5000
-"""Messages that are rendered in the event loop; more would hold up everybody else."""
+"""The most messages rendered in the event loop; more would hold up other requests."""
 MATCHED_AT_ONCE = 1000
-"""Series that are matched before everybody else has a turn."""
+"""How many series are matched before other tasks have a turn."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -88,7 +88,7 @@ class SubscribedMessages:
         self._subscriptions.remove(subscription)
 
     async def select(self, batch: Batch) -> Batch:
-        """The measurements that somebody subscribed to."""
+        """The measurements that match a subscription."""
         await self._match_new()
         at = self._subscriptions.wanted(batch.series)
         return Batch(batch.series[at], batch.timestamp[at], batch.value[at])
@@ -100,8 +100,8 @@ class SubscribedMessages:
         return self._by_project(batch)
 
     async def _match_new(self) -> None:
-        """Match the series that appeared since the last time, in whatever way: nobody announces
-        those that a former owner of a shard stored."""
+        """Match the series that appeared since the last call, from whatever source: those stored by
+        a former owner of a shard are not announced."""
         while self._matched < self._series.last_id:
             if not len(self._subscriptions):
                 return

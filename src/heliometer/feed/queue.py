@@ -27,7 +27,7 @@ RETRY_S = 1.0
 
 
 class Message(NamedTuple):
-    """A message that a consumer is given."""
+    """A message as it is delivered to a consumer."""
 
     number: int
     body: bytes

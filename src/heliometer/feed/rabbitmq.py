@@ -37,7 +37,7 @@ class RabbitFeed:
         self._management = Management(settings)
         self._forwarders: dict[str, Forwarder] = {}
         self._pending: dict[str, Endpoint] = {}
-        """Endpoints that the broker is to be told of."""
+        """Endpoints that are yet to be set up at the broker."""
         self._reconciling: asyncio.Task[None] | None = None
         self._trouble = ""
         self._answered = asyncio.Event()
@@ -104,7 +104,7 @@ class RabbitFeed:
         """What the database has of the project's endpoint has changed: it is known here."""
 
     async def follow(self, before: Endpoint | None, now: Endpoint | None) -> None:
-        """Serve a project's endpoint as another process has changed it: that one has told the
+        """Serve a project's endpoint as changed by another process, which has set it up at the
         broker already."""
         if before is not None and (now is None or now.id != before.id):
             await self._drop(before)

@@ -26,7 +26,7 @@ class Management:
         self._user = unquote(broker.username or "")
         self._settings = settings
         url = urlsplit(settings.management_url or f"http://{broker.hostname}:{PORT}")
-        # It is shown to people: whose password it may have is none of their business.
+        # It is shown to people, so a password in it must not be included.
         self.url = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
         self._http = httpx.AsyncClient(
             base_url=f"{self.url.rstrip('/')}/api/",
@@ -87,7 +87,7 @@ class Management:
         }
         await self._ask("PUT", f"users/{user}", document)
         # v1.0's consumers declare a queue that the server names, and bind it to the exchange.
-        # Nobody can choose such a name, so this lets them at no other queue.
+        # No client can choose such a name, so this gives access to no other queue.
         own = r"^amq\.gen.*$"
         rights = {
             "configure": own,
@@ -131,7 +131,7 @@ class Management:
 
 
 def refused(why: str) -> HeliometerError:
-    """What callers are told while RabbitMQ does not do its part."""
+    """The error for callers while RabbitMQ is unavailable."""
     error = HeliometerError(
         Code.UNAVAILABLE,
         "The feed's broker does not answer.",

@@ -1,4 +1,4 @@
-"""Which series somebody subscribed to: worked out once a series, looked up by whole batches."""
+"""Which series are subscribed to: computed once per series, looked up for whole batches."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -65,7 +65,7 @@ class SubscriptionIndex:
                 self._flags[each.id] = True
 
     def wanted(self, series: Int64s) -> NDArray[np.intp]:
-        """Positions in a batch whose series somebody subscribed to."""
+        """Positions in a batch whose series are subscribed to."""
         if not self._wanted:
             return np.zeros(0, np.intp)
         known = np.minimum(series, len(self._flags) - 1)

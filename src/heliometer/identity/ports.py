@@ -1,4 +1,4 @@
-"""What identity needs of its stores, and what everybody else needs of identity."""
+"""The ports of identity: to its stores, and from the rest of the service to it."""
 
 from typing import Protocol
 

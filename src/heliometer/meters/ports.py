@@ -42,5 +42,5 @@ class MeterPeers(Protocol):
         ...
 
     async def meters_changed(self, project_id: str) -> None:
-        """Tell them of a project whose custom meters changed; return when they know."""
+        """Tell the others that a project's custom meters changed; returns when they know."""
         ...

@@ -73,7 +73,7 @@ class MeasurementStore(MeasurementWriter, MeasurementReader, SeriesStore, Receip
 
 
 Committed = Callable[[int, float], None]
-"""Told of each commit: measurements in it, and seconds that it took."""
+"""Called after each commit with its number of measurements and its duration in seconds."""
 Stored = Callable[[Batch, Sequence[Series]], None]
 """Given what each commit stored, in the order of the commits: measurements, and the series that
 are new with them."""

@@ -17,8 +17,8 @@ class ReceiptKind(Enum):
     PUSH = "\x01push "
     """This service, for a request of a program that pushes: a digest of its body."""
     HANDOVER = "\x02"
-    """This service, for what one process hands over to another. Stores only look for it when they
-    are told that they may have stored the same before; it is never loaded."""
+    """The service itself, for messages between processes. Stores look it up only for possible
+    duplicates; it is never loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ OWN = ""
 
 
 class Collected(Measured, Protocol):
-    """One value that a collector read, and whose it is."""
+    """One value that a collector read, and the project that it belongs to."""
 
     @property
     def project_id(self) -> str: ...

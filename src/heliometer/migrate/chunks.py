@@ -40,10 +40,8 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def read(self, wanted: Iterable[Piece], shared_ids: Int64s) -> AsyncIterator[ReadPiece]:
-        """Each piece in turn; the next one is read while this one is used.
-
-        ``shared_ids`` are the target's ids by the source's; 0 is none.
-        """
+        """Each piece in turn; the next one is read while this one is used. ``shared_ids`` maps the
+        source's ids to the target's; 0 if there is none."""
         waiting: asyncio.Future[ReadPiece] | None = None
         for piece in wanted:
             ahead = asyncio.ensure_future(self.call(partial(self._read, piece, shared_ids)))

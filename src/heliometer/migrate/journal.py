@@ -1,5 +1,5 @@
-"""What earlier passes did, in a file for each target: it saves work, and tells our own target from
-anybody else's."""
+"""What earlier passes did, in a file for each target. It saves work, and distinguishes a target of
+earlier passes from any other."""
 
 import hashlib
 import os
@@ -44,7 +44,7 @@ class JournalFile:
         except FileNotFoundError:
             return
         except msgspec.MsgspecError:
-            return  # as good as none: we only ever replace it whole, so somebody else wrote this
+            return  # always replaced as a whole, so something else wrote this
         self.begun = found.target == target
         if self.begun:
             self.journal = found

@@ -52,7 +52,7 @@ class MeasurementMigration:
         oldest_day: int,
         now_ms: int,
     ) -> None:
-        """``done`` is told a day, and how many more of its measurements are dealt with;
+        """``done`` is called with a day and how many more of its measurements are finished;
         ``oldest_day`` is the first that the source's retention keeps."""
         self._source = source
         self._target = target
@@ -92,7 +92,7 @@ class MeasurementMigration:
         Raises UNAVAILABLE when the target does not answer for long.
         """
         if copy:
-            self._file.save()  # from now on the target may have something of ours
+            self._file.save()  # from now on the target may hold copied data
         await self._insist(lambda _: self._target.settle())
         matched = await self._match_series(copy=copy)
         days = await self._reader.call(self._source.days)
@@ -220,7 +220,7 @@ class MeasurementMigration:
         return await self._insist(lambda _: self._target.digests(day))
 
     async def _insist(self, work: Callable[[bool], Awaitable[T]]) -> T:
-        """Try again for a while when the target does not answer; ``work`` is told whether it was
+        """Retry for a while when the target does not answer; ``work`` is passed whether it was
         tried before."""
         deadline = time.monotonic() + PATIENCE_S
         again = False

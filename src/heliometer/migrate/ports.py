@@ -99,9 +99,7 @@ class ResourceCopy(Protocol):
     async def replace(
         self, may_replace: Callable[[Contents], None], copied: Callable[[int], None]
     ) -> None:
-        """Make the target's tables have what the source's have: all of them, or nothing changes.
-
-        ``may_replace`` is given what the target has, and raises where that must stay; ``copied`` is
-        told the number of rows as they go over. Raises INVALID when the target refuses a row.
-        """
+        """Copy all tables to the target, or change nothing. ``may_replace`` is called with the
+        target's content, and raises if that must stay; ``copied`` is called with the number of rows
+        as they are copied. Raises INVALID when the target refuses a row."""
         ...

@@ -11,7 +11,7 @@ from heliometer.metrics.series_ids import shared_id
 Group = tuple[str, str]
 """A project and a namespace."""
 UNKNOWN: Group = ("", "")
-"""Of measurements whose series nobody knows."""
+"""The group of measurements whose series is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Matched:
     """The series of both sides, matched by name."""
 
     shared_ids: Int64s
-    """The target's ids by the source's; 0 is none."""
+    """The target's ids by the source's; 0 if there is none."""
     new: list[Series]
     """Those that the target lacks, with the ids that it is to know them by."""
     groups: "Groups"

@@ -105,11 +105,9 @@ class Outbox(Protocol):
         ...
 
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> Sequence[Delivery]:
-        """Take deliveries that are due; nobody else gets them for ``lease_ms``.
-
-        Of one alarm and method only the oldest pending delivery is given out, so that messages
-        arrive in order. Status and ``attempts`` stay as they are.
-        """
+        """Claim due deliveries exclusively for ``lease_ms``. Of one alarm and method, only the
+        oldest pending delivery is claimed, so that messages arrive in order. Status and
+        ``attempts`` stay unchanged."""
         ...
 
     async def gather(self, delivery: Delivery, now_ms: int, lease_ms: int) -> Sequence[Delivery]:

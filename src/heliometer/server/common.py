@@ -92,7 +92,7 @@ class Core:
     commands: Mapping[str, Command]
     """What the command line may ask for; none where other processes share the data."""
     drain_s: float
-    """How long this process goes on serving after it was told to stop."""
+    """How long this process keeps serving after the signal to stop, in seconds."""
 
 
 async def open_base(

@@ -16,10 +16,8 @@ ORDER_TIMEOUT_S = 6 * 3600.0
 
 
 def is_running(data_dir: Path) -> bool:
-    """Whether a server answers on the directory's control socket.
-
-    Raises UNAVAILABLE when that cannot be found out, so that nobody takes it for no.
-    """
+    """Whether a server answers on the directory's control socket. Raises UNAVAILABLE when that
+    cannot be determined, so that it is not mistaken for no."""
     path = data_dir / SOCKET
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)

@@ -15,7 +15,7 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "a
 
 
 def directory(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
-    """Whether it exists, is ours and writable, and closed to others."""
+    """Whether it exists, is owned by this user and writable, and closed to others."""
     name = "data directory"
     folder = settings.data_dir
     if not folder.exists():

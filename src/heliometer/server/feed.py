@@ -41,7 +41,7 @@ class ServedFeed:
 async def open_feed(
     stack: AsyncExitStack, base: Base, subscriptions: Iterable[Subscription]
 ) -> ServedFeed:
-    """Open the queues where they were left; nobody is let in before ``start``."""
+    """Open the queues where they were left; clients are not admitted before ``start``."""
     settings = base.settings
     messages = SqliteMessageStore(settings.data_dir / "feed.sqlite")
     await asyncio.to_thread(messages.open)

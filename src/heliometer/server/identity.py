@@ -42,11 +42,9 @@ class People:
 async def load_identity(
     settings: Settings, database: Database, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[People]:
-    """The identity that ``identity.backend`` names. Raises WrongSetting.
-
-    The first start of the built-in one makes project and user ``demo``. Keystone need not be there
-    yet: until it is, nobody is let in.
-    """
+    """The identity that ``identity.backend`` names. Raises WrongSetting. The first start of the
+    built-in one creates project and user ``demo``. Keystone need not be running yet: until it is,
+    sign-ins fail."""
     store = SqlProjectStore(database)
     if settings.identity.backend == "keystone":
         keystone = Keystone(settings.identity, clock, time.monotonic)
@@ -73,7 +71,7 @@ async def load_identity(
 
 
 async def _bootstrap(identity: BuiltinIdentity) -> None:
-    """On the first start make project and user ``demo``, and tell the password once."""
+    """On the first start create project and user ``demo``, and print the password once."""
     given = os.environ.get(BOOTSTRAP_PASSWORD) or None
     made = await identity.bootstrap(given)
     if made is not None and given is None:

@@ -35,8 +35,8 @@ RESOURCES = "resources.sqlite"
 METRICS = "metrics"
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it has been done since it was last told, and how much there
-is of it in all; 0: not known."""
+"""Called with the current task, how much of it was done since the last call, and how much there is
+in all; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Plan:
     metrics: bool
     """Whether measurements go to ClickHouse."""
     notes: list[str]
-    """What is not copied, and what else to know; a sentence each."""
+    """What is not copied, and further remarks; a sentence each."""
 
 
 @dataclass(slots=True)

@@ -17,16 +17,16 @@ class Peers(Protocol):
         ...
 
     def report(self, failed: Mapping[str, str]) -> None:
-        """Tell them what does not work here, and why."""
+        """Report to the others what does not work here, and why."""
         ...
 
     async def meters_changed(self, project_id: str) -> None:
-        """Tell them of a project whose custom meters changed; return when they know."""
+        """Tell the others that a project's custom meters changed; returns when they know."""
         ...
 
     def on_meters_changed(self, forget: Callable[[str], None]) -> None:
-        """Have ``forget`` called with a project whose custom meters changed elsewhere, or with an
-        empty id when that may be any."""
+        """Have ``forget`` called with the id of a project whose custom meters changed elsewhere;
+        empty if any may have changed."""
         ...
 
 
@@ -40,10 +40,10 @@ class NoPeers:
         return {}
 
     def report(self, failed: Mapping[str, str]) -> None:
-        """There is no other process to be told."""
+        """Do nothing: there is no other process."""
 
     async def meters_changed(self, project_id: str) -> None:
-        """There is no other process to be told."""
+        """Do nothing: there is no other process."""
 
     def on_meters_changed(self, forget: Callable[[str], None]) -> None:
         """No other process changes any."""

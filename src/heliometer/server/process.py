@@ -1,4 +1,4 @@
-"""One process that serves until it is told to stop: its listener and its control socket."""
+"""One process that serves until it is signalled to stop: its listener and its control socket."""
 
 import asyncio
 import gc

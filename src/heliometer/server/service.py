@@ -34,7 +34,7 @@ from heliometer.server.embedded import embedded
 from heliometer.storage.sql.meters import SqlMeterStore
 
 REPORT_S = 5
-"""Seconds between two looks at what works here, of which other processes are told."""
+"""Seconds between two checks of what works here, which are reported to other processes."""
 UPKEEP_S = 60
 """Seconds between two looks at what is to be sealed, removed or forgotten."""
 
@@ -48,7 +48,7 @@ class Service:
     commands: Mapping[str, Command]
     """Of the command line; none where other processes share the data."""
     drain_s: float
-    """How long the process goes on serving after it was told to stop."""
+    """How long the process keeps serving after the signal to stop, in seconds."""
     leaving: Callable[[], None]
     """Makes health report that this process is about to stop."""
 

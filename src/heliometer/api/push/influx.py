@@ -20,7 +20,7 @@ PRECISIONS = {
 """Milliseconds per unit of timestamps, as a fraction."""
 INLINE_BYTES = 32 << 10
 VERSION = "1.8.10"
-"""The version of InfluxDB that clients are told."""
+"""The version of InfluxDB that is reported to clients."""
 
 
 def dialect(services: Services) -> Dialect:

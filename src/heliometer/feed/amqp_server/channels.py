@@ -33,7 +33,7 @@ class Channels:
             channel.wake()
 
     def flush(self) -> None:
-        """Tell the queues which messages were acknowledged."""
+        """Pass acknowledgements on to the queues."""
         for channel in list(self._open.values()):
             channel.deliveries.flush()
 

@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
     # -- signing in ---------------------------------------------------------------------------
 
     def _greet(self) -> bool:
-        """Whether the client has named its protocol, and it is ours."""
+        """Whether the client has sent the header of a protocol that is served here."""
         greeting = self._inbox.greeting()
         if greeting is None:
             return False

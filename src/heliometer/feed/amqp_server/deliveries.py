@@ -55,7 +55,7 @@ class Deliveries:
             queue.give_back(numbers)
 
     def flush(self) -> None:
-        """Tell the queues which messages were acknowledged."""
+        """Pass acknowledgements on to the queues."""
         while self._acknowledged:
             queue, numbers = self._acknowledged.popitem()
             queue.acknowledge(numbers)

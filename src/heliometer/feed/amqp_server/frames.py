@@ -39,7 +39,7 @@ class Inbox:
         self._bytes += data
 
     def greeting(self) -> bool | None:
-        """Whether the client speaks this protocol; ``None``: that cannot be told yet."""
+        """Whether the client speaks this protocol; ``None`` while that is unknown."""
         given = bytes(self._bytes[: len(PROTOCOL)])
         if given == PROTOCOL:
             del self._bytes[: len(PROTOCOL)]

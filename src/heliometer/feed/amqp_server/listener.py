@@ -46,7 +46,7 @@ class Listener:
         )
 
     async def close(self) -> None:
-        """Say farewell to everybody, and stop."""
+        """Close every connection in an orderly way, and stop."""
         if self._server is None:
             return
         self._server.close()

@@ -25,7 +25,8 @@ class Topology:
         self._last_queue = ""
 
     def declare_queue(self, method: QueueClass.Declare) -> None:
-        """Make the one queue that may be made, or tell about one that is there. Raises Fault."""
+        """Declare the one queue that may be declared, or report on an existing one. Raises
+        Fault."""
         name, own = method.queue, self._wire.own_queue
         if not method.passive and not name:
             if own is not None or not method.exclusive:

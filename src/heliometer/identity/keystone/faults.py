@@ -1,4 +1,4 @@
-"""Keystone's refusals as errors of ours."""
+"""Translates Keystone's refusals into this service's errors."""
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.keystone.client import Answer, unavailable

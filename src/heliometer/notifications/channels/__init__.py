@@ -21,7 +21,7 @@ when it is first needed; the libraries that send, when its ``sender`` is."""
 
 
 def find_channel(type_: str) -> Channel | None:
-    """The channel of a type; ``None``: there is none, or none any more."""
+    """The channel of a type; ``None`` if there is none, or no longer."""
     path = CHANNELS.get(type_)
     return _load(type_, path) if path else None
 
