@@ -38,7 +38,7 @@ class StatisticsQuery:
     start: str
     end: str
     period: int
-    """Seconds."""
+    """Seconds that each datapoint covers."""
 
 
 def query_statistics(access: Access, query: StatisticsQuery, form: str) -> None:

@@ -63,7 +63,7 @@ class Session:
         return [Series(i, p, n, pairs(d)) for i, p, n, d in rows]
 
     async def ask(self, text: str, settings: Mapping[str, Any] | None = None) -> bytes:
-        """The reply to a query."""
+        """The whole reply to a query, undecoded."""
         params = self.server.only_known({**self.server.asking, **(settings or {})})
         return await self.result_of(
             "answer queries",
