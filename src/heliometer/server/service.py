@@ -25,7 +25,6 @@ from heliometer.notifications.channels.channel import Probed, Sender
 from heliometer.notifications.heartbeat import beat
 from heliometer.notifications.service import Notifications
 from heliometer.projects.metering import Metering
-from heliometer.server.clustered import clustered
 from heliometer.server.collectors import start_collectors, take_statsd
 from heliometer.server.common import Base, Core, open_base
 from heliometer.server.control import Command
@@ -64,11 +63,21 @@ async def running(
     async with AsyncExitStack() as stack:
         base = await open_base(stack, settings, roles, clock)
         # The only place that asks; whatever differs is in the core.
-        core = await (clustered if settings.clustered else embedded)(stack, base)
+        core = await _assembly(settings)(stack, base)
         parts = _parts(base, core)
         http = _http(parts)
         await _start(stack, parts)
         yield Service(settings, http, core.commands, core.drain_s, parts.health.leave)
+
+
+def _assembly(settings: Settings) -> Callable[[AsyncExitStack, Base], Awaitable[Core]]:
+    """How this process stores, evaluates and serves."""
+    if not settings.clustered:
+        return embedded
+    # Not at the top: a single node needs neither its code nor the client of RabbitMQ.
+    from heliometer.server.clustered import clustered
+
+    return clustered
 
 
 @dataclass(frozen=True, slots=True)
