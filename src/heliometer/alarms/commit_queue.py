@@ -101,7 +101,7 @@ class CommitQueue:
             except Exception as error:
                 # Whatever it is: the next owner evaluates it again, and the rest must be closed.
                 unexpected = not isinstance(error, HeliometerError)
-                log.error("a transition is left to the next start: %s", error, exc_info=unexpected)
+                log.error("a transition is left for the next start: %s", error, exc_info=unexpected)
                 break
             self._outcomes.popleft()
 

@@ -83,7 +83,7 @@ class LiveEngine:
                 async with self.turn:
                     await self.feed()
             except Exception:
-                log.exception("measurements did not reach the alarms")
+                log.exception("measurements did not reach the alarm engine")
 
     async def feed(self) -> None:
         """Give the engine what has arrived. Needs the turn."""

@@ -267,7 +267,7 @@ class Sender:
     def _log_once(self, what: str, message: str, *values: object) -> None:
         if what not in self._logged:
             self._logged.add(what)
-            log.warning(f"{message} (said once)", *values)  # noqa: G004
+            log.warning(f"{message} (logged once)", *values)  # noqa: G004
 
     def _again(self, what: str, message: str) -> None:
         over = {told for told in self._logged if told.startswith(what)}

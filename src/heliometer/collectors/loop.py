@@ -161,7 +161,7 @@ class _Rounds:
         else:
             what = str(error) if isinstance(error, TimeoutError) and str(error) else repr(error)
         log.warning(
-            "collector: %s failed: %s; %s (said once until it works again)",
+            "collector: %s failed: %s; %s (logged once until it works again)",
             doing,
             what.rstrip("."),
             consequence,

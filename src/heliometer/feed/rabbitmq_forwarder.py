@@ -110,7 +110,7 @@ class Forwarder:
                 if not backoff.failed:
                     where = urlsplit(self._url)
                     log.warning(
-                        "the messages of project %s wait: RabbitMQ at %s:%s does not let us in: %s",
+                        "the messages of project %s wait for RabbitMQ at %s:%s: %s",
                         self._queue.project_id,
                         where.hostname,
                         where.port,

@@ -135,4 +135,6 @@ class Reports:
         self.dropped[reference] += measurements
         if reference not in self._logged:
             self._logged.add(reference)
-            log.warning("what was read for project %s is left out: %s (said once)", reference, why)
+            log.warning(
+                "measurements read for project %s are left out: %s (logged once)", reference, why
+            )

@@ -139,7 +139,7 @@ class Notifier:
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its claim expires, and it is tried again.
-            log.error("an attempt to notify broke off: %s", error)
+            log.error("an attempt to notify failed unexpectedly: %s", error)
 
     async def _rest(self) -> None:
         """Wait until something is queued, ends or becomes due."""
@@ -202,7 +202,7 @@ class Notifier:
     def _after_failure(self, delivery: Delivery, reason: str) -> Settlement:
         end = after_failure(delivery, reason, self.now_ms(), self._retry_period_s)
         if end.status == FAILED:
-            log.error("notification %s is given up: %s", delivery.id, reason)
+            log.error("notification %s has failed for good: %s", delivery.id, reason)
         return end
 
     async def _attempt(

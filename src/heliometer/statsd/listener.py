@@ -296,4 +296,4 @@ class Statsd(asyncio.DatagramProtocol):
     def _log_once(self, kind: str, message: str, *values: object) -> None:
         if kind not in self._logged:
             self._logged.add(kind)
-            log.warning(f"StatsD: {message} (said once)", *values)  # noqa: G004
+            log.warning(f"StatsD: {message} (logged once)", *values)  # noqa: G004

@@ -143,4 +143,4 @@ class LibvirtCollector:
     def _log_once(self, what: str, message: str, *values: object) -> None:
         if what not in self._logged:
             self._logged.add(what)
-            log.warning(f"libvirt collector: {message} (said once)", *values)  # noqa: G004
+            log.warning(f"libvirt collector: {message} (logged once)", *values)  # noqa: G004
