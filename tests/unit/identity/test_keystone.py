@@ -247,18 +247,18 @@ async def test_a_body_that_never_ends_is_given_up(tmp_path: Path) -> None:
         nonlocal held
         held += 1
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        for _ in range(200):
+        for _ in range(1200):  # a minute
             writer.write(b" ")
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    async with staged(tmp_path, total_s=0.5) as world:
+    async with staged(tmp_path, total_s=2) as world:
         await world.identity.authenticate("good")
         world.monotonic.now += 31
         world.stage.respond = drip
         began = asyncio.get_running_loop().time()
         await world.refused("good")
-        assert asyncio.get_running_loop().time() - began < 3
+        assert asyncio.get_running_loop().time() - began < 30
         # From now on one at a time finds out; the others are told at once.
         await asyncio.gather(*(world.refused(f"other-{n}") for n in range(20)))
         assert held == 2
