@@ -14,6 +14,7 @@ from heliometer.alarms.live_engine import LiveEngine
 from heliometer.alarms.model import Alarm, Outcome, State
 from heliometer.alarms.ports import EvaluationStore, MeasurementSource
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.retry import doubled_s
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Reconciler:
 
         Apart from the commits, which wait for nothing that this waits for.
         """
-        is_logged, delay = False, RETRY_S
+        failures = 0
         while True:
             await self._doubted.wait()
             self._doubted.clear()
@@ -105,19 +106,18 @@ class Reconciler:
                 try:
                     await self._look_at(alarm_id, doubt)
                 except Exception as error:
-                    if not (is_logged or failed):
+                    if not (failures or failed):
                         unexpected = not isinstance(error, HeliometerError)
                         log.error(
                             "alarm %s is not watched as it is stored: %s", alarm_id, error,
                             exc_info=unexpected,
                         )  # fmt: skip
                     failed = True
-            is_logged = failed
+            failures = failures + 1 if failed else 0
             if failed:
                 # Each try holds up what is to be stored and evaluated.
-                await self._clock.pause(delay)
+                await self._clock.pause(doubled_s(failures, RETRY_S, LAST_RETRY_S))
                 self._doubted.set()
-            delay = min(2 * delay, LAST_RETRY_S) if failed else RETRY_S
 
     def _doubt(self, alarm_id: str, project_id: str) -> None:
         self._doubts[alarm_id] = _Doubt(project_id)

@@ -4,15 +4,16 @@ import asyncio
 import random
 
 
-def pause_s(failures: int, first_s: float, longest_s: float, spread: float = 0.25) -> float:
-    """Seconds to wait after so many failures, at least one: ``first_s``, then twice as long each
-    time, up to ``longest_s``.
+def doubled_s(failures: int, first_s: float, longest_s: float) -> float:
+    """``first_s`` after the first failure, twice as long after each further one, at most
+    ``longest_s``."""
+    return min(first_s * 2.0 ** min(failures - 1, 64), longest_s)
 
-    The result varies at random by the factor 1 ± ``spread``, so that those who failed together do
-    not all try again together.
-    """
-    doubled = min(first_s * 2.0 ** min(failures - 1, 64), longest_s)
-    return doubled * random.uniform(1 - spread, 1 + spread)  # noqa: S311
+
+def pause_s(failures: int, first_s: float, longest_s: float, spread: float = 0.25) -> float:
+    """Seconds to wait after so many failures, at least one: ``doubled_s``, varied at random by the
+    factor 1 ± ``spread``, so that those who failed together do not all try again together."""
+    return doubled_s(failures, first_s, longest_s) * random.uniform(1 - spread, 1 + spread)  # noqa: S311
 
 
 class Backoff:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 
+from heliometer.core.retry import doubled_s
 from heliometer.notifications.model import FAILED, PENDING, Delivery, Settlement
 
 FIRST_RETRY_S = 5.0
@@ -18,7 +19,7 @@ def after_failure(
 ) -> Settlement:
     """Another attempt after a pause that doubles each time, or the end when the retry period is
     over by then."""
-    delay_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** min(delivery.attempts, 10))
+    delay_s = doubled_s(delivery.attempts + 1, FIRST_RETRY_S, LONGEST_RETRY_S)
     at = now_ms + int(delay_s * jitter(0.5, 1.0) * 1000)
     if at - delivery.started_ms >= retry_period_s * 1000:
         return Settlement(delivery.id, FAILED, reason)
