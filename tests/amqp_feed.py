@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from eventually import eventually
 from heliometer.feed.amqp_server.broker import Broker, Terms
 from heliometer.feed.amqp_server.listener import Listener
 from heliometer.feed.credentials import hash_password
@@ -74,13 +75,15 @@ class AmqpFeed:
 
     def wait(self, project_id: str = SHOP, **wanted: int) -> Usage:
         """Until the queue stands like that."""
-        deadline = time.monotonic() + 10
-        while True:
+
+        def wanted_usage() -> Usage | None:
             usage = self.usage(project_id)
-            if all(getattr(usage, name) == value for name, value in wanted.items()):
-                return usage
-            assert time.monotonic() < deadline, usage
-            time.sleep(0.01)
+            fits = all(getattr(usage, name) == value for name, value in wanted.items())
+            return usage if fits else None
+
+        found = eventually(wanted_usage, why=lambda: self.usage(project_id), pause_s=0.01)
+        assert found is not None
+        return found
 
     @property
     def port(self) -> int:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import RunningServer
+from eventually import eventually
 from heliometer.cli import cli, run
 from heliometer.cli.explanation import event, text
 
@@ -85,10 +86,7 @@ def test_an_alarm_from_its_creation_to_its_end(alarms: Commands, name: str) -> N
     assert json.loads(alarms.done("list", "--name", name, "--severity", "low", "--json")) == []
 
     alarms.done("metrics", "push", "--namespace", name, "-d", "host=a", "--value", "95")
-    deadline = time.monotonic() + 10
-    while not json.loads(alarms.done("history", name, "--json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: json.loads(alarms.done("history", name, "--json")))
     told = alarms.done("history", name)
     assert "UNDETERMINED -> ALARM  at once\n" in told
     assert f"    max({name}{{host=a}}) > 90\n" in told

@@ -111,6 +111,10 @@ class House:
         except (RuntimeError, httpx.HTTPError):
             return 0
 
+    def wait_for_more(self, process: "subprocess.Popen[str]", than: int) -> None:
+        """Until the process has stored something, or has ended."""
+        eventually(lambda: process.poll() is not None or self.stored_or_0() > than, pause_s=0.02)
+
     def check(self) -> None:
         """Compare everything with what was furnished, without the code that is tested."""
         rows = Batch.concatenate(self.rows)
@@ -185,10 +189,7 @@ async def test_it_goes_on_after_it_was_killed(house: House, number: int) -> None
     for _ in range(4):
         before = house.stored_or_0()
         process = house.start()
-        deadline = time.monotonic() + 60
-        while process.poll() is None and house.stored_or_0() <= before:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        house.wait_for_more(process, before)
         process.send_signal(number)
         process.communicate(timeout=60)
         interrupted += process.returncode in (-signal.SIGKILL, 130)

@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pika.exceptions
 import pytest
 from benchmarks.rabbitmq import PROGRAM, RabbitMQ
 
+from eventually import eventually
 from heliometer.config import AmqpSettings, Settings
 from heliometer.core.finding import FAIL, OK, Finding
 from heliometer.core.server_status import ServerStatus
@@ -55,10 +55,7 @@ def shop(tmp_path: Path, rabbitmq: RabbitMQ) -> Iterator[Shop]:
 
 def instance_of(shop: Shop) -> str:
     """The machine that the server reports."""
-    deadline = time.monotonic() + 20
-    while not (found := shop.client.get("/v1.1/metrics/series").json()["series"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    found = eventually(lambda: shop.client.get("/v1.1/metrics/series").json()["series"])
     instance: str = found[0]["dimensions"]["instance_id"]
     return instance
 
@@ -254,15 +251,13 @@ def test_nothing_is_lost_while_rabbitmq_is_down(tmp_path: Path) -> None:
     shop.start()
     shop.post("shop", {}, *range(2000, 2100))
     rabbitmq.start()
-    deadline = time.monotonic() + 60
-    while shop.queue()["queued"]:
-        assert time.monotonic() < deadline, shop.queue()
-        time.sleep(0.2)
+    eventually(lambda: not shop.queue()["queued"], why=shop.queue)
     # Being asked is enough for it to look again: nobody waits for the longest pause.
-    deadline = time.monotonic() + 25
-    while shop.client.get("/v2/health").status_code != 200:
-        assert time.monotonic() < deadline, shop.client.get("/v2/health").text
-        time.sleep(0.2)
+    eventually(
+        lambda: shop.client.get("/v2/health").status_code == 200,
+        within_s=25,
+        why=lambda: shop.client.get("/v2/health").text,
+    )
 
     values: list[float] = []
     with shop.connect() as connection:

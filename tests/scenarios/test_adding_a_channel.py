@@ -3,7 +3,6 @@ its codes and its line of the doctor, in a server as anybody runs it."""
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import heliometer
 import pager_channel
 from conftest import RunningServer
 from console.visitor import Visitor
+from eventually import eventually
 from heliometer.cli import run
 from heliometer.notifications.channels import CHANNELS, every_channel
 
@@ -115,13 +115,11 @@ def test_the_command_line_creates_confirms_and_tests_it(
 
 def code_sent(server: RunningServer, number: str) -> str:
     """The code that reaches a number."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for line in beeps(server):
-            if found := re.fullmatch(rf"{number} .* (\d{{10}})", line):
-                return found[1]
-        time.sleep(0.05)
-    raise AssertionError(f"no code for {number}: {server.log()[-2000:]}")
+    codes = re.compile(rf"{number} .* (\d{{10}})")
+    return eventually(
+        lambda: next((found[1] for line in beeps(server) if (found := codes.fullmatch(line))), ""),
+        why=lambda: f"no code for {number}: {server.log()[-2000:]}",
+    )
 
 
 def test_the_command_s_help_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
