@@ -19,11 +19,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliometer.config import EmailSettings, ServerSettings, Settings, SmsSettings, WebhookSettings
+from heliometer.core.public_address import is_public
 from heliometer.notifications.channels import load_channels
 from heliometer.notifications.channels.channel import Rejected
 from heliometer.notifications.channels.email.mail import build, html
 from heliometer.notifications.channels.email.smtp import SmtpSender
-from heliometer.notifications.channels.outbound_http import is_public
 from heliometer.notifications.channels.sms.gateway import GatewaySender
 from heliometer.notifications.channels.webhook.sender import WebhookSender
 from heliometer.notifications.chart_image import Chart, draw
@@ -130,6 +130,11 @@ def test_a_mail_carries_its_picture() -> None:
         ("fe80::1", False),
         ("fd00::1", False),
         ("ff02::1", False),
+        ("::ffff:0:7f00:1", False),
+        ("2a00:1450::5efe:127.0.0.1", False),
+        ("2a00:1450::200:5efe:93.184.216.34", True),
+        ("5f00::1", False),
+        ("4000::1", False),
     ],
 )
 def test_what_is_public(address: str, public: bool) -> None:

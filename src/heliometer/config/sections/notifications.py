@@ -91,8 +91,8 @@ class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     allow_private: Annotated[
         bool,
         Meta(
-            description="Whether webhooks may be sent to private, loopback and link-local "
-            "addresses."
+            description="Whether webhooks and apprise URLs may lead to private, loopback and "
+            "link-local addresses."
         ),
     ] = False
     require_https: Annotated[bool, Meta(description="Whether webhooks must use https://.")] = False

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from heliometer.core.public_address import IpAddress, is_public
 from heliometer.notifications.channels.channel import Rejected
 
 log = logging.getLogger(__name__)
@@ -17,15 +18,6 @@ ANSWER_BYTES = 4096
 """Bytes of an answer that are read before the connection is closed."""
 TEMPORARY = (408, 425, 429)
 """Refusals below 500 that may be different later."""
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_REFUSED = [
-    ipaddress.ip_network(n)
-    for n in ("64:ff9b:1::/48", "fec0::/10", "100::/64", "::/96", "2001::/23", "192.88.99.0/24")
-]
-"""Networks that are not public, whatever the standard library says of them."""
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 async def post(
@@ -75,21 +67,6 @@ def judge(status: int) -> str:
     if status < 500 and status not in TEMPORARY:
         raise Rejected(said)
     raise ConnectionError(said)
-
-
-def is_public(address: IpAddress) -> bool:
-    """Whether an address, and every one embedded in it, is public."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner: list[IpAddress] = [
-            a for a in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if a
-        ]
-        if address in _NAT64:
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if inner:
-            return all(is_public(a) for a in inner)
-    if any(address in network for network in _REFUSED if network.version == address.version):
-        return False
-    return address.is_global and not address.is_multicast
 
 
 async def _resolve(host: str, port: int, *, allow_private: bool) -> IpAddress:

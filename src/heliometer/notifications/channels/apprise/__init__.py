@@ -1,6 +1,10 @@
 """Every service that the library apprise supports, as far as the operator has allowed its URLs."""
 
+import hashlib
+from collections.abc import Iterator
+
 from heliometer.config import Settings
+from heliometer.core.finding import Finding
 from heliometer.notifications.channels.channel import AddressField, Channel, Sender
 
 
@@ -22,10 +26,18 @@ class AppriseChannel(Channel):
     def sender(self, settings: Settings) -> Sender:
         from heliometer.notifications.channels.apprise.sender import AppriseSender
 
-        return AppriseSender(_schemes(settings))
+        return AppriseSender(_schemes(settings), allow_private=settings.webhook.allow_private)
 
     def host(self, address: str) -> str:
-        return address.partition("://")[0].lower()
+        # By the whole URL, as a digest: which part of it names a host differs, some of it is
+        # secret, and one tenant's wrong token must not hold up another's messages.
+        digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+        return f"{address.partition('://')[0].lower()} {digest}"
+
+    def doctor(self, settings: Settings) -> Iterator[Finding]:
+        from heliometer.notifications.channels.apprise.doctor import check
+
+        return check(self, _schemes(settings))
 
 
 def _schemes(settings: Settings) -> frozenset[str]:

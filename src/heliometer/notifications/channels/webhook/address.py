@@ -14,7 +14,7 @@ def webhook_url(text: str, schemes: Collection[str]) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise Invalid(f"address: {text[:60]!r} is not a URL.") from error
+        raise _no_url(schemes) from error
     if (
         not text.isascii()
         or re.search(r"\s", text)
@@ -22,10 +22,13 @@ def webhook_url(text: str, schemes: Collection[str]) -> str:
         or not parts.hostname
         or port == 0
     ):
-        raise Invalid(
-            f"address: {text[:60]!r} is not a URL that starts with "
-            f"{' or '.join(s + '://' for s in schemes)}."
-        )
+        raise _no_url(schemes)
     if parts.username is not None:
         raise Invalid("address: must not hold a user name or password.")
     return text
+
+
+def _no_url(schemes: Collection[str]) -> Invalid:
+    # It is not repeated: URLs of webhooks hold secrets.
+    allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+    return Invalid(f"address: must be a URL that starts with {allowed}.")
