@@ -121,7 +121,7 @@ class Cluster:
                 nonlocal reply
                 with contextlib.suppress(httpx.HTTPError):
                     reply = httpx.get(f"{url}/v2/health", timeout=10)
-                return reply.status_code == 200
+                return reply.text == '{"status":"ok"}'
 
             eventually(well, within_s, lambda: f"{reply.text}\n{self.logs()}")  # noqa: B023
 

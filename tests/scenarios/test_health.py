@@ -52,24 +52,29 @@ def wait_for(server: RunningServer, status: int, name: str = "") -> None:
 
     def so() -> httpx.Response | None:
         reply = answer()
-        return reply if reply.status_code == status and name in reply.text else None
+        as_named = name in reply.text if name else reply.json() == {"status": "ok"}
+        return reply if reply.status_code == status and as_named else None
 
     reply = eventually(so, why=lambda: answer().text, pause_s=0.2)
     assert reply is not None
+    body = reply.json()
+    if status == 200:
+        found = {"status": "degraded", "degraded": {name: body["degraded"][name]}} if name else None
+        assert body == (found or {"status": "ok"})
     if status == 503:
-        body = reply.json()
         assert body["error"] == {
             "code": 503, "message": f"Failed: {name}.", "title": "Service Unavailable",
         }  # fmt: skip
         assert list(body["failed"]) == [name]
 
 
-def test_a_relay_that_goes_away_shows_and_so_does_its_return(
+def test_a_relay_that_goes_away_is_no_reason_to_go_elsewhere_and_so_does_its_return(
     server: RunningServer, mail: MailServer
 ) -> None:
     wait_for(server, 200)
     mail.stop()
-    wait_for(server, 503, "email")
+    wait_for(server, 200, "email")
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
     mail.start()
     wait_for(server, 200)
 
@@ -84,6 +89,9 @@ def test_a_store_that_cannot_write_shows_and_so_does_its_return(
     other = sqlite3.connect(server.data_dir / file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")  # nobody else can write now
     wait_for(server, 503, name)
+    # Nothing can be written, but all can be read.
+    assert httpx.get(f"{server.url}/livez").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
     other.execute("ROLLBACK")
     other.close()
     wait_for(server, 200)

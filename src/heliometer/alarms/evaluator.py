@@ -1,7 +1,6 @@
 """The evaluator of a shard: the engine, the clock's loop, the commits and the reconciling, put
 together, with one life."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from heliometer.alarms.causes import Causes
@@ -15,6 +14,7 @@ from heliometer.alarms.reconciler import Reconciler
 from heliometer.alarms.scheduler import Scheduler
 from heliometer.alarms.stored_windows import StoredWindows
 from heliometer.config import AlarmSettings
+from heliometer.core.background import together
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.ports import MeasurementReader
 from heliometer.metrics.series_index import SeriesIndex
@@ -75,13 +75,14 @@ class Evaluator:
         self._source.listen(self._engine.take)
 
     async def run(self) -> None:
-        """Evaluate each minute until cancelled. Raises Superseded, in a group, when the shard has
-        another owner."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._scheduler.run(), name="evaluation")
-            group.create_task(self._engine.run(), name="at once")
-            group.create_task(self._queue.run(), name="transitions")
-            group.create_task(self._reconciler.run(), name="reconciling")
+        """Evaluate each minute until cancelled. Raises Superseded when the shard has another owner.
+        After any other error, it may be called again."""
+        await together(
+            evaluation=self._scheduler.run,
+            at_once=self._engine.run,
+            transitions=self._queue.run,
+            reconciling=self._reconciler.run,
+        )
 
     async def close(self) -> None:
         """Commit what is decided, once, and let the thread end. ``run`` must have ended."""

@@ -98,6 +98,8 @@ class Reconciler:
         Apart from the commits, which wait for nothing that this waits for.
         """
         failures = 0
+        if self._doubts:  # a former run may have been in the middle of them
+            self._doubted.set()
         while True:
             await self._doubted.wait()
             self._doubted.clear()

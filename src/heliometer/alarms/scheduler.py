@@ -5,6 +5,7 @@ what did not arrive in them. When the clock is set, everything is read again, as
 """
 
 import logging
+import math
 
 from heliometer.alarms.clock import Clock
 from heliometer.alarms.commit_queue import RETRY_S, CommitQueue
@@ -49,6 +50,7 @@ class Scheduler:
         self._flapping_span_ms = flapping_span_ms
         self._evaluated_ms = 0
         self._blind_until_ms = 0
+        self._has_run = False
         self._drift_ms = 0.0
         """By how much the wall clock and the steady one differ; infinite: all is to be loaded."""
         self._has_failed = False
@@ -102,7 +104,11 @@ class Scheduler:
             log.info("watching %d alarms", len(self._engine))
 
     async def run(self) -> None:
-        """Evaluate each minute when it is due, until cancelled."""
+        """Evaluate each minute when it is due, until cancelled. When it is called again, everything
+        is read again: what the last run was doing may be half done."""
+        if self._has_run:
+            self._drift_ms = float("inf")
+        self._has_run = True
         while True:
             minute = self._evaluated_ms + MINUTE_MS
             wait_s = (minute + self._grace_ms - self._clock.now_ms()) / 1000
@@ -144,8 +150,9 @@ class Scheduler:
         return abs(drift_ms - self._drift_ms) > STEP_MS
 
     async def _start_over(self) -> None:
-        """Minutes before and after a jump of the clock do not compare: as after a restart."""
-        log.warning("the clock was set; the alarms' windows are read again from the store")
+        """As after a restart: minutes before and after a jump of the clock do not compare."""
+        why = "the clock was set" if math.isfinite(self._drift_ms) else "evaluation begins anew"
+        log.warning("%s; the alarms' windows are read again from the store", why)
         await self._queue.emptied()
         async with self._source.quiet():
             async with self._engine.turn:  # what was being taken may have decided something

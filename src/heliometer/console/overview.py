@@ -61,7 +61,7 @@ class OverviewPage:
             failed=len(failed),
             usage=usage,
             ingest=await self._metrics.recent(caller),
-            trouble=await self._health.failed(),
+            trouble=(await self._health.report()).everything,
             steps=[
                 (
                     "Post a metric of your own",

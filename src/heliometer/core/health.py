@@ -1,8 +1,9 @@
-"""Whether each back end works: a real read and write of each, within a deadline."""
+"""What works, as found here: a real read and write of each back end, within a deadline."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
@@ -13,21 +14,40 @@ GOOD_FOR_S = 1.0
 Probe = Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What does not work, and why, in words that may be public."""
+
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """What this process needs to answer."""
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    """What others do, or what goes outward: callers are served all the same."""
+
+    @property
+    def everything(self) -> dict[str, str]:
+        """Both."""
+        return {**self.degraded, **self.failed}
+
+
 class Health:
-    """Probes back ends by name. ``elsewhere`` returns what other processes found."""
+    """Probes by name: of what this process ``needed`` to answer its API, of ``others`` that callers
+    do not wait for, and of what it needs to answer ``reads``.
+
+    ``elsewhere`` returns what other processes found.
+    """
 
     def __init__(
         self,
-        probes: Mapping[str, Probe],
+        needed: Mapping[str, Probe],
+        others: Mapping[str, Probe],
+        reads: Mapping[str, Probe],
         clock: Callable[[], float],
         elsewhere: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        self._probes = probes
+        self._needed = needed
         self._elsewhere = elsewhere
-        self._clock = clock
-        self._failed: dict[str, str] = {}
-        self._probed_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._probes = _Probes({**others, **needed}, clock)
+        self._reads = _Probes(reads, clock)
         self._leaving = False
 
     @property
@@ -39,12 +59,37 @@ class Health:
         """Report from now on that this process is about to stop."""
         self._leaving = True
 
-    async def failed(self) -> dict[str, str]:
-        """The back ends that do not work, and why, in words that may be public; empty if all do."""
-        return {**self._elsewhere(), **(await self.failed_here())}
+    async def report(self) -> Report:
+        """What does not work, here and elsewhere."""
+        found = await self._probes.failed()
+        return Report(
+            failed={name: why for name, why in found.items() if name in self._needed},
+            degraded={
+                **self._elsewhere(),
+                **{name: why for name, why in found.items() if name not in self._needed},
+            },
+        )
 
     async def failed_here(self) -> dict[str, str]:
-        """The same, as found by this process alone."""
+        """What does not work as found by this process alone."""
+        return await self._probes.failed()
+
+    async def unreadable(self) -> dict[str, str]:
+        """What keeps this process from answering reads."""
+        return await self._reads.failed()
+
+
+class _Probes:
+    """Probes that are run together, and whose answers are reused for a moment."""
+
+    def __init__(self, probes: Mapping[str, Probe], clock: Callable[[], float]) -> None:
+        self._probes = probes
+        self._clock = clock
+        self._failed: dict[str, str] = {}
+        self._probed_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def failed(self) -> dict[str, str]:
         async with self._lock:
             if self._clock() - self._probed_at > GOOD_FOR_S:
                 found = await asyncio.gather(*(self._probe(n) for n in self._probes))

@@ -1,11 +1,14 @@
 """Metrics of the service itself, in Prometheus' text format at ``/metrics``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from heliometer import __version__
 
@@ -51,6 +54,20 @@ class Instruments:
         """Add a gauge that is read whenever the metrics are."""
         Gauge(f"heliometer_{name}", description, registry=self.registry).set_function(read)
 
+    def watch_each(
+        self, name: str, description: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Add a gauge for each value of a label, read whenever the metrics are."""
+        family = partial(GaugeMetricFamily, f"heliometer_{name}", description, labels=[label])
+        self.registry.register(_Each(family, read))
+
+    def count_each(
+        self, name: str, description: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """The same for counters; their names end in ``_total``."""
+        family = partial(CounterMetricFamily, f"heliometer_{name}", description, labels=[label])
+        self.registry.register(_Each(family, read))
+
     def committed(self, measurements: int, seconds: float) -> None:
         """Count one durable commit."""
         self.measurements.inc(measurements)
@@ -64,3 +81,21 @@ class Instruments:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Each(Collector):
+    """A family of metrics that is made anew for each reader."""
+
+    def __init__(
+        self,
+        family: Callable[[], GaugeMetricFamily | CounterMetricFamily],
+        read: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._family = family
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        family = self._family()
+        for value, number in self._read().items():
+            family.add_metric([value], number)
+        yield family

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 from heliometer.config import AmqpSettings
+from heliometer.core.background import Supervisor
 from heliometer.feed.hub import FeedHub
 
 if TYPE_CHECKING:
@@ -13,12 +14,12 @@ Feed: TypeAlias = "BuiltinFeed | RabbitFeed"
 """What serves endpoints from this process."""
 
 
-def load_feed(settings: AmqpSettings, queues: FeedHub) -> Feed:
+def load_feed(settings: AmqpSettings, queues: FeedHub, tasks: Supervisor) -> Feed:
     """What the settings name, imported only then."""
     if settings.backend == "rabbitmq":
         from heliometer.feed.rabbitmq import RabbitFeed
 
-        return RabbitFeed(settings, queues)
+        return RabbitFeed(settings, queues, tasks)
     from heliometer.feed.builtin import BuiltinFeed
 
     return BuiltinFeed(settings, queues)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from heliometer.core.background import Ended
 from heliometer.core.errors import HeliometerError
 from heliometer.feed.ledger import Ledger
 from heliometer.feed.message_cache import RECENT, MessageCache
@@ -219,21 +220,29 @@ class Queue:
     def _load(self, number: int) -> None:
         if self._loading is None:
             self._loading = asyncio.create_task(self._read(number), name="feed page")
+            self._loading.add_done_callback(self._loaded)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        error = Ended("it was cancelled") if task.cancelled() else task.exception()
+        if error is None:
+            self._load_again()
+        elif not self._closed:
+            log.error(
+                "messages of project %s cannot be read: %s", self.project_id, error,
+                exc_info=None if isinstance(error, HeliometerError | Ended) else error,
+            )  # fmt: skip
+            asyncio.get_running_loop().call_later(RETRY_S, self._load_again)
+
+    def _load_again(self) -> None:
+        self._loading = None
+        self.pump()
 
     async def _read(self, number: int) -> None:
-        try:
-            assert self._store is not None
-            page = await self._store.read(self.project_id, number)
-        except HeliometerError as error:
-            log.error("messages of project %s cannot be read: %s", self.project_id, error.message)
-            await asyncio.sleep(RETRY_S)
-        else:
-            self._cache.page = page
-            if page is None or page.first > number:
-                self._lost(number, self._ledger.next if page is None else page.first)
-        finally:
-            self._loading = None
-        self.pump()
+        assert self._store is not None
+        page = await self._store.read(self.project_id, number)
+        self._cache.page = page
+        if page is None or page.first > number:
+            self._lost(number, self._ledger.next if page is None else page.first)
 
     def _lost(self, first: int, end: int) -> None:
         """The store does not have these messages any more."""

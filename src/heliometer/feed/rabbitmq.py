@@ -7,6 +7,7 @@ from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 from heliometer.config import AmqpSettings
+from heliometer.core.background import Supervised, Supervisor
 from heliometer.core.errors import HeliometerError
 from heliometer.core.retry import Backoff
 from heliometer.feed.hub import FeedHub
@@ -31,14 +32,15 @@ def uri(settings: AmqpSettings, endpoint: Endpoint) -> str:
 class RabbitFeed:
     """Serves endpoints from RabbitMQ. What it does not take waits in our queues."""
 
-    def __init__(self, settings: AmqpSettings, queues: FeedHub) -> None:
+    def __init__(self, settings: AmqpSettings, queues: FeedHub, tasks: Supervisor) -> None:
         self._settings = settings
         self._queues = queues
+        self._tasks = tasks
         self._management = Management(settings)
         self._forwarders: dict[str, Forwarder] = {}
         self._pending: dict[str, Endpoint] = {}
         """Endpoints that are yet to be set up at the broker."""
-        self._reconciling: asyncio.Task[None] | None = None
+        self._reconciling: Supervised | None = None
         self._trouble = ""
         self._answered = asyncio.Event()
         """It was seen to answer: no reason to sleep until the next attempt."""
@@ -50,14 +52,12 @@ class RabbitFeed:
         for endpoint in endpoints:
             self._pending[endpoint.project_id] = endpoint
             self._forward(endpoint)
-        self._reconciling = asyncio.create_task(self._reconcile(), name="rabbitmq")
+        self._reconciling = self._tasks.start(self._reconcile, "feed-endpoints")
 
     async def stop(self) -> None:
         """Take back what is not confirmed, and let go of the broker."""
         if self._reconciling is not None:
-            self._reconciling.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reconciling
+            await self._reconciling.stop()
         for forwarder in list(self._forwarders.values()):
             await forwarder.close()
         await self._management.close()
@@ -134,12 +134,12 @@ class RabbitFeed:
 
     def _forward(self, endpoint: Endpoint) -> None:
         url = f"{self._settings.url.rstrip('/')}/{quote(endpoint.vhost, safe='')}"
-        forwarder = Forwarder(self._queues[endpoint.project_id], url)
+        forwarder = Forwarder(self._queues[endpoint.project_id], url, self._tasks)
         self._forwarders[endpoint.project_id] = forwarder
         forwarder.start()
 
     async def _reconcile(self) -> None:
-        """Make the broker match the stored endpoints, and try until it does."""
+        """Make the broker match the stored endpoints, and try until it does; then rest."""
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while self._pending:
             try:
@@ -156,6 +156,7 @@ class RabbitFeed:
         if self._trouble:
             log.info("RabbitMQ answers again")
         self._trouble = ""
+        await asyncio.Event().wait()
 
 
 def _log_failure(error: HeliometerError) -> None:

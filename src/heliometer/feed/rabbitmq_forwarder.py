@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aiormq
 from pamqp import commands
 
+from heliometer.core.background import Supervised, Supervisor
 from heliometer.core.retry import Backoff
 from heliometer.feed.model import EXCHANGE
 from heliometer.feed.queue import Message, Queue
@@ -31,28 +32,27 @@ class Forwarder:
     connection is lost are returned to the queue.
     """
 
-    def __init__(self, queue: Queue, url: str) -> None:
+    def __init__(self, queue: Queue, url: str, tasks: Supervisor) -> None:
         self._queue = queue
         self._url = url
+        self._tasks = tasks
         self._channel: Any = None
         self._unconfirmed = 0
         self._sent = 0
         self._needed = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
-        self._running: asyncio.Task[None] | None = None
+        self._running: Supervised | None = None
 
     def start(self) -> None:
         """Start forwarding messages, in a task that ``close`` ends."""
-        self._running = asyncio.create_task(self._run(), name="feed forwarder")
+        self._running = self._tasks.start(self._run, "feed-forwarder")
         self._queue.attach(self)
 
     async def close(self) -> None:
         """Stop consuming; what is not confirmed returns to the queue."""
         self._queue.detach(self)
         if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+            await self._running.stop()
 
     def room(self) -> int:
         """No room without a connection; the question is the reason to make one."""
@@ -100,6 +100,7 @@ class Forwarder:
 
     async def _run(self) -> None:
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        self._queue.pump()  # which asks for a connection if there is something to send
         while True:
             await self._needed.wait()
             self._needed.clear()

@@ -210,9 +210,11 @@ class Server:
         self._server.should_exit = True
 
     async def finish(self, running: asyncio.Task[int]) -> None:
-        """Stop, and wait for the task that runs this."""
+        """Stop, and wait for the task that runs this, even if it was cancelled."""
         self.stop()
-        await running
+        await asyncio.wait({running})
+        for server in self._server.servers:
+            server.close()  # what a cancelled one has left open
 
     def _say_ready(self, listener: socket.socket) -> None:
         assert self._settings is not None

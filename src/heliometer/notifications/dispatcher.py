@@ -79,23 +79,26 @@ class Notifier:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until cancelled; messages under way get five seconds to finish then."""
-        try:
-            while True:
-                try:
-                    await self.step()
-                    await self._rest()
-                except HeliometerError as error:
-                    log.error("the outbox cannot be read: %s", error.message)
-                    await asyncio.sleep(RETRY_S)
-        finally:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=5)
-            for task in self._tasks:
-                task.cancel()
-            await self._settle()
-            for sender in self._senders.values():
-                await sender.close()
+        """Send until cancelled. Messages under way then go on: ``run`` may be called again, and
+        ``close`` ends them."""
+        while True:
+            try:
+                await self.step()
+                await self._rest()
+            except HeliometerError as error:
+                log.error("the outbox cannot be read: %s", error.message)
+                await asyncio.sleep(RETRY_S)
+
+    async def close(self) -> None:
+        """Give messages under way five seconds to finish, record how they ended, and let go of the
+        relays. ``run`` must have ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for task in self._tasks:
+            task.cancel()
+        await self._settle()
+        for sender in self._senders.values():
+            await sender.close()
 
     async def step(self) -> None:
         """Settle what has ended, and begin what is due, as far as there is room."""
@@ -139,7 +142,7 @@ class Notifier:
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its claim expires, and it is tried again.
-            log.error("an attempt to notify failed unexpectedly: %s", error)
+            log.error("an attempt to notify failed unexpectedly: %s", error, exc_info=error)
 
     async def _rest(self) -> None:
         """Wait until something is queued, ends or becomes due."""

@@ -73,6 +73,17 @@ class ValidationCode:
     failures: int = 0
 
 
+class Backlog(NamedTuple):
+    """What is pending in the outbox."""
+
+    waiting: int
+    oldest_ms: int | None
+    """When the retry period of the oldest began; ``None``: nothing waits."""
+
+
+NOTHING_WAITS = Backlog(0, None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One message to one destination: a row of the outbox, and later of the delivery log."""

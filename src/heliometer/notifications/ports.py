@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heliometer.notifications.model import (
+    Backlog,
     Delivery,
     DeliveryFilter,
     NotificationAddress,
@@ -157,6 +158,10 @@ class DeliveryLog(Protocol):
 
     async def codes_since(self, type_: str, address: str, since_ms: int) -> int:
         """The number of codes queued for a destination since then, all projects together."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """What is still to be delivered, all projects together."""
         ...
 
     async def forget(self, before_ms: int, limit: int) -> int:

@@ -6,6 +6,7 @@ for as many posts as were seen around the last one.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.series_index import SeriesIndex
 from heliometer.pipeline.ports import Prepared
 from heliometer.pipeline.shard import Shard, Unit
+
+log = logging.getLogger(__name__)
 
 LARGEST_GROUP = 500_000
 """The most measurements in one commit; further ones wait for the next."""
@@ -67,7 +70,7 @@ class GroupCommit(Generic[Prepared]):
         if len(self._waiting) >= self._posters:
             self._all_here.set()
         if self._running is None:
-            self._running = asyncio.create_task(self._run(), name="group commit")
+            self._start()
         # A client that disconnects must not cancel the commit of others.
         await asyncio.shield(done)
 
@@ -76,15 +79,25 @@ class GroupCommit(Generic[Prepared]):
         while self._running is not None:
             await asyncio.wait({self._running})
 
+    def _start(self) -> None:
+        self._running = asyncio.create_task(self._run(), name="group commit")
+        self._running.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running = None
+        if task.cancelled():
+            log.error("the group commit was cancelled")
+        elif error := task.exception():
+            log.error("the group commit failed: %s", error, exc_info=error)
+        if self._waiting:
+            self._start()
+
     async def _run(self) -> None:
-        try:
-            while self._waiting:
-                await self._hold()
-                group = self._take()
-                await self._commit(group)
-                self._posters = len(group) + len(self._waiting)
-        finally:
-            self._running = None
+        while self._waiting:
+            await self._hold()
+            group = self._take()
+            await self._commit(group)
+            self._posters = len(group) + len(self._waiting)
 
     async def _hold(self) -> None:
         if len(self._waiting) >= self._posters or self._pending >= LARGEST_GROUP:
@@ -112,8 +125,13 @@ class GroupCommit(Generic[Prepared]):
             )
         except Exception as error:
             refusals = [for_each(error) for _ in group]
-        finally:
-            self._pending -= sum(len(post.unit.batch) for post in group)
+        except BaseException:
+            self._settle(group, [_unknown() for _ in group])
+            raise
+        self._settle(group, refusals)
+
+    def _settle(self, group: Sequence[_Post], refusals: Sequence[Exception | None]) -> None:
+        self._pending -= sum(len(post.unit.batch) for post in group)
         for post, refusal in zip(group, refusals, strict=True):
             if post.done.done():
                 continue
@@ -122,6 +140,15 @@ class GroupCommit(Generic[Prepared]):
             else:
                 post.done.set_exception(refusal)
                 post.done.exception()  # the client may be gone: that is not an error
+
+
+def _unknown() -> HeliometerError:
+    return HeliometerError(
+        Code.UNAVAILABLE,
+        "It is not known whether this request was stored.",
+        details="With an Idempotency-Key it can be sent again without being stored twice.",
+        retry_after=1,
+    )
 
 
 def for_each(error: Exception) -> Exception:

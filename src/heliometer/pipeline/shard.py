@@ -157,7 +157,7 @@ class Shard(Generic[Prepared]):
         prepared = await self._feed.prepare(self.number, batch)
         try:
             await self._store.append(batch, series, receipts)
-        except Exception:
+        except BaseException:
             await self._feed.abort(prepared)
             raise
         if series:

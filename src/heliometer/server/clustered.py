@@ -37,7 +37,6 @@ from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
 from heliometer.cluster.watermark import Watermark
 from heliometer.config import Settings, WrongSetting
-from heliometer.core.background import background
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.pipeline.shard import Shard
@@ -91,16 +90,19 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     streaming = RemoteFeedServer(settings.amqp, bus, links.members)
     stack.push_async_callback(streaming.stop)
     health = ClusterHealth(links.members, shards)
-    probes: dict[str, Probe] = {"bus": broker.ping, "members": health.ping}
+    needed: dict[str, Probe] = {"bus": broker.ping}
+    others: dict[str, Probe] = {"members": health.ping}
     feed = await _feed_role(stack, base, links) if "feed" in roles else None
     if feed is not None:
-        probes |= {"messages": feed.messages.ping, "feed": feed.server.ping}
+        # Where there is an API, it does not depend on what this process does besides.
+        (others if "api" in roles else needed)["messages"] = feed.messages.ping
+        others["feed"] = feed.server.ping
     _watch(base, publisher, owned, links.members)
 
     async def start() -> None:
         if feed is not None:
-            await feed.start(stack, listen=True)
-        await _connect(stack, links, publisher)
+            await feed.start(stack, base, listen=True)
+        await _connect(stack, base, links, publisher)
 
     async def upkeep() -> None:
         if feed is not None:
@@ -119,7 +121,8 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         ),
         feed=streaming,
         peers=ClusterPeers(bus, links.members),
-        probes=probes,
+        needed=needed,
+        others=others,
         wake=lambda: bus.send(OutboxFilled()),
         is_punctual=health.is_punctual,
         start=start,
@@ -239,9 +242,9 @@ async def _feed_role(stack: AsyncExitStack, base: Base, links: _Links) -> Served
     return feed
 
 
-async def _connect(stack: AsyncExitStack, links: _Links, publisher: Publisher) -> None:
+async def _connect(stack: AsyncExitStack, base: Base, links: _Links, publisher: Publisher) -> None:
     """Begin to keep the connection, and wait a while for the first one."""
-    background(stack, links.broker.run(), "broker")
+    base.tasks.run(stack, links.broker.run, "broker")
 
     async def leave() -> None:
         await publisher.drain()

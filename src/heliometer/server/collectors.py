@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,9 @@ from heliometer.collectors.libvirt.owners import Owners, WrongOwners
 from heliometer.collectors.loop import run as run_collector
 from heliometer.collectors.schedule import Schedule
 from heliometer.config import Settings, WrongSetting
-from heliometer.core.background import background
-from heliometer.core.instruments import Instruments
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
-from heliometer.server.identity import People
+from heliometer.server.common import Base
 from heliometer.statsd import listener as statsd
 
 log = logging.getLogger(__name__)
@@ -35,17 +33,10 @@ LIBVIRT_FIGURES = {
 }
 
 
-async def start_collectors(
-    stack: AsyncExitStack,
-    settings: Settings,
-    people: People,
-    reports: Reports,
-    instruments: Instruments,
-    clock: Callable[[], float],
-) -> None:
+async def start_collectors(stack: AsyncExitStack, base: Base, reports: Reports) -> None:
     """Report this machine to the project that the settings name, and its domains to theirs."""
-    chosen = settings.collector
-    project = await people.find_project(chosen.project)
+    settings, instruments, chosen = base.settings, base.instruments, base.settings.collector
+    project = await base.people.find_project(chosen.project)
     if project is None:
         log.warning(
             "this machine is not reported: there is no project %s (setting collector.project)",
@@ -72,8 +63,8 @@ async def start_collectors(
             instruments.watch(f"libvirt_{name}", what, partial(counts.__getitem__, name))
     for name, collector in collectors.items():
         schedule = Schedule(intervals, fixed_s=chosen.interval)
-        work = run_collector(collector, deliver, schedule, clock, counts=counts)
-        background(stack, work, f"{name} collector")
+        work = partial(run_collector, collector, deliver, schedule, base.clock, counts=counts)
+        base.tasks.run(stack, work, f"{name}-collector")
 
 
 def _libvirt(settings: Settings, counts: Counter[str]) -> collect.Collector:
@@ -92,23 +83,18 @@ def _libvirt(settings: Settings, counts: Counter[str]) -> collect.Collector:
         ) from error
 
 
-async def take_statsd(
-    stack: AsyncExitStack,
-    settings: Settings,
-    people: People,
-    metrics: Metrics,
-    instruments: Instruments,
-    clock: Callable[[], float],
-) -> None:
-    project = await people.find_project(settings.statsd.project)
+async def take_statsd(stack: AsyncExitStack, base: Base, metrics: Metrics) -> None:
+    """Listen for StatsD. Raises WrongSetting."""
+    settings = base.settings
+    project = await base.people.find_project(settings.statsd.project)
     if project is None:
         raise WrongSetting(
             f"statsd.project: there is no project {settings.statsd.project!r}; make it with "
             "heliometer project create"
         )
-    listener = statsd.Statsd(settings.statsd, metrics, project.id, clock)
+    listener = statsd.Statsd(settings.statsd, metrics, project.id, base.clock)
     for name, what in statsd.FIGURES.items():
-        instruments.watch(name, what, partial(listener.counts.__getitem__, name))
+        base.instruments.watch(name, what, partial(listener.counts.__getitem__, name))
     await listener.start()
     stack.push_async_callback(listener.stop)
-    background(stack, listener.run(), "statsd")
+    base.tasks.run(stack, listener.run, "statsd")

@@ -11,6 +11,7 @@ from heliometer.alarms.dry_run import DryRunner
 from heliometer.alarms.evaluator import rules_of
 from heliometer.alarms.ports import Explainer, Watcher
 from heliometer.config import Settings, WrongSetting
+from heliometer.core.background import Supervisor
 from heliometer.core.instruments import Instruments
 from heliometer.feed.ports import FeedServer
 from heliometer.metrics.idempotency import Receipts
@@ -49,6 +50,8 @@ class Base:
     roles: frozenset[str]
     clock: Callable[[], float]
     instruments: Instruments
+    tasks: Supervisor
+    """Whatever runs in the background."""
     resources: Database
     engine: DuckDBStore | ClickHouseStore
     """The store of the measurements as it is."""
@@ -80,7 +83,10 @@ class Core:
     explainer: Explainer
     feed: FeedServer
     peers: Peers
-    probes: Mapping[str, Probe]
+    needed: Mapping[str, Probe]
+    """Health checks of what answering takes, beside the stores of ``Base``."""
+    others: Mapping[str, Probe]
+    """Health checks of what callers do not wait for."""
     wake: Callable[[], None]
     """Called when something was put into the outbox."""
     is_punctual: Callable[[], bool]
@@ -139,6 +145,7 @@ async def open_base(
         settings.notify,
         clock,
     )
+    stack.push_async_callback(notifier.close)
     dry_runs = DryRunner(store, series_index, rules_of(settings.alarms))
     stack.callback(dry_runs.close)
     base = Base(
@@ -146,6 +153,7 @@ async def open_base(
         roles=roles,
         clock=clock,
         instruments=instruments,
+        tasks=Supervisor(),
         resources=resources,
         engine=engine,
         store=store,
@@ -164,6 +172,12 @@ async def open_base(
     return base
 
 
+async def ping_reads(base: Base) -> None:
+    """Read measurements for real; raises UNAVAILABLE when that fails."""
+    now_ms = int(base.clock() * 1000)
+    await base.engine.read([0], now_ms - 1000, now_ms)
+
+
 async def maintain(base: Base) -> None:
     """Seal, remove and forget what is due in the stores."""
     now_ms = int(base.clock() * 1000)
@@ -177,6 +191,13 @@ async def maintain(base: Base) -> None:
 
 def _watch(base: Base) -> None:
     instruments, settings = base.instruments, base.settings
+    instruments.watch_each("task_up", "Whether a background task is up.", "task", base.tasks.up)
+    instruments.count_each(
+        "task_restarts_total",
+        "How often a background task ended and was started again.",
+        "task",
+        base.tasks.restarts,
+    )
     instruments.watch("series", "Series known.", lambda: len(base.series_index))
     instruments.watch(
         "disk_free_bytes",

@@ -5,7 +5,6 @@ from functools import partial
 
 from heliometer.alarms.clock import Clock
 from heliometer.alarms.evaluator import Evaluator
-from heliometer.core.background import background
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.pipeline.group_commit import GroupCommit
@@ -57,9 +56,9 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
     )
 
     async def start() -> None:
-        await feed.start(stack, listen="feed" in base.roles)
+        await feed.start(stack, base, listen="feed" in base.roles)
         if "evaluator" in base.roles:
-            background(stack, evaluator.run(), "evaluator")
+            base.tasks.run(stack, evaluator.run, "evaluator")
         if "notifier" in base.roles:
             # The embedded database has one process: what the last one claimed, it left behind.
             await base.notifications.outbox.release_claims()
@@ -75,7 +74,8 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
         explainer=evaluator,
         feed=feed.server,
         peers=NoPeers(),
-        probes=_probes(base, evaluator, feed),
+        needed={"messages": feed.messages.ping},
+        others=_others(base, evaluator, feed),
         wake=base.notifier.wake,
         is_punctual=lambda: evaluator.is_punctual,
         start=start,
@@ -85,8 +85,8 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
     )
 
 
-def _probes(base: Base, evaluator: Evaluator, feed: ServedFeed) -> dict[str, Probe]:
-    probes: dict[str, Probe] = {"messages": feed.messages.ping}
+def _others(base: Base, evaluator: Evaluator, feed: ServedFeed) -> dict[str, Probe]:
+    probes: dict[str, Probe] = {}
     if "evaluator" in base.roles:
         probes["alarms"] = evaluator.ping
     if "feed" in base.roles:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from heliometer.core.background import background
 from heliometer.core.instruments import Instruments
 from heliometer.feed import Feed, load_feed
 from heliometer.feed.hub import FeedHub
@@ -32,9 +31,9 @@ class ServedFeed:
     endpoints: Sequence[Endpoint]
     """Those that there were when it was opened."""
 
-    async def start(self, stack: AsyncExitStack, *, listen: bool) -> None:
+    async def start(self, stack: AsyncExitStack, base: Base, *, listen: bool) -> None:
         """Look after the queues, and let clients in if ``listen``."""
-        background(stack, self.queues.run(), "feed upkeep")
+        base.tasks.run(stack, self.queues.run, "feed-upkeep")
         await self.server.start(self.endpoints, listen=listen)
 
 
@@ -56,7 +55,7 @@ async def open_feed(
     stack.push_async_callback(queues.close)
     endpoints = await base.feed.load_endpoints()
     await queues.load([e.project_id for e in endpoints], subscriptions)
-    server = load_feed(settings.amqp, queues)
+    server = load_feed(settings.amqp, queues, base.tasks)
     stack.push_async_callback(server.stop)
     _watch(base.instruments, queues)
     return ServedFeed(queues, messages, server, endpoints)

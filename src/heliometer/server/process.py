@@ -7,6 +7,7 @@ import resource
 import socket
 import sys
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.errors import UnusableData
@@ -14,7 +15,7 @@ from heliometer.http.server import Server
 from heliometer.server import control
 from heliometer.server.control_client import SOCKET
 from heliometer.server.logs import logging_to_stderr
-from heliometer.server.service import running
+from heliometer.server.service import Service, running
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,28 @@ async def _serve(settings: Settings, roles: frozenset[str]) -> int:
         gc.freeze()
         stack.callback(gc.unfreeze)
         server = Server(service.http, settings, service.drain_s, service.leaving)
-        try:
-            if not service.commands:
-                return await server.run(listener)
-            unix = stack.enter_context(control.open_socket(settings.data_dir))
-        except control.UnreachableSocket as error:
-            log.warning("backup while serving is not possible: %s", error)
-        else:
-            commands = Server(control.control_app(service.commands), None)
-            task = asyncio.create_task(commands.run(unix), name="control")
+        if service.commands:
             stack.callback((settings.data_dir / SOCKET).unlink, missing_ok=True)
-            stack.push_async_callback(commands.finish, task)
+            service.tasks.run(stack, partial(take_commands, settings, service), "control")
         return await server.run(listener)
+
+
+async def take_commands(settings: Settings, service: Service) -> None:
+    """Serve the control socket until cancelled."""
+    try:
+        unix = control.open_socket(settings.data_dir)
+    except control.UnreachableSocket as error:
+        log.warning("backup while serving is not possible: %s", error)
+        await asyncio.Event().wait()
+        return
+    server = Server(control.control_app(service.commands), None)
+    with unix:
+        running = asyncio.create_task(server.run(unix), name="control server")
+        try:
+            # A listener that is cancelled leaves its socket behind; it is told to stop instead.
+            await asyncio.shield(running)
+        finally:
+            await server.finish(running)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -4,13 +4,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from heliometer.alarms.service import Alarms
 from heliometer.api import service as service_dialect
 from heliometer.api import telemetry
 from heliometer.api.services import Services
 from heliometer.config import Settings
-from heliometer.core.background import background, repeat
+from heliometer.core.background import Repeated, Supervisor
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
 from heliometer.http.app import HttpApp, HttpOptions
@@ -21,12 +22,13 @@ from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
+from heliometer.notifications.backlog import LOOK_S, BacklogWatch
 from heliometer.notifications.channels.channel import Probed, Sender
 from heliometer.notifications.heartbeat import beat
 from heliometer.notifications.service import Notifications
 from heliometer.projects.metering import Metering
 from heliometer.server.collectors import start_collectors, take_statsd
-from heliometer.server.common import Base, Core, open_base
+from heliometer.server.common import Base, Core, open_base, ping_reads
 from heliometer.server.control import Command
 from heliometer.server.dialects import DIALECTS
 from heliometer.server.embedded import embedded
@@ -48,6 +50,8 @@ class Service:
     """Of the command line; none where other processes share the data."""
     drain_s: float
     """How long the process keeps serving after the signal to stop, in seconds."""
+    tasks: Supervisor
+    """Whatever runs in the background."""
     leaving: Callable[[], None]
     """Makes health report that this process is about to stop."""
 
@@ -67,7 +71,7 @@ async def running(
         parts = _parts(base, core)
         http = _http(parts)
         await _start(stack, parts)
-        yield Service(settings, http, core.commands, core.drain_s, parts.health.leave)
+        yield Service(settings, http, core.commands, core.drain_s, base.tasks, parts.health.leave)
 
 
 def _assembly(settings: Settings) -> Callable[[AsyncExitStack, Base], Awaitable[Core]]:
@@ -107,9 +111,18 @@ def _parts(base: Base, core: Core) -> _Parts:
         {
             "resources": base.resources.ping,
             "metrics": base.store.ping,
-            **core.probes,
+            **core.needed,
             **base.people.probes,
+        },
+        {
+            "tasks": base.tasks.ping,
+            **core.others,
             **_relays(base.senders if "notifier" in base.roles else {}),
+        },
+        {
+            "resources": base.resources.ping_read,
+            "metrics": partial(ping_reads, base),
+            **base.people.probes,
         },
         time.monotonic,
         core.peers.failed,
@@ -123,7 +136,7 @@ def _http(parts: _Parts) -> HttpApp:
     is_api = "api" in base.roles
     dialects: list[Dialect] = [
         *(_dialects(parts) if is_api else ()),
-        service_dialect.dialect(base.instruments, lambda: http.dialects),
+        service_dialect.dialect(base.instruments, parts.health, lambda: http.dialects),
         *(() if is_api else (telemetry.health_dialect(parts.health),)),
     ]
     http = HttpApp(
@@ -145,6 +158,7 @@ def _http(parts: _Parts) -> HttpApp:
 async def _start(stack: AsyncExitStack, parts: _Parts) -> None:
     """Begin what the roles do in the background."""
     base, core, settings, clock = parts.base, parts.core, parts.base.settings, parts.base.clock
+    tasks = base.tasks
 
     async def upkeep() -> None:
         core.receipts.forget(int(clock() * 1000))
@@ -153,19 +167,34 @@ async def _start(stack: AsyncExitStack, parts: _Parts) -> None:
     async def report() -> None:
         core.peers.report(await parts.health.failed_here())
 
-    background(stack, repeat(upkeep, UPKEEP_S), "upkeep")
+    tasks.run(stack, Repeated(upkeep, UPKEEP_S), "upkeep")
     await core.start()
     if core.peers.any:
-        background(stack, repeat(report, REPORT_S), "own health")
+        tasks.run(stack, Repeated(report, REPORT_S), "own-health")
     if "notifier" in base.roles:
-        background(stack, base.notifier.run(), "notifier")
+        tasks.run(stack, base.notifier.run, "notifier")
+        _watch_outbox(stack, base)
         if settings.notify.heartbeat_to:
-            heart = beat(base.senders, settings.notify, settings.base_url, clock, core.is_punctual)
-            background(stack, heart, "heartbeat")
+            heart = partial(
+                beat, base.senders, settings.notify, settings.base_url, clock, core.is_punctual
+            )
+            tasks.run(stack, heart, "heartbeat")
     if "api" in base.roles and settings.statsd.listen:
-        await take_statsd(stack, settings, base.people, parts.metrics, base.instruments, clock)
+        await take_statsd(stack, base, parts.metrics)
     if "collector" in base.roles and settings.collector.enabled:
-        await start_collectors(stack, settings, base.people, parts.reports, base.instruments, clock)
+        await start_collectors(stack, base, parts.reports)
+
+
+def _watch_outbox(stack: AsyncExitStack, base: Base) -> None:
+    backlog = BacklogWatch(base.notifications.log, base.clock)
+    base.instruments.watch(
+        "outbox_waiting", "Notifications to be delivered, those tried in vain included.",
+        backlog.waiting,
+    )  # fmt: skip
+    base.instruments.watch(
+        "outbox_oldest_age_seconds", "How long the oldest of them has waited.", backlog.age_s
+    )
+    base.tasks.run(stack, Repeated(backlog.look, LOOK_S), "outbox-watch")
 
 
 def _dialects(parts: _Parts) -> list[Dialect]:

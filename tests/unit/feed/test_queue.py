@@ -1,12 +1,16 @@
 """A queue, against a model that keeps every message in a list."""
 
+import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from effort import effort
+from eventually import eventually_async
+from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed.model import Chunk, Position
 from heliometer.feed.queue import Message, Queue
 
@@ -210,3 +214,29 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=effort(30, 1200), stateful_step_count=40, deadline=None)
+
+
+class Pages:
+    """A store whose pages cannot be read at first."""
+
+    def __init__(self, *failures: BaseException) -> None:
+        self.failures = list(failures)
+
+    async def read(self, project_id: str, number: int) -> Chunk:
+        if self.failures:
+            raise self.failures.pop(0)
+        return chunk(0, 3)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [HeliometerError(Code.UNAVAILABLE, "away"), ValueError("odd"), asyncio.CancelledError()],
+)
+async def test_a_page_that_cannot_be_read_is_read_again(
+    failure: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliometer.feed.queue.RETRY_S", 0.001)
+    queue = Queue("p", Position(0, 3, 0, 0), Pages(failure), LIMIT)  # type: ignore[arg-type]
+    reader = Reader()
+    queue.attach(reader)
+    await eventually_async(lambda: numbers(reader) == [0, 1, 2])

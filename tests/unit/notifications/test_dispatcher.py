@@ -10,6 +10,7 @@ from eventually import eventually_async
 from heliometer.alarms.model import State
 from heliometer.config import EmailSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.notifications.backlog import BacklogWatch
 from heliometer.notifications.channels.channel import Rejected, Sender
 from heliometer.notifications.channels.email.mail import html
 from heliometer.notifications.channels.email.smtp import SmtpSender
@@ -160,6 +161,7 @@ async def test_one_that_hangs_holds_up_nobody_else(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    await notifier.close()
     assert {(await office.fate(i)).status for i in told} == {DELIVERED}
     assert {(await office.fate(i)).status for i in stuck} == {PENDING}
 
@@ -234,12 +236,14 @@ async def test_an_outbox_that_cannot_be_read_for_a_while_ends_nothing(
     with monkeypatch.context() as away:
         for read in ("claim", "next_due_ms"):
             away.setattr(office.stores.outbox, read, fail)
-        running = asyncio.create_task(office.notifier({"EMAIL": relay}).run())
+        notifier = office.notifier({"EMAIL": relay})
+        running = asyncio.create_task(notifier.run())
         await eventually_async(lambda: failures > 3 or running.done(), pause_s=0.001)
     assert not running.done()
     await asyncio.wait_for(relay.took.wait(), 60)
     running.cancel()
     await asyncio.wait({running})
+    await notifier.close()
     assert (await office.fate(sent)).status == DELIVERED
 
 
@@ -335,3 +339,28 @@ def test_the_default_ways_write_into_the_data_directory(tmp_path: object) -> Non
     settings = Settings()
     assert settings.email.url == "maildir:"
     assert settings.sms.url == "folder:"
+
+
+async def test_what_waits_can_be_alarmed_on(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = BacklogWatch(office.stores.log, lambda: office.now_ms / 1000)
+    await watch.look()
+    assert (watch.waiting(), watch.age_s()) == (0, 0)
+    await office.test_message("EMAIL", "joe@mail.com", "m")
+    office.wait(100)
+    await office.test_message("EMAIL", "jane@mail.com", "m")
+    await watch.look()
+    assert (watch.waiting(), watch.age_s()) == (2, 100)
+
+    async def fail() -> None:
+        raise HeliometerError(Code.UNAVAILABLE, "The resource database does not answer.")
+
+    with monkeypatch.context() as away:
+        away.setattr(office.stores.log, "backlog", fail)
+        office.wait(50)
+        await watch.look()
+        assert (watch.waiting(), watch.age_s()) == (2, 150)
+    await office.notifier({"EMAIL": Relay()}).idle()
+    await watch.look()
+    assert (watch.waiting(), watch.age_s()) == (0, 0)

@@ -1,6 +1,6 @@
 """The root: versions, documentation, the service's own metrics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.responses import Response
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from heliometer.api.hp import versions
 from heliometer.api.hp.faults import render_fault
 from heliometer.api.service.docs_page import render
+from heliometer.core.health import Health
 from heliometer.core.instruments import CONTENT_TYPE, Instruments
 from heliometer.http.openapi import describe
 from heliometer.http.operation import Call, Dialect, Operation
@@ -19,14 +20,57 @@ _PAGE_HEADERS = {
 }
 
 
-def dialect(instruments: Instruments, dialects: Callable[[], Sequence[Dialect]]) -> Dialect:
+def dialect(
+    instruments: Instruments, health: Health, dialects: Callable[[], Sequence[Dialect]]
+) -> Dialect:
     """The dialect at the root; ``dialects`` returns all that are served, itself included."""
     return Dialect(
         "service",
         "The service itself",
         "",
-        ServiceOperations(instruments, dialects).operations(),
+        (
+            *ServiceOperations(instruments, dialects).operations(),
+            *LifeOperations(health).operations(),
+        ),
         render_fault,
+    )
+
+
+class LifeOperations:
+    """Answers orchestrators that restart a process, or send it requests."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Whether the process lives, and whether it can answer reads."""
+        source = "beyond the documents"
+        return (
+            Operation("GET", "/livez", "Check that the process lives", source, self.live),
+            Operation(
+                "GET", "/readyz", "Check that the process can answer reads", source, self.ready,
+                faults=(503,),
+            ),
+        )  # fmt: skip
+
+    async def live(self, _: Call) -> Response:
+        # That this runs is the answer: the event loop turns.
+        return _json({"status": "ok"})
+
+    async def ready(self, _: Call) -> Response:
+        if self._health.leaving:
+            return _json({"status": "stopping"}, 503)
+        if failed := await self._health.unreadable():
+            return _json({"status": "not ready", "failed": failed}, 503)
+        return _json({"status": "ok"})
+
+
+def _json(content: Mapping[str, object], status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(content),
+        status,
+        {"Cache-Control": "no-store"},
+        media_type="application/json",
     )
 
 

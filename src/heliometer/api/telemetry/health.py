@@ -16,7 +16,7 @@ class HealthOperations:
         self._health = health
 
     def operations(self) -> tuple[Operation, ...]:
-        """HEAD: the API is running. GET: its backends answer, too."""
+        """HEAD: the API is running. GET: what it needs to answer works, too."""
         source = "Health Check API"
         return (
             Operation(
@@ -35,12 +35,18 @@ class HealthOperations:
     async def check_all(self, _: Call) -> Response:
         if self._health.leaving:
             return _unhealthy("Draining: this process is about to stop.", {"process": "draining"})
-        failed = await self._health.failed()
-        if not failed:
-            return wire.reply({"status": "ok"})
-        return _unhealthy(f"Failed: {', '.join(failed)}.", failed)
+        report = await self._health.report()
+        if report.failed:
+            message = f"Failed: {', '.join(report.failed)}."
+            return _unhealthy(message, report.failed, report.degraded)
+        if report.degraded:
+            return wire.reply({"status": "degraded", "degraded": report.degraded})
+        return wire.reply({"status": "ok"})
 
 
-def _unhealthy(message: str, failed: Mapping[str, str]) -> Response:
+def _unhealthy(
+    message: str, failed: Mapping[str, str], degraded: Mapping[str, str] | None = None
+) -> Response:
     error = {"code": 503, "message": message, "title": "Service Unavailable"}
-    return wire.reply({"error": error, "failed": failed}, 503)
+    body = {"error": error, "failed": failed}
+    return wire.reply(body | ({"degraded": degraded} if degraded else {}), 503)

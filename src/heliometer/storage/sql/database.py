@@ -123,6 +123,11 @@ class Database:
         if found is None:
             raise unavailable()
 
+    async def ping_read(self) -> None:
+        """Read for real; raises UNAVAILABLE when that fails."""
+        async with self.read() as connection:
+            await connection.execute(select(ProbeRow.at))
+
     async def backup(self, path: Path) -> None:
         """Write a consistent copy to ``path`` while others read and write. The copy appears as a
         whole or not at all. Raises CONFLICT when the file exists or the operator backs up the

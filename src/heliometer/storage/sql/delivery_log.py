@@ -9,6 +9,7 @@ from heliometer.notifications.model import (
     CODE_MESSAGE,
     FAILED,
     PENDING,
+    Backlog,
     Delivery,
     DeliveryFilter,
 )
@@ -80,6 +81,13 @@ class SqlDeliveryLog:
         )
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).scalar_one()
+
+    async def backlog(self) -> Backlog:
+        wanted = select(func.count(), func.min(DeliveryRow.started_at)).where(
+            DeliveryRow.status == PENDING
+        )
+        async with self._database.read() as connection:
+            return Backlog(*(await connection.execute(wanted)).one())
 
     async def forget(self, before_ms: int, limit: int) -> int:
         some = (
