@@ -14,6 +14,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
+from old_users import add_user
 
 BODY_LIMIT = 1 << 20
 USERS = {"reader": "shop", "member": "shop", "agent": "shop", "admin": "shop", "stranger": "stock"}
@@ -46,7 +47,7 @@ async def populate(settings: Settings) -> dict[str, str]:
     projects = {name: await identity.create_project(name) for name in ("shop", "stock")}
     for user, project in USERS.items():
         role = "member" if user == "stranger" else user
-        await identity.create_user(user, "secret", project, role)
+        await add_user(database, user, project, role)
     identity.close()
     await database.close()
     return projects

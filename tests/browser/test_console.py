@@ -62,10 +62,10 @@ def hostile(console_server: RunningServer) -> str:
     assert server.command("project", "create", PROJECT).returncode == 0
     done = server.command(
         "user", "create", USER, "--project", PROJECT, "--role", "admin", "--password-stdin",
-        text="secret",
+        text="two secrets",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    with server.client(server.token(USER, PROJECT, "secret")) as client:
+    with server.client(server.token(USER, PROJECT, "two secrets")) as client:
         metric = {"namespace": NAMESPACE, "dimensions": VALUES, "value": 1}
         assert client.post("/v1.1/metrics", json=metric).status_code == 204
         ticked = VALUES["metric_name"].replace('"', "")
@@ -117,12 +117,12 @@ def test_signing_out_leaves_nothing_to_go_back_to(desk: Desk) -> None:
 
 def test_signing_out_everywhere_ends_other_browsers(desk: Desk) -> None:
     desk.server.command(
-        "user", "create", "leaver", "--project", "demo", "--password-stdin", text="secret"
+        "user", "create", "leaver", "--project", "demo", "--password-stdin", text="two secrets"
     )
     here, there = desk.stranger(), desk.stranger()
     for page in (here, there):
         page.goto("/console")
-        sign_in(page, "leaver", "secret")
+        sign_in(page, "leaver", "two secrets")
     here.locator("summary", has_text="leaver").click()
     here.get_by_role("button", name="Sign out everywhere").click()
     here.wait_for_url("**/console/sign-in")
@@ -201,7 +201,7 @@ def test_the_overview_shows_what_the_machine_reports(desk: Desk) -> None:
 
 
 def test_the_checklist_ticks_off_what_is_done(desk: Desk, hostile: str) -> None:
-    page = desk.page(user=hostile, password="secret")
+    page = desk.page(user=hostile, password="two secrets")
     done = page.locator(".checklist li.done").all_inner_texts()
     assert [" ".join(text.split()) for text in done] == [
         "✓ Post a metric of your own (done)",
@@ -229,11 +229,11 @@ def test_the_project_is_changed_where_it_is_shown(desk: Desk) -> None:
     server = desk.server
     assert server.command("project", "create", "second").returncode == 0
     created = ("user", "create", "two", "--project", "demo", "--password-stdin")
-    assert server.command(*created, text="secret").returncode == 0
+    assert server.command(*created, text="two secrets").returncode == 0
     assert server.command("user", "grant", "two", "--project", "second").returncode == 0
     page = desk.stranger()
     page.goto("/console")
-    sign_in(page, "two", "secret")
+    sign_in(page, "two", "two secrets")
     page.get_by_label("Project").select_option("second")
     page.get_by_role("heading", level=1, name="second").wait_for()
     assert series(page) == 0
@@ -243,11 +243,11 @@ def test_without_scripts_one_can_sign_in_change_the_project_and_sign_out(desk: D
     server = desk.server
     assert server.command("project", "create", "plain").returncode == 0
     created = ("user", "create", "lynx", "--project", "demo", "--password-stdin")
-    assert server.command(*created, text="secret").returncode == 0
+    assert server.command(*created, text="two secrets").returncode == 0
     assert server.command("user", "grant", "lynx", "--project", "plain").returncode == 0
     page = desk.stranger(scripts=False)
     page.goto("/console")
-    sign_in(page, "lynx", "secret")
+    sign_in(page, "lynx", "two secrets")
     page.get_by_label("Project").select_option("plain")
     page.get_by_role("button", name="Change").click()
     assert heading(page) == "plain"
@@ -383,7 +383,7 @@ def test_refusals_can_be_used_by_everybody(desk: Desk) -> None:
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("path", PAGES)
 def test_hostile_texts_are_texts(desk: Desk, hostile: str, path: str, width: int) -> None:
-    page = desk.page(user=hostile, password="secret", width=width)
+    page = desk.page(user=hostile, password="two secrets", width=width)
     opened = page.goto(path)
     assert opened is not None
     skip_if_not_yet(path, opened.status)
@@ -407,7 +407,7 @@ def check_harmless(page: "Page") -> None:
 def test_hostile_dimensions_are_shown_whole_on_the_pages_of_metrics(
     desk: Desk, hostile: str, width: int
 ) -> None:
-    page = desk.page(user=hostile, password="secret", width=width)
+    page = desk.page(user=hostile, password="two secrets", width=width)
     query: Any = {"ns": NAMESPACE, "range": "1h"}
     opened = page.goto(f"/console/metrics?ns={query['ns']}&range={query['range']}")
     assert opened is not None
@@ -422,7 +422,7 @@ def test_hostile_dimensions_are_shown_whole_on_the_pages_of_metrics(
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_hostile_alarms_are_shown_as_they_are(desk: Desk, hostile: str, width: int) -> None:
-    page = desk.page("/console/alarms", user=hostile, password="secret", width=width)
+    page = desk.page("/console/alarms", user=hostile, password="two secrets", width=width)
     if page.get_by_role("heading", name="There is nothing here").count():
         desk.watch.allow("status of 404")
         skip_if_not_yet("/console/alarms", 404)

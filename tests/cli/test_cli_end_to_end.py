@@ -187,17 +187,17 @@ def test_a_reader_may_not_push(server: RunningServer, command: Command, namespac
     name = f"eve-{namespace}"
     made = server.command(
         "user", "create", name, "--project", "demo", "--role", "reader", "--password-stdin",
-        text="pw\n",
+        text="the first word\n",
     )  # fmt: skip
     assert len(done(made).strip()) == 32
-    eve = {"OS_USERNAME": name, "OS_PASSWORD": "pw"}
+    eve = {"OS_USERNAME": name, "OS_PASSWORD": "the first word"}
     refused = command("metrics", "push", "--namespace", namespace, "--value", "1", **eve)
     assert "does not allow you to post measurements" in failed(refused)
     done(server.command("user", "grant", name, "--project", "demo", "--role", "member"))
     done(command("metrics", "push", "--namespace", namespace, "--value", "1", **eve))
-    done(server.command("user", "password", name, "--password-stdin", text="new"))
+    done(server.command("user", "password", name, "--password-stdin", text="the second word"))
     assert "check user" in failed(command("token", "issue", **eve))
-    eve["OS_PASSWORD"] = "new"
+    eve["OS_PASSWORD"] = "the second word"
     done(command("token", "issue", **eve))
     done(server.command("user", "disable", name))
     assert "check user" in failed(command("token", "issue", **eve))

@@ -14,6 +14,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
+from old_users import add_user
 
 USERS = {
     "reader": [("shop", "reader")],
@@ -89,7 +90,7 @@ async def populate(settings: Settings) -> dict[str, str]:
     names = {project for grants in USERS.values() for project, _ in grants}
     projects = {name: await identity.create_project(name) for name in sorted(names)}
     for user, ((project, role), *more) in USERS.items():
-        await identity.create_user(user, "secret", project, role)
+        await add_user(database, user, project, role)
         for other, other_role in more:
             await identity.grant(user, other, other_role)
     identity.close()

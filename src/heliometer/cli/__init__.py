@@ -24,6 +24,7 @@ BROKEN_PIPE = 1
         "project": ("project:project", "Create and list projects (on the data directory)."),
         "user": ("user:user", "Create and manage users (on the data directory)."),
         "token": ("token:token", "Issue, show and revoke tokens."),
+        "password": ("password:password", "Change your own password."),
         "metrics": ("metrics:metrics", "Push, list and query measurements."),
         "alarms": ("alarms:alarms", "Define alarms, try them on history, explain them."),
         "notifications": (

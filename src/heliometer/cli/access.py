@@ -106,7 +106,7 @@ def _access(context: click.Context, given: dict[str, Any]) -> Access:
     return Access(**values)
 
 
-def read_password(*, confirm: bool, from_stdin: bool) -> str:
+def read_password(*, confirm: bool, from_stdin: bool, prompt: str = "Password") -> str:
     """The password: standard input without its final newline, or asked for on the terminal.
 
     ``confirm`` asks twice. Raises a usage error when there is neither.
@@ -122,5 +122,5 @@ def read_password(*, confirm: bool, from_stdin: bool) -> str:
         raise click.UsageError(
             "no password given; use --password-stdin or, for client commands, OS_PASSWORD"
         )
-    answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return answer

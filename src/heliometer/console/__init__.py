@@ -8,7 +8,16 @@ the dialects. Scripts only refresh, draw and validate: every form works without 
 from starlette.responses import Response
 
 from heliometer.api.services import Services
-from heliometer.console import alarms, feed, meters, metrics, notifications, overview, people
+from heliometer.console import (
+    account,
+    alarms,
+    feed,
+    meters,
+    metrics,
+    notifications,
+    overview,
+    people,
+)
 from heliometer.console.page_request import SOURCE, pages
 from heliometer.console.rendering import environment, html_response
 from heliometer.console.session import Sessions
@@ -30,6 +39,7 @@ def dialect(services: Services) -> Dialect:
         notifications.section(use.notifications, use.validation),
         feed.section(use.streams, use.samples),
         meters.section(use.meters, use.metering),
+        account.section(identity) if isinstance(identity, BuiltinIdentity) else (),
         people.section(identity) if isinstance(identity, BuiltinIdentity) else people.elsewhere(),
     )
     return Dialect(

@@ -11,6 +11,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
+from old_users import add_user
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ async def _populate(settings: Settings) -> None:
     for project in ("shop", "stock"):
         await identity.create_project(project)
     for user in ("ann", "bob"):
-        await identity.create_user(user, "secret", "shop")
+        await add_user(database, user, "shop")
     await identity.grant("ann", "stock", "member")
     identity.close()
     await database.close()

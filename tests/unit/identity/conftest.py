@@ -15,6 +15,7 @@ from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
+from old_users import add_user
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -100,7 +101,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     )
     await identity.create_project("shop")
     await identity.create_project("stock")
-    await identity.create_user("ann", "secret", "shop", "member")
+    await add_user(database, "ann", "shop")
     yield World(database, tokens, clock, monotonic, identity, passwords)
     identity.close()
     await database.close()

@@ -23,6 +23,7 @@ EXAMPLE = {
         "scope": {"project": {"name": "demo", "domain": {"id": "default"}}},
     }
 }
+CHANGE = {"user": {"original_password": "secret", "password": "a few new words"}}
 SUBJECT = Parameter("X-Subject-Token", "The token that is meant.", required=True, where="header")
 NO_CATALOG = Parameter("nocatalog", "Leave the catalog out.")
 
@@ -37,6 +38,7 @@ class Handlers(Protocol):
     async def projects(self, call: Call) -> Response: ...
     async def catalog(self, call: Call) -> Response: ...
     async def domains(self, call: Call) -> Response: ...
+    async def change_password(self, call: Call) -> Response: ...
 
 
 def dialect(services: Services) -> Dialect:
@@ -98,6 +100,16 @@ def _dialect(handlers: Handlers, sign_in: type[Any]) -> Dialect:
                 *(401, 403, 404),
                 success=204,
                 parameters=(SUBJECT,),
+            ),
+            operation(
+                "POST",
+                "/users/{user_id}/password",
+                "Change my password",
+                handlers.change_password,
+                *(400, 401, 429),
+                success=204,
+                body=v3_body.PasswordChange,
+                example=CHANGE,
             ),
             operation("GET", "/auth/projects", "List my projects", handlers.projects, 401),
             operation("GET", "/auth/catalog", "Show the catalog", handlers.catalog, 401, 403),

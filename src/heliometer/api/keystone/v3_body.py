@@ -61,6 +61,17 @@ class SignIn(Struct):
     auth: Auth
 
 
+class NewPassword(Struct):
+    password: str
+    original_password: str
+
+
+class PasswordChange(Struct):
+    """``POST /users/ID/password``."""
+
+    user: NewPassword
+
+
 def user_of(user: User) -> str:
     """The user's id or name. Raises MALFORMED without either, UNAUTHENTICATED for other domains."""
     path = "auth.identity.password.user"

@@ -16,7 +16,7 @@ from heliometer.api.keystone.requests import (
     signed_in,
     subject,
 )
-from heliometer.api.keystone.v3_body import DOMAIN, SignIn, project_of, user_of
+from heliometer.api.keystone.v3_body import DOMAIN, PasswordChange, SignIn, project_of, user_of
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call
 from heliometer.identity.accounts import Issued, Project, TokenOwner
@@ -76,6 +76,15 @@ class BuiltinHandlers:
             "links": links(call, "/auth/projects"),
         }
         return reply(body, vary=True)
+
+    async def change_password(self, call: Call) -> Response:
+        """The original password is what authorizes the change, as in Keystone: no token is needed,
+        and an unknown user is refused as a wrong password is."""
+        given = (await read(call, PasswordChange)).user
+        await self._identity.change_password(
+            call.path_params["user_id"], given.original_password, given.password, address(call)
+        )
+        return reply(status=204, vary=True)
 
     async def catalog(self, call: Call) -> Response:
         return await own_catalog(self._identity, call, self._region)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from heliometer.api.keystone.catalog import catalog_v3, own_catalog
 from heliometer.api.keystone.faults import reply
 from heliometer.api.keystone.requests import address, header, read
+from heliometer.api.keystone.v3_body import PasswordChange
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.operation import Call
 from heliometer.identity.keystone.client import Answer, unavailable
@@ -89,6 +90,16 @@ class KeystoneHandlers:
 
     async def domains(self, call: Call) -> Response:
         return await self._own(call, "/auth/domains")
+
+    async def change_password(self, call: Call) -> Response:
+        call.body_limit = min(call.body_limit, BODY_BYTES)
+        given = (await read(call, PasswordChange)).user
+        answer = await self._identity.change_password(
+            call.path_params["user_id"], given.original_password, given.password, address(call)
+        )
+        if answer.status != 204:
+            raise refusal(answer)
+        return reply(status=204, vary=True)
 
     async def catalog(self, call: Call) -> Response:
         return await own_catalog(self._identity, call, self._region)

@@ -1,9 +1,10 @@
 """The users and projects of the built-in identity, and their management."""
 
+import logging
 import secrets
 from collections.abc import Callable
 
-from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.identity.accounts import (
     NAME_LENGTH,
     Membership,
@@ -14,9 +15,13 @@ from heliometer.identity.accounts import (
     checked_name,
     normalized,
 )
+from heliometer.identity.builtin.password_rules import check_new_password
 from heliometer.identity.builtin.passwords import Passwords
 from heliometer.identity.ports import AccountStore
 
+log = logging.getLogger(__name__)
+
+CHANGE_IT = "Change it with: heliometer user password demo"
 DEMO = "demo"
 """Name of the user and project that the first start makes."""
 
@@ -38,11 +43,17 @@ class Directory:
     async def bootstrap(self, password: str | None = None) -> str | None:
         """Create project and user ``demo`` if there is no user yet, and return the password.
 
-        Without ``password`` a random one is made. Returns ``None`` if there was a user already.
+        Without ``password`` a random one is made; a weak one is accepted with a warning. Returns
+        ``None`` if there was a user already.
         """
         if await self._accounts.list_users() or await self._accounts.list_projects():
             return None
         password = password or secrets.token_urlsafe(12)
+        try:
+            check_new_password(password, DEMO)
+        except Invalid as error:
+            check_password(password)  # what could not even be used to sign in is refused
+            log.warning("the first start's password is weak: %s %s", error.message, CHANGE_IT)
         project = Project(_new_id(), DEMO)
         user = await self._new_user(DEMO, password)
         first = await self._accounts.add_first(project, user, "admin", self._now_ms())
@@ -77,6 +88,7 @@ class Directory:
         """
         check_role(role)
         name = checked_name(name, "user")
+        check_new_password(password, name)
         member_of = await self._project(project)
         user = await self._new_user(name, password)
         await self._accounts.add_user(user, member_of, role, self._now_ms(), by)
@@ -98,8 +110,8 @@ class Directory:
 
     async def set_password(self, user: str, password: str, *, by: str = "operator") -> None:
         """Change a password and revoke the user's tokens. Raises INVALID, NOT_FOUND."""
-        check_password(password)
         found = await self._user(user)
+        check_new_password(password, found.name)
         password_hash = await self._passwords.hash(password)
         await self._accounts.set_password_hash(found, password_hash, self._now_ms(), by)
         self._revoked()
@@ -122,7 +134,6 @@ class Directory:
         return int(self._clock() * 1000)
 
     async def _new_user(self, name: str, password: str) -> User:
-        check_password(password)
         return User(_new_id(), name, await self._passwords.hash(password))
 
     async def _user(self, reference: str) -> User:

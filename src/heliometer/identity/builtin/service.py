@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from heliometer.config import Settings
-from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.errors import Code, HeliometerError, Invalid
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
     NAME_LENGTH,
@@ -150,6 +150,21 @@ class BuiltinIdentity(Directory):
     async def memberships(self, token: str) -> list[Membership]:
         """The enabled projects of the token's user, by name; raise UNAUTHENTICATED."""
         return await self.list_memberships((await self.authenticate(token)).user_id)
+
+    async def change_password(
+        self, user: str, original: str, password: str, address: str | None
+    ) -> None:
+        """Change one's own password, which ends all of one's sessions and tokens.
+
+        Raises UNAUTHENTICATED for a wrong name or original password, RATE_LIMITED as a sign-in
+        does, and INVALID for a new password that breaks a rule.
+        """
+        found = await self._verified(user, original, address)
+        if password == original:
+            raise Invalid(
+                "password: it is the one you have now.", details="Choose another password."
+            )
+        await self.set_password(found.id, password, by=found.name)
 
     async def revoke(self, token: str) -> None:
         """End a token: at once in this process, within 60 s in others."""

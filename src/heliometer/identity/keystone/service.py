@@ -42,6 +42,7 @@ from heliometer.identity.sign_in_limiter import SignInLimiter
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 """Fernet tokens have about 200 characters, signed ones (JWS) more."""
+USER_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 REMEMBERED = 1000
 """Tokens whose projects are remembered."""
 
@@ -191,6 +192,26 @@ class KeystoneIdentity:
                 again = {"auth": {"identity": identity, "scope": "unscoped"}}
                 if (await self._keystone.ask("POST", path, document=again)).status == 201:
                     attempt.succeeded()
+        return answer
+
+    async def change_password(
+        self, user_id: str, original: str, password: str, address: str | None
+    ) -> Answer:
+        """Pass a change of one's own password on to Keystone; return its answer.
+
+        The original password may be guessed here as in a sign-in, and is limited alike.
+        """
+        if not USER_ID.fullmatch(user_id):
+            raise unauthenticated()
+        document = {"user": {"original_password": original, "password": password}}
+        async with self._sign_in_limiter.admitted(user_id, address or "") as attempt:
+            answer = await self._keystone.ask(
+                "POST", f"/users/{user_id}/password", document=document
+            )
+            if answer.status == 204:
+                attempt.succeeded()
+            elif answer.status != 401:
+                attempt.withdrawn()
         return answer
 
     async def ask(self, method: str, path: str, token: str, subject: str = "") -> Answer:
