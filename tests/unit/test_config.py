@@ -287,3 +287,44 @@ def test_addresses(text: str, pair: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         config.parse_address(text)
+
+
+SECRETS = (
+    "amqp.url", "bus.url", "email.url", "identity.keystone_password", "metrics.url",
+    "resources.url", "sms.authorization", "sms.url",
+)  # fmt: skip
+"""The settings that may have a password."""
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_can_be_in_a_file(tmp_path: Path, name: str) -> None:
+    value = {
+        "amqp.url": "amqp://u:pass@host", "bus.url": "", "email.url": "smtp://u:pass@host",
+        "metrics.url": "", "resources.url": "postgresql://u:pass@host/db",
+        "sms.url": "https://u:pass@host",
+    }.get(name, "pass")  # fmt: skip
+    file = tmp_path / "secret"
+    file.write_text(f"{value}\n")
+    section, _, key = name.partition(".")
+    loaded = load(environment={f"HELIOMETER_{section.upper()}_{key.upper()}_FILE": str(file)})
+    assert getattr(getattr(loaded, section), key) == value
+
+
+def test_a_file_with_a_setting_must_be_there_and_be_the_only_source(tmp_path: Path) -> None:
+    name, there, absent = "HELIOMETER_EMAIL_URL", tmp_path / "there", tmp_path / "absent"
+    there.write_text("smtp://u:pass@host")
+    assert complaint(environment={f"{name}_FILE": str(absent)}) == (
+        f"{name}_FILE: cannot read {absent}: No such file or directory"
+    )
+    both = {name: "smtp://other", f"{name}_FILE": str(there)}
+    assert complaint(environment=both) == f"{name} and {name}_FILE are both set; unset one of them"
+    there.write_bytes(b"\xff")
+    assert "is not UTF-8" in complaint(environment={f"{name}_FILE": str(there)})
+    there.write_bytes(b"x" * 100_000)
+    assert "is larger than" in complaint(environment={f"{name}_FILE": str(there)})
+    there.write_text("http://u:secret@host")
+    said = complaint(environment={f"{name}_FILE": str(there)})
+    assert "email.url" in said
+    assert f"{name}_FILE" in said
+    assert "secret" not in said
+    assert "is not a setting" in complaint(environment={"HELIOMETER_EMAIL_NONE_FILE": str(there)})

@@ -6,7 +6,7 @@ Every setting has a default, a key ``[section] key`` in the TOML file and an env
 """
 
 from heliometer.config.errors import WrongSetting
-from heliometer.config.loading import BOOTSTRAP_PASSWORD, load
+from heliometer.config.loading import BOOTSTRAP_PASSWORD, from_variable, load
 from heliometer.config.reference import Entry, entries
 from heliometer.config.sections.alarms import AlarmSettings
 from heliometer.config.sections.cluster import BusSettings
@@ -48,6 +48,7 @@ __all__ = [
     "WebhookSettings",
     "WrongSetting",
     "entries",
+    "from_variable",
     "load",
     "parse_address",
     "parse_networks",

@@ -17,6 +17,8 @@ from heliometer.config.reference import SECTIONS, entries
 from heliometer.config.settings import Settings
 
 PREFIX = "HELIOMETER_"
+OF_FILE = "_FILE"
+LARGEST_FILE = 65_536
 BOOTSTRAP_PASSWORD = "HELIOMETER_BOOTSTRAP_PASSWORD"
 """An environment variable that is not a setting: the first password of the first user."""
 
@@ -97,8 +99,37 @@ def _from_file(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    known = {f"{entry.section}.{entry.key}" for entry in entries()}
     for variable in sorted(environment):
         match = re.fullmatch(rf"{PREFIX}({'|'.join(SECTIONS).upper()})_(\w+)", variable)
         if match:
             name = f"{match[1].lower()}.{match[2].lower()}"
-            yield name, variable, environment[variable]
+            base = name.removesuffix(OF_FILE.lower())
+            if name not in known and base in known:
+                value = from_variable(environment, variable.removesuffix(OF_FILE))
+                yield base, variable, value or ""
+            else:
+                yield name, variable, environment[variable]
+
+
+def from_variable(environment: Mapping[str, str], variable: str) -> str | None:
+    """The value of an environment variable, or the content of the file that the variable with
+    ``_FILE`` after its name names, so that secrets need not stand in the environment. ``None``:
+    neither is set. Raises WrongSetting."""
+    by_file = f"{variable}{OF_FILE}"
+    path = environment.get(by_file)
+    if path is None:
+        return environment.get(variable)
+    if variable in environment:
+        raise WrongSetting(f"{variable} and {by_file} are both set; unset one of them")
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise WrongSetting(f"{by_file}: {path} is larger than {LARGEST_FILE} bytes")
+        # Editors and echo end the line.
+        return content.decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise WrongSetting(f"{by_file}: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise WrongSetting(f"{by_file}: {path} is not UTF-8 text") from error

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from heliometer.config import BOOTSTRAP_PASSWORD, Settings
+from heliometer.config import BOOTSTRAP_PASSWORD, Settings, from_variable
 from heliometer.identity.accounts import Project
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.keystone.client import Keystone
@@ -72,7 +72,7 @@ async def load_identity(
 
 async def _bootstrap(identity: BuiltinIdentity) -> None:
     """On the first start create project and user ``demo``, and print the password once."""
-    given = os.environ.get(BOOTSTRAP_PASSWORD) or None
+    given = from_variable(os.environ, BOOTSTRAP_PASSWORD) or None
     made = await identity.bootstrap(given)
     if made is not None and given is None:
         print(

@@ -1,6 +1,7 @@
 """One process that serves until it is signalled to stop: its listener and its control socket."""
 
 import asyncio
+import errno
 import gc
 import logging
 import resource
@@ -19,15 +20,26 @@ from heliometer.server.service import Service, running
 
 log = logging.getLogger(__name__)
 
+WRONG_SETTING = 2
+"""Exit status when starting again would not help; the units in packaging/ name it."""
+CANNOT_START = 1
+"""Exit status when it may."""
+
+
+class AddressInUse(Exception):
+    """Another program has the address, perhaps for a moment. The message is for the operator."""
+
 
 def serve(settings: Settings, roles: frozenset[str]) -> int:
-    """Run the service until SIGTERM or SIGINT; return the exit status."""
+    """Run the service until SIGTERM or SIGINT; return the exit status: 0, ``WRONG_SETTING``, or
+    ``CANNOT_START`` when an engine does not answer, the data cannot be used, or the address is
+    taken."""
     with logging_to_stderr(settings.log):
         try:
             return asyncio.run(_serve(settings, roles))
-        except (WrongSetting, UnusableData) as error:
+        except (WrongSetting, UnusableData, AddressInUse) as error:
             print(f"heliometer: {error}", file=sys.stderr)
-            return 2
+            return WRONG_SETTING if isinstance(error, WrongSetting) else CANNOT_START
 
 
 async def _serve(settings: Settings, roles: frozenset[str]) -> int:
@@ -75,7 +87,8 @@ def _listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        raise WrongSetting(
+        kind = AddressInUse if error.errno == errno.EADDRINUSE else WrongSetting
+        raise kind(
             f"server.listen: cannot listen on {settings.server.listen}: "
             f"{error.strerror or error}; is a server running there already? "
             "choose another with --listen HOST:PORT"
