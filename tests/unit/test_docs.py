@@ -30,9 +30,10 @@ an environment variable `HELIOMETER_SECTION_KEY`, such as `HELIOMETER_SERVER_LIS
 precedence over the environment, and the environment over the file. An invalid setting stops the
 start with one line that names it and says what is wrong and what is allowed.
 
-With `_FILE` after the name of the variable, the value is read from the file that it names, less the end of the last line, so
-that a password need not stand in the environment: `HELIOMETER_IDENTITY_KEYSTONE_PASSWORD_FILE=/run/secrets/keystone`. This
-works for every setting, and for `HELIOMETER_BOOTSTRAP_PASSWORD`. Setting both is an error.
+With `_FILE` after the name of the variable, the value is read from the file that it names, less the
+end of the last line, so that a password need not stand in the environment, as in
+`HELIOMETER_IDENTITY_KEYSTONE_PASSWORD_FILE=/run/secrets/keystone`. This works for every setting,
+and for `HELIOMETER_BOOTSTRAP_PASSWORD`. Setting both is an error.
 
 `HELIOMETER_BOOTSTRAP_PASSWORD` is not a setting: the first start gives this password to the user
 `demo`, or generates one and prints it once."""
