@@ -28,7 +28,7 @@ class AccountPage:
         self._identity = identity
 
     async def show(self, request: PageRequest) -> Response:
-        return request.page("account.html", shortest=SHORTEST)
+        return request.page("account.html", section="account", shortest=SHORTEST)
 
     async def change(self, request: PageRequest) -> Response:
         form, caller = request.form, request.session.caller
@@ -47,6 +47,6 @@ class AccountPage:
                 error = HeliometerError(Code.FORBIDDEN, "original: it is not your password.")
             elif error.code is not Code.INVALID:
                 error = error_of_field("original", error)
-            return request.wrong("account.html", error, shortest=SHORTEST)
+            return request.wrong("account.html", error, section="account", shortest=SHORTEST)
         # All sessions have ended, this one too: signing in comes next.
         return request.go("/console/account", "Your password is changed.")
