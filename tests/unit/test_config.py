@@ -73,6 +73,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "metrics.memory_bytes": ("100000000", 100_000_000),
     "limits.requests_per_second": ("2.5", 2.5),
     "collector.enabled": ("false", False),
+    "email.allow_local": ("true", True),
     "bus.url": ("inproc:", "inproc:"),
     "bus.partitions": ("16", 16),
     "bus.queue_type": ("classic", "classic"),

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from heliometer.config import NotifySettings
 from heliometer.core.errors import HeliometerError
 from heliometer.notifications.channels import find_channel
-from heliometer.notifications.channels.channel import Channel, Rejected, Sender
+from heliometer.notifications.channels.channel import Channel, Rejected, Sender, TryLater
 from heliometer.notifications.checks import NOTHING_TO_CONFIRM
 from heliometer.notifications.composer import Composer
 from heliometer.notifications.digests import Destination, Digests, destination_of
-from heliometer.notifications.hosts import Hosts
+from heliometer.notifications.hosts import Hosts, Pauses
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     DELIVERED,
@@ -68,6 +68,7 @@ class Notifier:
         self._steady = steady
         self._digests = Digests(outbox, settings, self.now_ms)
         self._hosts = Hosts()
+        self._pauses = Pauses()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: list[Settlement] = []
@@ -150,7 +151,7 @@ class Notifier:
         seconds = IDLE_S
         if due is not None:
             seconds = min(IDLE_S, max(0.05, (due - self.now_ms()) / 1000))
-        if self._tasks:
+        if len(self._tasks) >= AT_ONCE:  # one that ends wakes
             seconds = IDLE_S
         try:
             async with asyncio.timeout(seconds):
@@ -180,7 +181,8 @@ class Notifier:
         delivery = deliveries[0]
         channel = find_channel(delivery.type)
         host = self._hosts.get(channel.host(delivery.address) if channel else delivery.type)
-        if wait_s := host.wait_s(self._steady()):
+        now_s, destination = self._steady(), destination_of(delivery)
+        if wait_s := max(host.wait_s(now_s), self._pauses.wait_s(destination, now_s)):
             until_ms = self.now_ms() + int(wait_s * 1000)
             await self._outbox.defer([d.id for d in deliveries], until_ms)
             return
@@ -195,6 +197,13 @@ class Notifier:
                 reason = str(error) or "refused"
                 self._ends += [Settlement(d.id, FAILED, reason) for d in deliveries]
                 log.warning("notification %s was refused for good: %s", delivery.id, error)
+            except TryLater as error:
+                host.failures = 0
+                if error.after_s:
+                    self._pauses.pause(destination, self._steady() + error.after_s)
+                self._ends += [
+                    self._after_failure(d, str(error), error.after_s) for d in deliveries
+                ]
             except Exception as error:
                 reason = reason_of(error)
                 for each in deliveries:
@@ -202,8 +211,9 @@ class Notifier:
                         log.warning("notifications to %s fail: %s", host.name, reason)
                     self._ends.append(self._after_failure(each, reason))
 
-    def _after_failure(self, delivery: Delivery, reason: str) -> Settlement:
-        end = after_failure(delivery, reason, self.now_ms(), self._retry_period_s)
+    def _after_failure(self, delivery: Delivery, reason: str, least_s: float = 0) -> Settlement:
+        now_ms, period_s = self.now_ms(), self._retry_period_s
+        end = after_failure(delivery, reason, now_ms, period_s, least_s=least_s)
         if end.status == FAILED:
             log.error("notification %s has failed for good: %s", delivery.id, reason)
         return end

@@ -1,9 +1,12 @@
-"""What is known of the hosts that messages go to, so that one that hangs delays no other."""
+"""What is known of the hosts and destinations that messages go to, so that one that hangs delays
+no other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from heliometer.core.bounded import put_newest
 
 QUEUE_OF_A_HOST = 64
 """Messages under way to one host."""
@@ -13,6 +16,8 @@ FAILURES_BEFORE_PAUSE = 5
 PAUSE_S = 30.0
 """Seconds for which a host is left alone after so many failures in a row."""
 BUSY_S = 1.0
+DESTINATIONS = 10_000
+"""Most destinations that are remembered to have asked for a pause; the oldest are asked again."""
 
 
 @dataclass(slots=True)
@@ -60,3 +65,22 @@ class Hosts:
             host.queue -= 1
             if not host.queue and not host.failures:
                 self._known.pop(host.name, None)
+
+
+class Pauses:
+    """Until when destinations asked to be left alone. Times are seconds since any moment."""
+
+    def __init__(self) -> None:
+        self._until: dict[Hashable, float] = {}
+
+    def pause(self, destination: Hashable, until_s: float) -> None:
+        """Leave a destination alone until then."""
+        put_newest(self._until, destination, until_s, DESTINATIONS)
+
+    def wait_s(self, destination: Hashable, now_s: float) -> float:
+        """For how long nothing should be sent there; 0: it may be."""
+        wait_s = self._until.get(destination, now_s) - now_s
+        if wait_s > 0:
+            return wait_s
+        self._until.pop(destination, None)
+        return 0.0

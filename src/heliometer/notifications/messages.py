@@ -1,9 +1,11 @@
 """What a message says: subject, text, a line for SMS, and a document for programs. A channel that
 shows it otherwise, as e-mail does, renders ``values`` with templates of its own."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,10 +17,14 @@ from heliometer.notifications.model import (
     TEST_MESSAGE,
     Delivery,
 )
+from heliometer.notifications.number_format import readable
 
 SMS_LENGTH = 160
 SUBJECT_LENGTH = 200
 DIGEST = "digest"
+FIRST_WINDOWS = 3
+MOST_WINDOWS = 12
+"""Windows of a subexpression that are written out: a longer row is summed up."""
 _WORDS = {">": "above", ">=": "at or above", "<": "below", "<=": "at or below"}
 
 _templates = Environment(
@@ -192,9 +198,15 @@ def _message(
 
 
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+    threshold = finding["threshold"]
     windows = [
-        {"start": when(start), "end": when(end), "value": None if value is None else f"{value:g}"}
-        for start, end, value in finding["windows"]
+        {
+            "start": when(start),
+            "end": when(end),
+            "value": None if value is None else readable(value, threshold),
+            "left_out": left_out,
+        }
+        for left_out, (start, end, value) in _worth_showing(finding["windows"])
     ]
     newest = windows[-1]["value"] if windows else None
     words = _WORDS[finding["operator"]]
@@ -203,16 +215,34 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         "text": finding["text"],
         "truth": finding["truth"],
         "words": {True: "true", False: "false", None: "unknown"}[finding["truth"]],
-        "threshold": f"{finding['threshold']:g}",
+        "threshold": readable(threshold),
         "summary": f"{finding['function']} {value}, {words if finding['truth'] else 'threshold'} "
-        f"{finding['threshold']:g}",
+        f"{readable(threshold)}",
         "windows": windows,
         "matching": finding["matching"],
         "series": [
-            {"dimensions": ", ".join(f"{k}={v}" for k, v in d.items()), "value": f"{value:g}"}
+            {
+                "dimensions": ", ".join(f"{k}={v}" for k, v in d.items()),
+                "value": readable(value, threshold),
+            }
             for d, value in finding["series"]
         ],
     }
+
+
+def _worth_showing(windows: Sequence[Any]) -> list[tuple[int, Any]]:
+    """Of many windows the first, the extremes and the last, in order of time; each with how many
+    are left out before it."""
+    if len(windows) <= MOST_WINDOWS:
+        return [(0, window) for window in windows]
+    last = MOST_WINDOWS - FIRST_WINDOWS - 2
+    chosen = {*range(FIRST_WINDOWS), *range(len(windows) - last, len(windows))}
+    valued = [i for i, (_, _, value) in enumerate(windows) if value is not None]
+    if valued:
+        chosen.add(min(valued, key=lambda i: windows[i][2]))
+        chosen.add(max(valued, key=lambda i: windows[i][2]))
+    order = sorted(chosen)
+    return [(i - before - 1, windows[i]) for before, i in pairwise([-1, *order])]
 
 
 def _line(text: str) -> str:
@@ -221,7 +251,16 @@ def _line(text: str) -> str:
     ``=?`` begins an encoded word: the e-mail library decodes one that stands in a subject, line
     breaks inside it and all.
     """
-    return "".join(c if c.isprintable() else " " for c in text).replace("=?", "= ?").strip()
+    return "".join(c if _is_text(c) else " " for c in text).replace("=?", "= ?").strip()
+
+
+def _is_text(character: str) -> bool:
+    """Letters, signs, spaces of every script, and the joiners that words and emoji are made of."""
+    return (
+        character.isprintable()
+        or character in "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+        or unicodedata.category(character) == "Zs"
+    )
 
 
 def _cut(text: str, length: int) -> str:

@@ -16,11 +16,13 @@ def after_failure(
     now_ms: int,
     retry_period_s: int,
     jitter: Callable[[float, float], float] = random.uniform,
+    *,
+    least_s: float = 0.0,
 ) -> Settlement:
-    """Another attempt after a pause that doubles each time, or the end when the retry period is
-    over by then."""
+    """Another attempt after a pause that doubles each time and is no shorter than ``least_s``
+    seconds, or the end when the retry period is over by then."""
     delay_s = doubled_s(delivery.attempts + 1, FIRST_RETRY_S, LONGEST_RETRY_S)
-    at = now_ms + int(delay_s * jitter(0.5, 1.0) * 1000)
+    at = now_ms + int(max(delay_s * jitter(0.5, 1.0), least_s) * 1000)
     if at - delivery.started_ms >= retry_period_s * 1000:
         return Settlement(delivery.id, FAILED, reason)
     return Settlement(delivery.id, PENDING, reason, at)

@@ -10,6 +10,8 @@ import ipaddress
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliometer.config import EmailSettings, ServerSettings, Settings, SmsSettings, WebhookSettings
+from heliometer.core.errors import HeliometerError
 from heliometer.core.public_address import is_public
 from heliometer.notifications.channels import load_channels
-from heliometer.notifications.channels.channel import Rejected
+from heliometer.notifications.channels.channel import Rejected, TryLater
+from heliometer.notifications.channels.email.address import email_address
 from heliometer.notifications.channels.email.mail import build, html
 from heliometer.notifications.channels.email.smtp import SmtpSender
+from heliometer.notifications.channels.outbound_http import LONGEST_WAIT_S, retry_after_s
 from heliometer.notifications.channels.sms.gateway import GatewaySender
 from heliometer.notifications.channels.webhook.sender import WebhookSender
 from heliometer.notifications.chart_image import Chart, draw
 from heliometer.notifications.messages import SMS_LENGTH, Message, alarm_message
-from heliometer.notifications.model import ALARM_MESSAGE, WEBHOOK, Delivery
+from heliometer.notifications.model import ALARM_MESSAGE, HEARTBEAT, WEBHOOK, Delivery
 from mail_server import MailServer
 
 
@@ -76,13 +81,15 @@ def test_no_name_adds_a_header_or_recipient(name: str, project: str, description
     assert isinstance(parsed, EmailMessage)
     assert sorted(parsed.keys()) == sorted(
         [
-            "Subject", "From", "To", "Date", "Message-ID", "References", "Auto-Submitted",
+            "Subject", "From", "To", "Date", "Message-ID", "In-Reply-To", "References",
+            "Auto-Submitted",
             "X-Heliometer-Notification-Id", "X-Heliometer-Kind", "MIME-Version", "Content-Type",
         ]
     )  # fmt: skip
     assert parsed["To"].addresses[0].addr_spec == "joe@mail.com"
     assert len(parsed["To"].addresses) == 1
     assert len(parsed.defects) == 0
+    assert parsed["Subject"] == made.subject
     assert len(made.short) <= SMS_LENGTH
     assert "\n" not in made.subject + made.short
     json.dumps(made.document)
@@ -148,6 +155,7 @@ class Receiver:
         self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.port = 0
+        self.stays_open = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -156,6 +164,8 @@ class Receiver:
         body = await reader.readexactly(int(headers["content-length"]))
         self.requests.append((headers, body))
         writer.write(self.answer)
+        if self.stays_open:
+            await reader.read()
         writer.close()
 
 
@@ -195,35 +205,158 @@ async def test_a_webhook_reaches_no_private_address(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "rejected", "said"),
+    ("answer", "error", "said"),
     [
-        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n", True,
+        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n", Rejected,
          "redirects are not followed"),
-        (b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", True, "HTTP 410"),
-        (b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n", False, "HTTP 429"),
-        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", False, "HTTP 503"),
+        (b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", Rejected, "HTTP 410"),
+        (b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n", TryLater, "HTTP 429"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", ConnectionError, "HTTP 503"),
     ],
 )  # fmt: skip
 async def test_what_a_receivers_answer_means(
-    receiver: Receiver, answer: bytes, rejected: bool, said: str
+    receiver: Receiver, answer: bytes, error: type[Exception], said: str
 ) -> None:
     receiver.answer = answer
     url = f"http://127.0.0.1:{receiver.port}/"
     hook = WebhookSender(WebhookSettings(allow_private=True))
     gateway = GatewaySender(SmsSettings(url=url, authorization="Bearer x"))
     for sender, to in ((hook, delivery(url, WEBHOOK)), (gateway, delivery("+4670", "SMS"))):
-        with pytest.raises(Rejected if rejected else ConnectionError, match=said):
+        with pytest.raises(error, match=said):
             await sender.send(message(), to, "key")
     assert receiver.requests[1][0]["authorization"] == "Bearer x"
     assert json.loads(receiver.requests[1][1])["to"] == "+4670"
     await gateway.close()
 
 
-async def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
-    receiver.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 100_000
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 10000000\r\n\r\n" + b"x" * 100_000,
+        b"Content-Length: 10\r\n\r\nabc",
+        b"\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nnonsense",
+        b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+)
+async def test_the_status_alone_says_that_it_was_taken(receiver: Receiver, rest: bytes) -> None:
+    receiver.answer = b"HTTP/1.1 200 OK\r\n" + rest
+    receiver.stays_open = True
+    url = f"http://127.0.0.1:{receiver.port}/"
+    hook = WebhookSender(WebhookSettings(allow_private=True))
+    assert await hook.send(message(), delivery(url, WEBHOOK), "key") == "HTTP 200"
+    gateway = GatewaySender(SmsSettings(url=url))
+    assert await gateway.send(message(), delivery("+4670", "SMS"), "") == "HTTP 200"
+    await gateway.close()
+
+
+@pytest.mark.parametrize("status", [b"429 Slow", b"503 Busy"])
+async def test_a_receiver_says_when_it_may_be_asked_again(
+    receiver: Receiver, status: bytes
+) -> None:
+    receiver.answer = b"HTTP/1.1 " + status + b"\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n"
     sender = WebhookSender(WebhookSettings(allow_private=True))
-    to = delivery(f"http://127.0.0.1:{receiver.port}/", WEBHOOK)
-    assert await sender.send(message(), to, "key") == "HTTP 200"
+    with pytest.raises(TryLater) as busy:
+        await sender.send(message(), delivery(f"http://127.0.0.1:{receiver.port}/", WEBHOOK), "key")
+    assert busy.value.after_s == 60
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("60", 60),
+        (" 5 ", 5),
+        ("0", 0),
+        ("", 0),
+        ("-5", 0),
+        ("soon", 0),
+        ("1e9", 0),
+        ("9" * 5000, LONGEST_WAIT_S),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", LONGEST_WAIT_S),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(header: str, seconds: float) -> None:
+    now = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    assert retry_after_s(header, now) == seconds
+
+
+async def test_the_operators_own_heartbeat_may_go_anywhere(receiver: Receiver) -> None:
+    to = replace(delivery(f"http://127.0.0.1:{receiver.port}/", WEBHOOK), kind=HEARTBEAT)
+    assert await WebhookSender(WebhookSettings()).send(message(), to, "") == "HTTP 200"
+
+
+@pytest.mark.parametrize("address", ["ops@corp.local", "root@localhost", "a@b.test"])
+def test_addresses_of_a_local_network_where_they_are_allowed(address: str) -> None:
+    assert email_address(address, allow_local=True) == address
+    with pytest.raises(HeliometerError, match=r"email\.allow_local"):
+        email_address(address)
+    with pytest.raises(HeliometerError, match="not an e-mail address"):
+        email_address(f"{address},eve@mail.com", allow_local=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Der Server im Rechenzentrum München ist überhitzt und muss sofort geprüft werden",
+        "Температура сервера в зале номер три выше допустимой уже десять минут подряд",
+        "東京データセンターのサーバー温度が しきい値を 超えました 至急 確認してください",
+        "Température élevée détectée à l’étage où sont rangés les éléments réseau",
+        "🔥 disk 👩‍👩‍👧‍👦 full 🔥 on many many machines of the family, please look 🔥 soon",
+        "plain words that are longer than a line of a mail may be, of no other letters at all",
+    ],
+)
+def test_a_subject_is_read_as_it_was_written(name: str) -> None:
+    mail = build(message(name=name), "heliometer@localhost", "joe@mail.com").as_bytes()
+    assert max(map(len, mail.partition(b"\r\n\r\n")[0].split(b"\r\n"))) <= 78
+    expected = f"[ALARM] {name}"
+    assert email.message_from_bytes(mail, policy=email.policy.default)["Subject"] == expected
+    older = email.message_from_bytes(mail)["Subject"].replace("\r\n", "")
+    assert str(make_header(decode_header(older))) == expected
+
+
+def test_a_value_is_told_from_the_threshold() -> None:
+    def finding(value: float, threshold: float) -> Message:
+        windows = [[0, 60_000, value]]
+        found = {
+            "text": f"ns > {threshold}", "truth": True, "function": "max", "operator": ">",
+            "threshold": threshold, "windows": windows, "matching": 1, "series": [[{}, value]],
+        }  # fmt: skip
+        return message(reason={"minute_ms": 0, "at_once": False, "findings": [found]})
+
+    for value, threshold, said in (
+        (1_500_000.5, 1_500_000, "max 1500000.5, above 1500000"),
+        (90.0000004, 90, "max 90.0000004, above 90"),
+        (95, 90, "max 95, above 90"),
+        (100 / 3, 30, "max 33.3333, above 30"),
+        (-0.00025, -0.0003, "max -0.00025, above -0.0003"),
+        (1e-30, 0, "max 1e-30, above 0"),
+        (123456789012, 1, "max 123456789012, above 1"),
+        (1e100, 1e99, "max 1e+100, above 1e+99"),
+    ):
+        made = finding(value, threshold)
+        assert said in made.text
+        assert said in made.short
+        assert said in html(made)
+
+
+def test_a_long_row_of_windows_is_summed_up() -> None:
+    values = [95.0] * 1440
+    values[700], values[900] = 91.0, 99.0
+    windows = [[i * 60_000, (i + 1) * 60_000, v] for i, v in enumerate(values)]
+    found = {
+        "text": "avg(ns) > 90 times 1440", "truth": True, "function": "avg", "operator": ">",
+        "threshold": 90.0, "windows": windows, "matching": 1, "series": [],
+    }  # fmt: skip
+    made = message(reason={"minute_ms": 0, "at_once": False, "findings": [found]})
+    for text in (made.text, html(made)):
+        assert len(text) < 8000
+        assert "697 more windows" in text  # between the third and the lowest
+        assert "91" in text
+        assert "99" in text
+        assert text.index("00:00:00") < text.index("23:59:00")
 
 
 async def test_a_password_never_goes_in_the_clear() -> None:

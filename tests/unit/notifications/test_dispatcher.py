@@ -11,7 +11,7 @@ from heliometer.alarms.model import State
 from heliometer.config import EmailSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.notifications.backlog import BacklogWatch
-from heliometer.notifications.channels.channel import Rejected, Sender
+from heliometer.notifications.channels.channel import Rejected, Sender, TryLater
 from heliometer.notifications.channels.email.mail import html
 from heliometer.notifications.channels.email.smtp import SmtpSender
 from heliometer.notifications.messages import Message
@@ -164,6 +164,59 @@ async def test_one_that_hangs_holds_up_nobody_else(
     await notifier.close()
     assert {(await office.fate(i)).status for i in told} == {DELIVERED}
     assert {(await office.fate(i)).status for i in stuck} == {PENDING}
+
+
+async def test_a_destination_is_left_alone_for_as_long_as_it_asks(office: Office) -> None:
+    relay = Relay()
+    relay.error = TryLater("HTTP 429", 60)
+    sent = [await office.test_message("SMS", "+46700000000", "m") for _ in "12"]
+    notifier = office.notifier({"SMS": relay})
+    await notifier.idle()
+    relay.error = None
+    for _ in range(5):
+        office.wait(11)
+        await notifier.idle()
+    assert relay.taken == []
+    other = await office.test_message("SMS", "+46700000001", "m")
+    await notifier.idle()
+    assert [m.id for m in relay.taken] == [other]
+    office.wait(6)
+    await notifier.idle()
+    assert {m.id for m in relay.taken} == {*sent, other}
+
+
+async def test_recipients_that_are_not_taken_now_hold_up_no_other(
+    office: Office, mail_server: MailServer
+) -> None:
+    mail_server.answer = lambda to: "451 greylisted" if to.startswith("grey") else "250 OK"
+    grey = [await office.test_message("EMAIL", f"grey{i}@mail.com", "m") for i in range(8)]
+    notifier = office.notifier({"EMAIL": smtp(mail_server)})
+    await notifier.idle()
+    assert {(await office.fate(each)).reason for each in grey} == {"451 greylisted"}
+    good = await office.test_message("EMAIL", "joe@mail.com", "m")
+    await notifier.idle()
+    assert (await office.fate(good)).status == DELIVERED
+
+
+async def test_a_retry_is_not_held_up_by_one_that_is_under_way(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliometer.notifications.outcomes.FIRST_RETRY_S", 0.1)
+    slow, other = SlowRelay(), Relay()
+    await office.test_message("EMAIL", "joe@mail.com", "m")
+    late = await office.test_message("SMS", "+46700000000", "m")
+    other.error = ConnectionError("HTTP 503")
+    notifier = office.notifier({"EMAIL": slow, "SMS": other})
+    running = asyncio.create_task(notifier.run())
+    while not (await office.fate(late)).attempts:
+        await asyncio.sleep(0.01)
+    other.error = None
+    office.wait(5)  # its retry is due now; nothing wakes the notifier but time
+    async with asyncio.timeout(20):
+        await other.took.wait()
+    slow.may_end.set()
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_of_one_alarm_messages_arrive_in_order(office: Office) -> None:

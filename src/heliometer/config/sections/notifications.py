@@ -65,6 +65,13 @@ class EmailSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ca: Annotated[
         str, Meta(description="PEM file of the authorities that signed the relay's certificate.")
     ] = ""
+    allow_local: Annotated[
+        bool,
+        Meta(
+            description="Whether tenants may name addresses that only this network knows, such as "
+            "root@localhost or ops@corp.local."
+        ),
+    ] = False
     sender: Annotated[
         str,
         Meta(min_length=3, description="Sender address of e-mail.", pattern="^[^\\s@]+@[^\\s@]+$"),

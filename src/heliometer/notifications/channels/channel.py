@@ -17,14 +17,25 @@ class Rejected(Exception):
     """The destination refused for good: trying again would not help. The message says why."""
 
 
+class TryLater(Exception):
+    """This destination does not take the message now; others of its host may. The message says
+    why."""
+
+    def __init__(self, why: str, after_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.after_s = after_s
+        """How many seconds it asked to be left alone; 0: it did not say."""
+
+
 class Sender(Protocol):
     """Hands messages over; it lives as long as the notifier and may keep connections."""
 
     async def send(self, message: "Message", delivery: Delivery, secret: str) -> str:
         """Hand the message over; return what the receiver answered, for the delivery log.
 
-        Raises Rejected when it refused for good, and anything else when it may take the message
-        later. ``secret`` is the notification method's, empty unless the channel signs.
+        Raises Rejected when it refused for good, TryLater when it, and not its host, is to blame,
+        and anything else when it may take the message later. ``secret`` is the notification
+        method's, empty unless the channel signs.
         """
         ...
 

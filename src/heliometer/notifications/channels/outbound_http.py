@@ -6,18 +6,21 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from heliometer.core.public_address import IpAddress, is_public
-from heliometer.notifications.channels.channel import Rejected
+from heliometer.notifications.channels.channel import Rejected, TryLater
 
 log = logging.getLogger(__name__)
 
-ANSWER_BYTES = 4096
-"""Bytes of an answer that are read before the connection is closed."""
-TEMPORARY = (408, 425, 429)
+TOO_MANY_REQUESTS = 429
+TEMPORARY = (408, 425, TOO_MANY_REQUESTS)
 """Refusals below 500 that may be different later."""
+LONGEST_WAIT_S = 6 * 3600.0
+"""For which a receiver is left alone, whatever it asks for."""
 
 
 async def post(
@@ -28,7 +31,8 @@ async def post(
     allow_private: bool,
     timeout_s: float,
 ) -> str:
-    """Post to a URL that a tenant chose; return the status.
+    """Post to a URL that a tenant chose; return the status, which alone says how it went: a
+    receiver that took the message may never finish its answer.
 
     The connection goes to the very address that was checked; TLS still verifies the name.
     Redirects and, unless allowed, private addresses are refused for good: Rejected.
@@ -46,19 +50,13 @@ async def post(
             extensions={"sni_hostname": url.host},
         )
         response = await client.send(request, stream=True)
-        try:
-            read = 0
-            async for chunk in response.aiter_raw():
-                read += len(chunk)
-                if read > ANSWER_BYTES:
-                    break
-        finally:
-            await response.aclose()
-    return judge(response.status_code)
+        await response.aclose()
+    return judge(response)
 
 
-def judge(status: int) -> str:
-    """What an HTTP status means for a message; raises Rejected or ConnectionError."""
+def judge(response: httpx.Response) -> str:
+    """What an answer means for a message; raises Rejected, TryLater or ConnectionError."""
+    status = response.status_code
     said = f"HTTP {status}"
     if 200 <= status < 300:
         return said
@@ -66,7 +64,25 @@ def judge(status: int) -> str:
         raise Rejected(f"{said}: redirects are not followed")
     if status < 500 and status not in TEMPORARY:
         raise Rejected(said)
+    wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+    if wait_s or status == TOO_MANY_REQUESTS:
+        raise TryLater(said, wait_s)
     raise ConnectionError(said)
+
+
+def retry_after_s(header: str, now: datetime | None = None) -> float:
+    """The seconds that ``Retry-After`` asks to wait, as a number or a date; 0: it asks for none."""
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:10])
+    else:
+        try:
+            at = parsedate_to_datetime(text)
+        except ValueError:
+            return 0.0
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        seconds = (at - (now or datetime.now(UTC))).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_WAIT_S)
 
 
 async def _resolve(host: str, port: int, *, allow_private: bool) -> IpAddress:

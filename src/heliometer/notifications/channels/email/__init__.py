@@ -26,7 +26,7 @@ class EmailChannel(Channel):
     def check_address(self, text: str, settings: Settings, region: str | None = None) -> str:
         from heliometer.notifications.channels.email.address import email_address
 
-        return email_address(text)
+        return email_address(text, allow_local=settings.email.allow_local)
 
     def sender(self, settings: Settings) -> Sender:
         url = settings.email.url

@@ -1,10 +1,12 @@
 """Builds the e-mail for a message."""
 
 from datetime import UTC, datetime
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
+from email.policy import EmailPolicy
 from email.utils import format_datetime
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,9 +21,34 @@ _templates = Environment(
 )
 
 
+LINE_LENGTH = 78
+
+
+class _Policy(EmailPolicy):
+    """SMTP's, with subjects folded by the older ``Header``: the newer code loses spaces between
+    encoded words (Python 3.11 and 3.12), or writes words that are not valid (3.13)."""
+
+    def fold(self, name: str, value: Any) -> str:
+        return _subject(value) if name == "Subject" else super().fold(name, value)
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        if name == "Subject":
+            return _subject(value).encode("ascii")
+        return super().fold_binary(name, value)
+
+
+_POLICY = _Policy(linesep="\r\n", max_line_length=LINE_LENGTH)
+
+
+def _subject(text: str) -> str:
+    charset = "us-ascii" if text.isascii() else "utf-8"
+    header = Header(str(text), charset, maxlinelen=LINE_LENGTH, header_name="Subject")
+    return "Subject: " + header.encode(linesep="\r\n") + "\r\n"
+
+
 def build(message: Message, sender: str, recipient: str) -> EmailMessage:
     """Plain text and HTML, with the chart inside the HTML."""
-    mail = EmailMessage(policy=SMTP_POLICY.clone(max_line_length=78))
+    mail = EmailMessage(policy=_POLICY)
     mail["Subject"] = message.subject
     mail["From"] = Address("Heliometer", addr_spec=sender)
     mail["To"] = Address(addr_spec=recipient)
@@ -29,7 +56,9 @@ def build(message: Message, sender: str, recipient: str) -> EmailMessage:
     domain = sender.rpartition("@")[2]
     mail["Message-ID"] = f"<{message.id}@{domain}>"
     if message.thread:
-        mail["References"] = f"<alarm-{message.thread}@{domain}>"
+        thread = f"<alarm-{message.thread}@{domain}>"
+        mail["In-Reply-To"] = thread
+        mail["References"] = thread
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Heliometer-Notification-Id"] = message.id
     mail["X-Heliometer-Kind"] = message.kind

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from heliometer.config import EmailSettings, WrongSetting
-from heliometer.notifications.channels.channel import Rejected
+from heliometer.notifications.channels.channel import Rejected, TryLater
 from heliometer.notifications.channels.email.mail import build
 from heliometer.notifications.messages import Message
 from heliometer.notifications.model import Delivery
@@ -44,7 +44,8 @@ class SmtpSender:
         self._idle: list[tuple[float, aiosmtplib.SMTP]] = []
 
     async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Return the relay's answer. Raises Rejected for a 5xx about this recipient."""
+        """Return the relay's answer. Raises Rejected for a 5xx about this recipient,
+        and TryLater for a 4xx about it."""
         mail = build(message, self._sender, delivery.address)
         client, used = await self._connection()
         try:
@@ -54,7 +55,9 @@ class SmtpSender:
         except aiosmtplib.SMTPRecipientsRefused as error:
             await self._keep(client)
             refusal = error.recipients[0]
-            raise _refused(refusal.code, refusal.message) from error
+            said = _line(refusal.code, refusal.message)
+            # It is about this recipient, such as greylisting: the relay serves others.
+            raise (Rejected if 500 <= refusal.code < 600 else TryLater)(said) from error
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise _refused(error.code, error.message) from error
@@ -116,5 +119,8 @@ class SmtpSender:
 
 
 def _refused(code: int, text: str) -> Exception:
-    said = f"{code} {' '.join(text.split())}"[:300]
-    return Rejected(said) if 500 <= code < 600 else ConnectionError(said)
+    return (Rejected if 500 <= code < 600 else ConnectionError)(_line(code, text))
+
+
+def _line(code: int, text: str) -> str:
+    return f"{code} {' '.join(text.split())}"[:300]

@@ -21,10 +21,12 @@ class GatewaySender:
         self._client = httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers, trust_env=False)
 
     async def send(self, message: Message, delivery: Delivery, secret: str) -> str:
-        """Return the gateway's status. Raises Rejected when it refused the message for good."""
+        """Return the gateway's status. Raises Rejected when it refused the message for good,
+        and TryLater when it asked to be left alone."""
         document = {"to": delivery.address, "text": message.short, "id": message.id}
-        response = await self._client.post(self._url, json=document)
-        return judge(response.status_code)
+        # The status says how it went; an answer that never ends must not make it go again.
+        async with self._client.stream("POST", self._url, json=document) as response:
+            return judge(response)
 
     async def ping(self) -> None:
         """Connect, and send nothing: a message costs money."""

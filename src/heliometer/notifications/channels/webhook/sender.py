@@ -10,7 +10,7 @@ import httpx
 from heliometer.config import WebhookSettings
 from heliometer.notifications.channels.outbound_http import post
 from heliometer.notifications.messages import Message
-from heliometer.notifications.model import Delivery
+from heliometer.notifications.model import HEARTBEAT, Delivery
 
 TIMEOUT_S = 15
 
@@ -42,7 +42,8 @@ class WebhookSender:
             httpx.URL(delivery.address),
             body,
             headers,
-            allow_private=self._allow_private,
+            # The heartbeat's URL is the operator's own.
+            allow_private=self._allow_private or delivery.kind == HEARTBEAT,
             timeout_s=TIMEOUT_S,
         )
 
