@@ -1,6 +1,7 @@
 """What the store of the feed's messages promises."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -99,6 +100,24 @@ async def test_everything_is_there_after_it_was_opened_again(tmp_path: Path) -> 
     store.open()
     assert await store.load() == {"p": Position(0, 9, 0, 0)}
     await store.close()
+
+
+async def test_after_a_crash_anything_may_have_been_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "feed.sqlite"
+    crashed = SqliteMessageStore(path)
+    crashed.open()
+    await crashed.append([chunk(0)])
+    await crashed.advance({"p": Position(0, 3, 0, 0, 1)})
+    shutil.copytree(tmp_path, tmp_path / "left")  # as it stood when the process was killed
+    left = SqliteMessageStore(tmp_path / "left" / "feed.sqlite")
+    left.open()
+    assert (await left.load())["p"].seen == 3
+    for store in (crashed, left):
+        await store.close()
+    again = SqliteMessageStore(path)
+    again.open()
+    assert (await again.load())["p"].seen == 1
+    await again.close()
 
 
 async def test_a_damaged_chunk_is_left_out(tmp_path: Path) -> None:

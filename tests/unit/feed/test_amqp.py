@@ -247,6 +247,28 @@ def test_v1_0_consumers_bind_a_queue_of_their_own_to_the_exchange(feed: AmqpFeed
     assert feed.usage().queued == 4, "the durable queue has its own copy"
 
 
+def test_what_is_there_may_be_declared_as_tutorials_do(feed: AmqpFeed) -> None:
+    feed.post(2)
+    with connect(feed) as connection:
+        channel = connection.channel()
+        channel.exchange_declare("metrics", "fanout", durable=True)
+        assert channel.queue_declare(QUEUE, durable=True).method.message_count == 2
+        channel.queue_bind(QUEUE, "metrics")
+        feed.post(1)
+        assert len(read(channel, 3)) == 3
+    with kombu.Connection(f"amqp://{USER}:{PASSWORD}@127.0.0.1:{feed.port}/{SHOP}") as library:
+        exchange = kombu.Exchange("metrics", type="fanout", durable=True)
+        kombu.Queue(QUEUE, exchange, durable=True)(library.channel()).declare()
+
+
+async def test_aio_pika_may_declare_it(feed: AmqpFeed) -> None:
+    feed.post(1)
+    url = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{feed.port}/{SHOP}"
+    async with await settle(aio_pika.connect_robust(url)) as connection:
+        queue = await (await connection.channel()).declare_queue(QUEUE, durable=True)
+        assert queue.declaration_result.message_count == 1
+
+
 # -- what is refused --------------------------------------------------------------------------
 
 
@@ -275,14 +297,28 @@ REFUSED: dict[str, tuple[Callable[[BlockingChannel], object], int]] = {
     "another project's queue": (lambda c: c.basic_get(f"metrics-{STOCK}"), 404),
     "a queue that is not": (lambda c: c.queue_declare("other", passive=True), 404),
     "declaring a queue": (lambda c: c.queue_declare("mine"), 403),
-    "declaring the own queue": (lambda c: c.queue_declare(QUEUE, durable=True), 403),
+    "the own queue as it is not": (lambda c: c.queue_declare(QUEUE), 406),
+    "the own queue as a quorum queue": (
+        lambda c: c.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"}),
+        406,
+    ),
+    "the own queue with a length": (
+        lambda c: c.queue_declare(QUEUE, durable=True, arguments={"x-max-length": 5}),
+        406,
+    ),
+    "the exchange as it is not": (lambda c: c.exchange_declare("metrics", "topic"), 406),
+    "another project's queue as one's own": (
+        lambda c: c.queue_declare(f"metrics-{STOCK}", durable=True),
+        403,
+    ),
     "a shared queue without a name": (lambda c: c.queue_declare(""), 403),
     "declaring an exchange": (lambda c: c.exchange_declare("mine"), 403),
     "an exchange that is not": (lambda c: c.exchange_declare("mine", passive=True), 404),
     "deleting the exchange": (lambda c: c.exchange_delete("metrics"), 403),
     "purging": (lambda c: c.queue_purge(QUEUE), 403),
     "deleting the queue": (lambda c: c.queue_delete(QUEUE), 403),
-    "binding the queue": (lambda c: c.queue_bind(QUEUE, "metrics", "#"), 403),
+    "unbinding the queue": (lambda c: c.queue_unbind(QUEUE, "metrics", "#"), 403),
+    "binding it to another exchange": (lambda c: c.queue_bind(QUEUE, "amq.topic", "#"), 404),
     "acknowledging what was not delivered": (
         lambda c: (c.basic_ack(7), c.queue_declare(QUEUE, passive=True)),
         406,

@@ -1,6 +1,6 @@
 """Queues and exchanges as clients see them: one queue each, and what v1.0's consumers declare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pamqp import commands
 from pamqp.base import Frame
@@ -13,6 +13,7 @@ from heliometer.feed.queue import Queue
 
 Exchange = commands.Exchange
 QueueClass = commands.Queue
+EXCHANGE_TYPE = "fanout"
 
 
 class Topology:
@@ -36,22 +37,33 @@ class Topology:
                 )
             own = self._wire.own_queue = self._wire.broker.queues.passing(self._wire.endpoint.vhost)
             name = self._name(own)
-        elif not method.passive:
+        elif not method.passive and name != self._wire.endpoint.queue:
             raise Fault(
                 faults.ACCESS_REFUSED,
-                f"queues cannot be declared; {self._wire.endpoint.queue} is there: consume from "
-                "it, or declare it with passive",
+                f"queues cannot be declared; {self._wire.endpoint.queue} is there: consume from it",
             )
         queue = self.queue(name)
+        if not method.passive and queue is not own:
+            self._compare(
+                f"queue {name!r}",
+                method.arguments,
+                {
+                    "durable": (method.durable, True),
+                    "exclusive": (method.exclusive, False),
+                    "auto_delete": (method.auto_delete, False),
+                },
+            )
         self._last_queue = name = self._name(queue)
         if not method.nowait:
             self._reply(QueueClass.DeclareOk(name, min(queue.ready, 2**31), queue.consumers))
 
     def bind_queue(self, method: QueueClass.Bind) -> None:
-        """Bind the client's own queue to the exchange. Raises Fault."""
-        queue = self._own(method.queue, "bound")
+        """Bind the client's own queue to the exchange; the durable one is bound already. Raises
+        Fault."""
+        queue = self.queue(method.queue)
         self._exchange(method.exchange)
-        self._wire.broker.queues.bind(queue)
+        if queue is self._wire.own_queue:
+            self._wire.broker.queues.bind(queue)
         if not method.nowait:
             self._reply(QueueClass.BindOk())
 
@@ -75,12 +87,20 @@ class Topology:
 
     def declare_exchange(self, method: Exchange.Declare) -> None:
         """Confirm that the exchange is there. Raises Fault."""
-        if not method.passive:
-            raise Fault(
-                faults.ACCESS_REFUSED,
-                f"exchanges cannot be declared; {EXCHANGE} is there: declare it with passive",
-            )
+        if not method.passive and method.exchange != EXCHANGE:
+            raise Fault(faults.ACCESS_REFUSED, f"exchanges cannot be declared; {EXCHANGE} is there")
         self._exchange(method.exchange)
+        if not method.passive:
+            self._compare(
+                f"exchange {EXCHANGE!r}",
+                method.arguments,
+                {
+                    "type": (method.exchange_type, EXCHANGE_TYPE),
+                    "durable": (method.durable, True),
+                    "auto_delete": (method.auto_delete, False),
+                    "internal": (method.internal, False),
+                },
+            )
         if not method.nowait:
             self._reply(Exchange.DeclareOk())
 
@@ -115,6 +135,24 @@ class Topology:
                 f"no exchange {name!r} in vhost {self._wire.endpoint.vhost!r}; "
                 f"there is {EXCHANGE!r}",
             )
+
+    def _compare(
+        self,
+        what: str,
+        arguments: Mapping[str, object] | None,
+        properties: Mapping[str, tuple[object, object]],
+    ) -> None:
+        """Raise Fault unless the wanted properties, first in each pair, are the real ones."""
+        asked = dict(arguments or {})
+        pairs = {**properties, "x-queue-type": (asked.pop("x-queue-type", "classic"), "classic")}
+        pairs |= {str(name): (value, None) for name, value in asked.items()}
+        for name, (wanted, real) in pairs.items():
+            if wanted != real:
+                raise Fault(
+                    faults.PRECONDITION_FAILED,
+                    f"inequivalent arg {name!r} for {what} in vhost "
+                    f"{self._wire.endpoint.vhost!r}: received {wanted!r} but current is {real!r}",
+                )
 
     def _reply(self, method: Frame) -> None:
         reply(self._wire, self._number, method)

@@ -5,6 +5,7 @@ bodies of a chunk are lines, since JSON has no raw line ends.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -39,6 +40,7 @@ CREATE TABLE IF NOT EXISTS chunks (
   at_ms INTEGER NOT NULL, bodies BLOB NOT NULL, UNIQUE (project_id, first)
 );
 CREATE INDEX IF NOT EXISTS chunks_by_age ON chunks (at_ms);
+CREATE TABLE IF NOT EXISTS opened (at_s INTEGER NOT NULL);
 """
 COMPRESS_FROM = 512
 """The smallest size, in bytes, of a chunk that is compressed."""
@@ -59,6 +61,10 @@ class SqliteMessageStore:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "feed-messages")
         self._connection: sqlite3.Connection | None = None
+        self._is_known = False
+        """Whether it was opened by this object before."""
+        self._crashed = False
+        """Whether whoever had it open before did not close it."""
 
     def open(self) -> None:
         """Open or create the file. Raises MessagesUnusable."""
@@ -72,7 +78,11 @@ class SqliteMessageStore:
     # -- the port -----------------------------------------------------------------------------
 
     async def load(self) -> dict[str, Position]:
-        return await self._run(_load)
+        positions = await self._run(_load)
+        if self._crashed:
+            # What was delivered last is not recorded: it may have been any of them.
+            return {name: p._replace(seen=p.next) for name, p in positions.items()}
+        return positions
 
     async def append(self, chunks: Sequence[Chunk]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -186,12 +196,19 @@ class SqliteMessageStore:
                 )
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA user_version={FORMAT}")
+            if not self._is_known:
+                marked = connection.execute("SELECT 1 FROM opened").fetchone()
+                self._is_known, self._crashed = True, marked is not None
+            connection.execute("DELETE FROM opened")
+            connection.execute("INSERT INTO opened VALUES (?)", (int(time.time()),))
             self._path.chmod(0o600)
         except (sqlite3.Error, OSError) as error:
             raise MessagesUnusable(f"cannot use {self._path}: {error}") from error
         self._connection = connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a full disk: as after a crash
+            connection.execute("DELETE FROM opened")
         connection.close()
         self._connection = None
 
