@@ -191,6 +191,17 @@ def test_v1_0_does_not_have_what_it_cannot_show(client: httpx.Client) -> None:
     assert client.get(path.replace("v1.0", "v1.1")).status_code == 200
 
 
+def test_a_method_of_v1_0_is_mailed_its_code(tenant: Tenant) -> None:
+    method = {"name": "Ann", "type": "EMAIL", "address": "ann.of.v1.0@mail.com"}
+    created = tenant.client.post("/v1.0/notification-methods", json={"notification_method": method})
+    assert created.status_code == 201
+    _, long = received(tenant.server, method["address"])
+    assert tenant.client.post(VALIDATE, json={"validation_code": long}).status_code == 204
+    path = "/v1.1/notification-addresses"
+    (address,) = tenant.client.get(path).json()["notification_addresses"]
+    assert (address["address"], address["state"]) == (method["address"], "verified")
+
+
 def test_the_description_shows_that_validating_knows_both_ways(server: RunningServer) -> None:
     paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     assert paths[VALIDATE]["post"]["security"] == [{"token": []}, {}]
