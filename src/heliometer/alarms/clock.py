@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from heliometer.metrics.statistics import MINUTE_MS
 
+AT_ONCE_S = 0.5
+"""Two looks at the clock that are farther apart are not compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -26,6 +29,14 @@ class Clock:
     def minute_ms(self) -> int:
         """The beginning of the current minute, in milliseconds since the epoch."""
         return self.now_ms() // MINUTE_MS * MINUTE_MS
+
+    def offset_ms(self) -> float:
+        """By how much the wall clock is ahead of the steady one: changes when it is set."""
+        while True:
+            before = self.steady_s()
+            now = self.now_ms()
+            if self.steady_s() - before < AT_ONCE_S:
+                return now - before * 1000
 
     async def pause(self, seconds: float) -> None:
         """Wait for so many seconds, not less."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from heliometer.alarms.clock import Clock
 from heliometer.alarms.engine.engine import Engine
-from heliometer.alarms.engine.model import Explanation, Rules, Watched
+from heliometer.alarms.engine.model import Doubt, Explanation, Rules, Watched
 from heliometer.alarms.expression import Expression, parse
 from heliometer.alarms.model import Alarm, Outcome, State, Transition
 from heliometer.alarms.stored_windows import StoredWindows
@@ -117,9 +117,19 @@ class LiveEngine:
         self._engine = Engine(self._rules)
         self.expressions.clear()
 
-    async def restore(self, checkpoint: bytes, evaluated_ms: int) -> None:
+    async def restore(self, checkpoint: bytes, evaluated_ms: int, doubt: Doubt) -> None:
         """Resume from a checkpoint, once the alarms are added. Needs the turn."""
-        await self._in_thread(lambda: self._engine.restore(checkpoint, evaluated_ms))
+
+        def restore() -> None:
+            self._engine.restore(checkpoint, evaluated_ms)
+            self._engine.doubt(doubt)
+
+        await self._in_thread(restore)
+
+    async def doubt(self, doubt: Doubt) -> None:
+        """Note minutes that prove less than others."""
+        async with self.turn:
+            await self._in_thread(lambda: self._engine.doubt(doubt))
 
     async def add(
         self,

@@ -63,7 +63,7 @@ class Reference:
             return
         truth = self.truth(self.expression, minute)
         if truth is None:
-            self.unknown += not blind
+            self.unknown += not blind and self.is_silent(minute)
             longest = max(p.period_s for p in subexpressions(self.expression))
             patient = self.unknown < max(2, 2 * longest // 60)
             if not patient and self.state is not State.UNDETERMINED:
@@ -148,10 +148,32 @@ class Reference:
             ">": value > part.threshold,
             ">=": value >= part.threshold,
         }[part.operator]
-        away = any(start // MINUTE <= m < end_minute for m in self.blind)
-        if satisfied and away and part.function == "count" and part.operator in ("<", "<="):
-            return None
-        return satisfied
+        low = part.operator in ("<", "<=")
+        if part.function in ("count", "sum"):
+            undone = satisfied == low
+        else:
+            undone = satisfied and low and part.effective_function != "min"
+        return None if undone and self.away(start // MINUTE, end_minute) else satisfied
+
+    def away(self, first: int, end: int) -> bool:
+        return any(first <= m < end for m in self.blind)
+
+    def is_silent(self, minute: int) -> bool:
+        """Whether something is unknown that was seen whole, or has no measurement now."""
+        return any(
+            self.truth(part, minute) is None and not self.is_excused(part, minute)
+            for part in subexpressions(self.expression)
+        )
+
+    def is_excused(self, part: Subexpression, minute: int) -> bool:
+        length = part.period_s // 60
+        if self.away(minute - length, minute):
+            return True
+        matching, start = self.matching(part), (minute - length) * MINUTE
+        has_data = any(
+            s in matching and start <= t < minute * MINUTE for s, t, _ in self.measurements
+        )
+        return has_data and self.away(minute - part.times * length, minute)
 
 
 def lasting(part: Subexpression) -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from alarms.evaluator_world import ALARM, OK, World
+from heliometer.alarms.model import Alarm, State
 from heliometer.core.errors import HeliometerError
 
 
@@ -92,6 +93,93 @@ async def test_when_the_clock_is_set_nothing_changes_by_itself(world: World) -> 
         world.clock_set_by_s += step
         await world.wait(10)
         assert await world.changes(alarm) == before
+
+
+PACE_S = 15
+STEADY = {
+    "count(ns) < 1": OK,
+    "count(ns) < 1 times 3": OK,
+    "count(ns, 120) < 3": OK,
+    "count(ns) > 1": ALARM,
+    "count(ns) > 5": OK,
+    "sum(ns) < 20": OK,
+    "sum(ns) > 20": ALARM,
+    "sum(ns) > 50": OK,
+    "avg(ns) > 5 times 3": ALARM,
+    "avg(ns) < 5": OK,
+    "ns > 20": OK,
+}
+"""Alarms, and their states as long as a measurement of 10 comes every ``PACE_S``."""
+
+
+async def steady(world: World, seconds: int, age_s: int = 0) -> None:
+    """Time goes by with a measurement now and then; what comes from the future is refused."""
+    for _ in range(seconds // PACE_S):
+        world.now_s += PACE_S
+        if age_s >= -120:
+            await world.measure(10, age_s=age_s)
+        else:
+            await world.settled()
+
+
+async def steady_alarms(world: World) -> list[Alarm]:
+    await world.start(at_once=False)
+    for age_s in range(240, 0, -PACE_S):
+        await world.measure(10, age_s=age_s)
+    alarms = [await world.alarm(expression) for expression in STEADY]
+    await steady(world, 60)
+    for alarm in alarms:
+        (change,) = await world.changes(alarm)
+        assert change[1] is STEADY[alarm.expression], alarm.expression
+    return alarms
+
+
+async def changed(world: World, alarms: list[Alarm]) -> list[tuple[str, State]]:
+    return [(a.expression, s) for a in alarms for _, s, _ in (await world.changes(a))[1:]]
+
+
+@pytest.mark.parametrize(
+    ("step", "clients_are_set"),
+    [(45, True), (3597, True), (3597, False), (-45, True), (-3597, True), (-86_400, False)],
+)
+async def test_no_alarm_changes_when_the_clock_is_set(
+    world: World, step: int, clients_are_set: bool
+) -> None:
+    alarms = await steady_alarms(world)
+    world.now_s += step
+    world.clock_set_by_s += step
+    age_s = 0 if clients_are_set else step
+    await steady(world, 60, age_s)
+    if step == -3597:
+        await world.stop()  # who reads the windows finds the measurements of both times
+        await world.start(at_once=False)
+    await steady(world, 120, age_s)
+    assert await changed(world, alarms) == []
+
+
+async def test_no_alarm_changes_when_the_clock_is_set_back_while_the_service_is_down(
+    world: World,
+) -> None:
+    alarms = await steady_alarms(world)
+    await world.stop()
+    world.now_s -= 1800
+    await world.start(at_once=False)
+    await steady(world, 180)
+    assert await changed(world, alarms) == []
+
+
+async def test_who_is_not_heard_of_after_the_clock_was_set_is_silent_in_the_end(
+    world: World,
+) -> None:
+    await world.start()
+    alarm = await world.alarm("count(ns) < 1")
+    await steady(world, 120)
+    world.now_s += 120
+    world.clock_set_by_s += 120
+    await world.wait(60)
+    assert [s for _, s, _ in await world.changes(alarm)] == [OK]
+    await world.wait(180)
+    assert [s for _, s, _ in await world.changes(alarm)] == [OK, ALARM]
 
 
 async def test_health_notices_when_evaluation_stands_still(world: World) -> None:

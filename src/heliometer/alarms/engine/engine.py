@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 
 from heliometer.alarms.engine.matching import Select
-from heliometer.alarms.engine.model import Explanation, Need, Rules, Watched
+from heliometer.alarms.engine.model import Doubt, Explanation, Need, Rules, Watched
 from heliometer.alarms.engine.states import ALARM, States
 from heliometer.alarms.engine.subexpressions import Subexpressions
-from heliometer.alarms.engine.truth import AS_BOOL, TRUE, Shape, combine, shape
+from heliometer.alarms.engine.truth import AS_BOOL, TRUE, UNKNOWN, Shape, combine, shape
 from heliometer.alarms.engine.watched_metrics import WatchedMetrics
+from heliometer.alarms.engine.windows import AHEAD
 from heliometer.alarms.expression import longest_period_s, subexpressions
 from heliometer.alarms.model import Transition
 from heliometer.core.errors import Code, HeliometerError
@@ -70,6 +71,7 @@ class Engine:
         self._alarm_at: dict[int, _Alarm] = {}
         self._free: list[int] = []
         self._evaluated = 0
+        self._repeated = self._awaited = range(0)
 
     def __len__(self) -> int:
         return len(self._alarms)
@@ -189,8 +191,7 @@ class Engine:
 
     def evaluate(self, minute_ms: int, now_ms: int, *, blind: bool = False) -> list[Transition]:
         """Evaluate the windows that ended at ``minute_ms``, unless that was done already.
-        ``blind``: the service was down in the minute before, so missing measurements prove
-        nothing."""
+        ``blind``: the minute before was not seen whole, so missing measurements prove nothing."""
         minute = minute_ms // MINUTE_MS
         if minute <= self._evaluated:
             return []
@@ -199,14 +200,22 @@ class Engine:
             self._leaves.blind.append(minute - 1)
         self._leaves.forget_blindness(minute)
         self._evaluated = minute
+        if minute >= self._awaited.stop:
+            self._metrics.wait_for_none()
         truths = self._leaves.truths(minute)
+        excused = self._leaves.excused(minute)
         changed: list[tuple[int, int]] = []
         for form in self._forms.values():
             if not form.alarms:
                 continue
             form.arrange()
             truth = combine(form.shape, [truths[row] for row in form.leaves])
-            changed += self._states.step(form.numbers, truth, minute, blind=blind)
+            excuse = np.full(len(form.numbers), blind)
+            if excused is not None:
+                # Only what is unknown for another reason counts.
+                counts = [(truths[row] == UNKNOWN) & ~excused[row] for row in form.leaves]
+                excuse |= ~np.any(counts, axis=0)
+            changed += self._states.step(form.numbers, truth, minute, excused=excuse)
         moved = {n for n, _ in changed}
         changed += [(n, ALARM) for n in self._states.calmed(minute_ms) if n not in moved]
         return [self._change(n, new, now_ms, minute) for n, new in sorted(changed)]
@@ -252,11 +261,13 @@ class Engine:
 
     def checkpoint(self) -> bytes:
         """The state that a restart cannot read from the store: how long alarms have been unknown,
-        and when the service was down."""
+        and which minutes are in doubt."""
         document = {
             "unknown": self._by_id(self._states.counting()),
             "ahead": self._by_id(self._states.ahead(self._evaluated)),
             "blind": self._leaves.blind,
+            "repeated": _bounds(self._repeated),
+            "awaited": _bounds(self._awaited),
         }
         return zlib.compress(msgspec.json.encode(document), 1)
 
@@ -266,14 +277,33 @@ class Engine:
         if not checkpoint:
             return
         known = msgspec.json.decode(zlib.decompress(checkpoint))
-        self._leaves.blind = list(known["blind"])
+        self._leaves.blind = [m for m in known["blind"] if m <= self._evaluated]
+        self._repeated = range(*known.get("repeated", (0, 0)))
+        self._awaited = range(*known.get("awaited", (0, 0)))
         for alarm_id, unknown in known["unknown"].items():
             if alarm_id in self._alarms:
                 self._states.restore(self._alarms[alarm_id].number, unknown=unknown)
         for alarm_id, minute in known["ahead"].items():
-            if alarm_id in self._alarms:
+            # A minute that is farther off is one of a clock that was set back since.
+            if alarm_id in self._alarms and minute <= self._evaluated + AHEAD + 1:
                 self._states.restore(self._alarms[alarm_id].number, ahead=minute)
+
+    def doubt(self, doubt: Doubt) -> None:
+        """Note minutes that prove less than others, besides those of the checkpoint; to be called
+        after ``restore``, whether there are any or not."""
+        self._leaves.blind += doubt.unseen
+        self._repeated = doubt.repeated or self._repeated
+        self._awaited = doubt.awaited or self._awaited
+        # Only what was read from the store can be of both times; it ends where time stands now.
+        last = self._evaluated + AHEAD + 1
+        self._leaves.repeated = [m for m in self._repeated if m <= last]
+        if self._evaluated < self._awaited.stop:
+            self._metrics.wait_for_all(self._awaited.start * MINUTE_MS)
 
     def _by_id(self, by_number: dict[int, int]) -> dict[str, int]:
         at = self._alarm_at
         return {at[n].watched.id: value for n, value in by_number.items() if n in at}
+
+
+def _bounds(minutes: range) -> tuple[int, int]:
+    return minutes.start, minutes.stop

@@ -17,6 +17,21 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Minutes, by number, that prove less than others: the service was away, or the clock was
+    set."""
+
+    unseen: range = range(0)
+    """Nobody was there: what is missing proves nothing."""
+    repeated: range = range(0)
+    """The clock was set back and goes through them again: what is stored of them may hold the
+    measurements of both times, and proves nothing either way."""
+    awaited: range = range(0)
+    """The clock was set: until a metric has a measurement from then on, its silence may come from
+    clients whose clocks were not set, and proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """An alarm to be watched, with its state and its latest changes."""
 

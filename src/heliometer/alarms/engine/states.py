@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliometer.alarms.engine.model import Rules
 from heliometer.alarms.engine.truth import FALSE, TRUE, UNKNOWN, Truths
@@ -81,16 +82,16 @@ class States:
     # -- deciding -----------------------------------------------------------------------------
 
     def step(
-        self, numbers: Int64s, truth: Truths, minute: int, *, blind: bool
+        self, numbers: Int64s, truth: Truths, minute: int, *, excused: NDArray[np.bool_]
     ) -> list[tuple[int, int]]:
-        """Count unknown evaluations; returns the alarms that are to change, with their new
-        states."""
+        """Count unknown evaluations, unless they are ``excused``; returns the alarms that are to
+        change, with their new states."""
         behind = self._ahead[numbers] > minute
         if behind.any():
-            numbers, truth = numbers[~behind], truth[~behind]
+            numbers, truth, excused = numbers[~behind], truth[~behind], excused[~behind]
         state = self._state[numbers]
         is_unknown = truth == UNKNOWN
-        unknown = np.where(is_unknown, self._unknown[numbers] + (not blind), 0)
+        unknown = np.where(is_unknown, self._unknown[numbers] + ~excused, 0)
         self._unknown[numbers] = unknown
         new = np.full(len(numbers), -1, np.int8)
         new[(truth == TRUE) & (state != ALARM) & (state != FLAPPING)] = ALARM

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliometer.alarms.engine.matching import Select
 from heliometer.alarms.engine.model import SubexpressionExplained
@@ -71,7 +72,10 @@ class Subexpressions:
         self._free: list[int] = []
         self._next = 0
         self.blind: list[int] = []
-        """Minutes in which the service was down, within the deepest windows."""
+        """Minutes that were not seen whole, within the deepest windows."""
+        self.repeated: list[int] = []
+        """Minutes whose windows may hold the measurements of two times that the clock showed
+        them."""
         # By number of the watch: the values in a batch that may make an alarm certain.
         self._trips_above = np.zeros(0)
         self._trips_below = np.zeros(0)
@@ -114,9 +118,10 @@ class Subexpressions:
         return {self._leaves[leaf].alarm for watch in watches for leaf in self._of_watch[watch]}
 
     def forget_blindness(self, minute: int) -> None:
-        """Drop the blind minutes that no window reaches back to at ``minute``."""
-        deepest = self._metrics.deepest
-        self.blind = [m for m in self.blind if m > minute - deepest]
+        """Drop the blind and the repeated minutes that no window reaches back to at ``minute``."""
+        oldest = minute - self._metrics.deepest
+        self.blind = [m for m in self.blind if m > oldest]
+        self.repeated = [m for m in self.repeated if m > oldest]
 
     # -- judging ------------------------------------------------------------------------------
 
@@ -132,6 +137,29 @@ class Subexpressions:
             if certain:
                 truth[truth != TRUE] = UNKNOWN
             result[group.numbers] = truth
+        return result
+
+    def excused(self, minute: int) -> NDArray[np.bool_] | None:
+        """By number of the subexpression: whether it may be unknown for want of what could not be
+        seen, rather than because a series is silent. ``None``: none is."""
+        awaited = self._metrics.awaited
+        if not (self.blind or self.repeated or awaited.any()):
+            return None
+        result = np.zeros(self._next, np.bool_)
+        for group in self._groups.values():
+            group.arrange()
+            like = group.like
+            length = like.period_s // 60
+            excused = awaited[group.watches]
+            if self._is_doubtful(minute - length, length):
+                excused = np.ones(len(group.columns), np.bool_)
+            elif self._is_doubtful(minute - like.times * length, like.times * length):
+                function = like.effective_function
+                _, has_data = values(
+                    group.windows, group.columns, function, minute - length, length
+                )
+                excused = excused | has_data
+            result[group.numbers] = excused
         return result
 
     def truth_if_certain(self, number: int, minute: int) -> Truths:
@@ -156,8 +184,9 @@ class Subexpressions:
                 watch.windows, watch.column, like.effective_function, first, length
             )
             known = seen if like.function == "count" else has_data
-            blind = self._is_blind(first, length)
-            truth = min(truth, judge_one(like, value, known=known, blind=blind))
+            blind = _reach(self.blind, first, length) or bool(self._metrics.awaited[watch.number])
+            judged = judge_one(like, value, known=known, blind=blind)
+            truth = min(truth, UNKNOWN if _reach(self.repeated, first, length) else judged)
             found.append(
                 WindowValue(
                     first * MINUTE_MS, (first + length) * MINUTE_MS, value if known else None
@@ -198,19 +227,23 @@ class Subexpressions:
         like = group.like
         length = like.period_s // 60
         seen = self._metrics.seen[group.watches]
+        awaited = self._metrics.awaited[group.watches]
+        everywhere = np.ones(len(group.columns), np.bool_)
         truth: Truths = np.full(len(group.columns), TRUE, np.int8)
         for k in range(1, like.times + 1):
             first = minute - k * length
             value, has_data = values(
                 group.windows, group.columns, like.effective_function, first, length
             )
-            blind = self._is_blind(first, length)
+            blind = awaited if not _reach(self.blind, first, length) else everywhere
             judged = judge(like, value, has_data, group.thresholds, seen=seen, blind=blind)
+            if _reach(self.repeated, first, length):
+                judged[:] = UNKNOWN
             np.minimum(truth, judged, out=truth)
         return truth
 
-    def _is_blind(self, first: int, length: int) -> bool:
-        return any(first <= minute < first + length for minute in self.blind)
+    def _is_doubtful(self, first: int, length: int) -> bool:
+        return _reach(self.blind, first, length) or _reach(self.repeated, first, length)
 
     # -- at once ------------------------------------------------------------------------------
 
@@ -261,6 +294,11 @@ class Subexpressions:
             else:
                 below = max(below, each.threshold)
         self._trips_above[watch], self._trips_below[watch] = above, below
+
+
+def _reach(minutes: Sequence[int], first: int, length: int) -> bool:
+    """Whether any of the minutes is in the window."""
+    return any(first <= minute < first + length for minute in minutes)
 
 
 def _crosses(each: Subexpression, high: float, low: float) -> bool:

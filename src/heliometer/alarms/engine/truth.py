@@ -71,17 +71,18 @@ def judge(
     threshold: Float64s,
     *,
     seen: NDArray[np.bool_],
-    blind: bool,
+    blind: NDArray[np.bool_],
 ) -> Truths:
     """Whether one window of each satisfies the comparison. ``seen``: whether the metric was ever
-    seen, so that an empty window counts as 0 and not as unknown. ``blind``: the service was down
-    during the window, so that a small count proves nothing."""
+    seen, so that an empty window counts as 0 and not as unknown. ``blind``: not all of the window
+    was seen, so that what a further measurement could undo proves nothing."""
     with np.errstate(invalid="ignore"):
         satisfied = _COMPARE[part.operator](value, threshold)
     known = seen if part.function == "count" else has_data
     truth: Truths = np.where(known, np.where(satisfied, TRUE, FALSE), UNKNOWN).astype(np.int8)
-    if blind and part.function == "count" and part.operator in ("<", "<="):
-        truth[truth == TRUE] = UNKNOWN
+    undone = _undone_by_more(part)
+    if undone is not None and blind.any():
+        truth[blind & (truth == undone)] = UNKNOWN
     return truth
 
 
@@ -89,11 +90,17 @@ def judge_one(part: Subexpression, value: float, *, known: bool, blind: bool) ->
     """As ``judge``, for a single window."""
     if not known:
         return UNKNOWN
-    if not _COMPARE[part.operator](value, part.threshold):
-        return FALSE
-    if blind and part.function == "count" and part.operator in ("<", "<="):
-        return UNKNOWN
-    return TRUE
+    truth = TRUE if _COMPARE[part.operator](value, part.threshold) else FALSE
+    return UNKNOWN if blind and truth == _undone_by_more(part) else truth
+
+
+def _undone_by_more(part: Subexpression) -> int | None:
+    """What is not believed where measurements are missing: a small number or sum, and that values
+    are low."""
+    low = TRUE if part.operator in ("<", "<=") else FALSE
+    if part.function in ("count", "sum"):
+        return low
+    return TRUE if low == TRUE and not is_irreversible(part) else None
 
 
 def is_irreversible(part: Subexpression) -> bool:

@@ -55,6 +55,9 @@ class WatchedMetrics:
         self._column_of = np.zeros(0, np.int64)
         self.seen = np.zeros(0, np.bool_)
         """Whether any series ever matched the metric, by number of the watch."""
+        self.awaited = np.zeros(0, np.bool_)
+        """Whether nothing has arrived since the clock was set, by number of the watch."""
+        self._awaited_from_ms = 0
 
     @property
     def deepest(self) -> int:
@@ -114,6 +117,7 @@ class WatchedMetrics:
         if number >= len(self.seen):
             more = (0, max(64, len(self.seen)))
             self.seen = np.pad(self.seen, more)
+            self.awaited = np.pad(self.awaited, more)
             self._depth_of = np.pad(self._depth_of, more)
             self._column_of = np.pad(self._column_of, more)
         watch = Watch(number, windows, windows.new_column(number))
@@ -121,11 +125,21 @@ class WatchedMetrics:
         self._by_key[project_id, metric, depth] = watch
         self._by_number[number] = watch
         self._minutes[project_id] += depth
+        self.awaited[number] = False
         self.seen[number] = len(self._matching.add(number, project_id, metric, select)) > 0
         self._filling.add(number)
         return watch
 
     # -- measurements -------------------------------------------------------------------------
+
+    def wait_for_all(self, from_ms: int) -> None:
+        """Note for every watch that none of its measurements from then on has arrived."""
+        self.awaited[:] = True
+        self._awaited_from_ms = from_ms
+
+    def wait_for_none(self) -> None:
+        """Wait no longer."""
+        self.awaited[:] = False
 
     def advance(self, now_ms: int) -> None:
         """Make room for every minute that a measurement may lie in now."""
@@ -137,7 +151,10 @@ class WatchedMetrics:
 
     def enter(self, batch: Batch) -> list[tuple[Windows, Touched]]:
         """Enter measurements into all windows that they belong to; returns what changed."""
-        return self._enter(batch, *self._matching.lookup(batch.series))
+        at, watch = self._matching.lookup(batch.series)
+        if self.awaited.any():
+            self.awaited[watch[batch.timestamp[at] >= self._awaited_from_ms]] = False
+        return self._enter(batch, at, watch)
 
     def needs(self) -> list[Need]:
         """The stored measurements that new windows need."""
