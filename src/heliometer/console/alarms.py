@@ -155,14 +155,14 @@ class AlarmPages:
         except HeliometerError as error:
             return request.json({"error": error.message.removeprefix("expression: ")})
         parts = [
-            {"metric": str(part.metric), "series": self._matching(request, part)}
+            {"metric": str(part.metric), "series": await self._matching(request, part)}
             for part in subexpressions(tree)
         ]
         return request.json({"expression": str(tree), "parts": parts})
 
-    def _matching(self, request: PageRequest, part: Subexpression) -> int:
+    async def _matching(self, request: PageRequest, part: Subexpression) -> int:
         metric = part.metric
-        found = self._metrics.list_series(
+        found = await self._metrics.list_series(
             request.session.caller, metric.namespace, dict(metric.dimensions), None, 1001
         )
         return len(found)

@@ -62,7 +62,7 @@ class MetersPage:
         page = NumberedPage(_number(query.get("page", ""), 1), per_page, len(found)).within()
         return {
             "section": "meters",
-            "found": self._meters.meters(page.of(found)),
+            "found": list(self._meters.meters(page.of(found))),
             "total": len(found),
             "start": page.start,
             "page": page.number,

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from shlex import quote
@@ -23,8 +23,10 @@ from heliometer.console.metric_view import (
 )
 from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import HeliometerError
+from heliometer.http.answers import made_while_written
 from heliometer.identity.model import Permission
-from heliometer.metrics.queries import Query, SeriesStatistics
+from heliometer.metrics.model import NO_DATA
+from heliometer.metrics.queries import Query, SeriesStatistics, Statistics
 from heliometer.metrics.service import Metrics
 from heliometer.metrics.statistics import STATISTICS
 
@@ -73,7 +75,7 @@ class MetricPages:
                 "metrics.html", error, view=view, ways=_ways(request, view), **context
             )
         if view.namespace:
-            matching = self._metrics.list_series(
+            matching = await self._metrics.list_series(
                 caller, view.namespace, view.dimensions, None, DRAWN + 1
             )
             context["many_series"] = len(matching) > DRAWN
@@ -101,22 +103,12 @@ class MetricPages:
     async def table(self, request: PageRequest) -> Response:
         view = read_view(request, self._metrics.now_ms())
         found = await self._found(request, view)
-        out = io.StringIO()
-        writer = csv.writer(out)
-        keys = sorted({key for each in found for key, _ in each.series.dimensions})
-        writer.writerow(["timestamp", *keys, *view.statistics])
-        for each in found:
-            dimensions = dict(each.series.dimensions)
-            for row, stamp in enumerate(each.timestamps_s):
-                values = [each.statistics[name][row] for name in view.statistics]
-                moment = datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                writer.writerow([moment, *(_cell(dimensions.get(k, "")) for k in keys), *values])
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", view.namespace) or "metrics"
-        return Response(
-            out.getvalue(),
-            media_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
+        response = made_while_written(
+            _lines(found, view.statistics), found.held_bytes, "text/csv; charset=utf-8"
         )
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+        return response
 
     async def complete(self, request: PageRequest) -> Response:
         return request.json(
@@ -129,10 +121,28 @@ class MetricPages:
             )
         )
 
-    async def _found(self, request: PageRequest, view: View) -> list[SeriesStatistics]:
+    async def _found(self, request: PageRequest, view: View) -> Statistics:
         if not view.namespace:
-            return []
+            return Statistics(NO_DATA, [], ())
         return await self._metrics.query(request.session.caller, _query(view))
+
+
+def _lines(found: Sequence[SeriesStatistics], statistics: Sequence[str]) -> Iterator[bytes]:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    keys = sorted({key for each in found for key, _ in each.series.dimensions})
+    writer.writerow(["timestamp", *keys, *statistics])
+    for each in found:
+        dimensions = dict(each.series.dimensions)
+        for row, stamp in enumerate(each.timestamps_s):
+            values = [each.statistics[name][row] for name in statistics]
+            moment = datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            writer.writerow([moment, *(_cell(dimensions.get(k, "")) for k in keys), *values])
+            if out.tell() > 8192:
+                yield out.getvalue().encode()
+                out.seek(0)
+                out.truncate()
+    yield out.getvalue().encode()
 
 
 def _query(view: View) -> Query:

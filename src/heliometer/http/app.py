@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.instruments import Instruments
+from heliometer.http.answers import AnswerBudget, write
 from heliometer.http.credentials import Password, read_credentials, read_token
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
@@ -45,6 +46,8 @@ class HttpOptions:
     """Most bytes of one body, uncompressed."""
     bodies_bytes: int
     """Most bytes of the bodies of all requests in progress."""
+    answers: AnswerBudget
+    """For what clients have not read yet."""
     rate_limit: RateLimit
     proxies: TrustedProxies
     public_url: str = ""
@@ -68,6 +71,7 @@ class HttpApp:
         self._options = options
         self._public_url = options.public_url.rstrip("/")
         self._bodies = BodyBudget(max(options.bodies_bytes, options.body_bytes))
+        self._answers = options.answers
         self._instruments = instruments
 
     @property
@@ -119,9 +123,19 @@ class HttpApp:
             response = _refusal(dialect, failure, request_id, request, route)
         finally:
             self._bodies.give_back(call.held_bytes)
+        project_id = call.caller_or_none.project_id if call.caller_or_none else ""
+        try:
+            reserved = self._answers.reserve(project_id, response)
+        except HeliometerError as error:
+            response = _refusal(dialect, error, request_id, request, route)
+            reserved = 0
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
-        await response(scope, receive, send)
+        try:
+            await write(response, scope, receive, send)
+        finally:
+            if reserved:
+                self._answers.give_back(project_id, reserved)
         self._count(dialect, operation, loggable(route, path), response.status_code, started, call)
 
     async def _authenticate(self, request: Request, operation: Operation) -> Caller:

@@ -28,6 +28,8 @@ SETTLE_S = 0.02
 KEEP_ALIVE_S = 75
 REQUEST_S = 60
 """A request must arrive completely within this time, or its connection is closed."""
+UNREAD_S = 15
+"""A client that has not read half of what the connection holds for it within this time is cut."""
 SWEEP_S = 10
 HEAD_BYTES = 2 << 20
 """A longer request line with headers is refused here; shorter ones by the application, in the
@@ -53,7 +55,8 @@ class _State(ServerState):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes connections that are idle or slow to send a request, which would stay forever.
+    """Closes connections that are idle or slow, which would stay forever: to send a request, or to
+    read what was answered.
 
     One timer per connection compares a timestamp: cheaper than a timer per request.
     """
@@ -62,6 +65,8 @@ class _Protocol(HttpToolsProtocol):
     _first_request: asyncio.TimerHandle | None = None
     _waiting_since: float | None = None
     _sweep: asyncio.TimerHandle | None = None
+    _unread: tuple[int, float] | None = None
+    """Bytes that wait for the client, and since when it has not read half of them."""
     _head_bytes: int | None = None
     """Bytes received of an incomplete head; ``None`` outside a head."""
 
@@ -128,9 +133,24 @@ class _Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def resume_writing(self) -> None:
+        self._unread = None
+        super().resume_writing()
+
+    def _reads(self) -> bool:
+        """Whether the client reads what it is sent."""
+        now, size = self.loop.time(), self.transport.get_write_buffer_size()
+        if not size:
+            self._unread = None
+        elif self._unread is None or 2 * size <= self._unread[0]:
+            self._unread = size, now
+        return self._unread is None or now - self._unread[1] <= UNREAD_S
+
     def _close_if_slow(self) -> None:
         since = self._waiting_since
-        if since is not None and self.loop.time() - since > REQUEST_S:
+        if not self._reads():
+            self.transport.abort()  # closing would wait for the client
+        elif since is not None and self.loop.time() - since > REQUEST_S:
             self.transport.close()
         else:
             self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)

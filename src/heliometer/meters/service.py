@@ -3,11 +3,12 @@
 import re
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from heliometer.config import LimitSettings
+from heliometer.core.aside import aside
 from heliometer.core.errors import HeliometerError, Malformed
 from heliometer.core.keyed_lock import KeyedLock
 from heliometer.identity.model import Caller, Permission
@@ -89,11 +90,13 @@ class Meters:
                   if ids is not shortest]  # fmt: skip
         if not others:
             return shortest
-        return array("q", (i for i in shortest if self._has(i, others)))
+        return await aside(
+            len(shortest), lambda: array("q", (i for i in shortest[:] if self._has(i, others)))
+        )
 
-    def meters(self, ids: Iterable[int]) -> list[Meter]:
-        """The meters of these series."""
-        return [self.meter(self._series_index[i]) for i in ids]
+    def meters(self, ids: Iterable[int]) -> Iterator[Meter]:
+        """The meters of these series, each made when it is its turn."""
+        return (self.meter(self._series_index[i]) for i in ids)
 
     async def put(self, caller: Caller, items: Sequence[Item]) -> list[CustomMeter]:
         """Create the new custom meters and store the samples of the others, all or nothing; return

@@ -70,3 +70,7 @@ class Datapoints:
     """Start of the period, in milliseconds since the epoch."""
     columns: Mapping[str, NDArray[np.generic]]
     """An array of the same length for each requested statistic."""
+
+
+NO_DATA = Datapoints(np.empty(0, np.int64), np.empty(0, np.int64), {})
+"""The result where there is none."""

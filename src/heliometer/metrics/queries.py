@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -88,20 +89,45 @@ def check_size(
         )
 
 
-def by_series(
-    found: Datapoints, series: Sequence[Series], statistics: Sequence[str]
-) -> list[SeriesStatistics]:
-    """The result by series, in the order of ``series``; those without data are left out."""
-    ids, starts = np.unique(found.series, return_index=True)
-    ends = [*starts[1:].tolist(), len(found.series)]
-    rows = dict(zip(ids.tolist(), map(slice, starts.tolist(), ends), strict=True))
-    seconds = found.timestamp // 1000
-    return [
-        SeriesStatistics(
-            each,
-            seconds[rows[each.id]].tolist(),
-            {name: found.columns[name][rows[each.id]].tolist() for name in statistics},
+class Statistics(Sequence[SeriesStatistics]):
+    """The result of a query by series, in the order of ``series``; those without data are left out.
+
+    It stays in arrays, which take a tenth of the memory: each item is made anew when asked for.
+    """
+
+    def __init__(
+        self, found: Datapoints, series: Sequence[Series], statistics: Sequence[str]
+    ) -> None:
+        ids, starts = np.unique(found.series, return_index=True)
+        ends = [*starts[1:].tolist(), len(found.series)]
+        self._rows = dict(zip(ids.tolist(), map(slice, starts.tolist(), ends), strict=True))
+        self._series = [each for each in series if each.id in self._rows]
+        self._found = found
+        self._statistics = statistics
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that the result takes."""
+        columns = [self._found.columns[name] for name in self._statistics]
+        arrays = sum(a.nbytes for a in (self._found.series, self._found.timestamp, *columns))
+        return arrays + 256 * len(self._series)
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    @overload
+    def __getitem__(self, at: int) -> SeriesStatistics: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[SeriesStatistics]: ...
+    def __getitem__(self, at: int | slice) -> SeriesStatistics | list[SeriesStatistics]:
+        if isinstance(at, slice):
+            return [self._made(each) for each in self._series[at]]
+        return self._made(self._series[at])
+
+    def _made(self, series: Series) -> SeriesStatistics:
+        rows = self._rows[series.id]
+        return SeriesStatistics(
+            series,
+            (self._found.timestamp[rows] // 1000).tolist(),
+            {name: self._found.columns[name][rows].tolist() for name in self._statistics},
         )
-        for each in series
-        if each.id in rows
-    ]

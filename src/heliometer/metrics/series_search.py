@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from heapq import nsmallest
 from itertools import islice
 
 from heliometer.metrics.model import Dimensions, Series
@@ -60,11 +61,14 @@ def list_series(
     """A page of the project's series, ordered by namespace and dimensions, behind ``after``."""
     project = series_index.project(project_id)
     found: list[Series] = []
-    for each in [namespace] if namespace is not None else project.namespaces():
+    for each in [namespace] if namespace is not None else list(project.namespaces()):
         if after is not None and each < after[0]:
             continue
-        series = series_index.select(project_id, each, dimensions)
-        found += [s for s in series if after is None or (s.namespace, s.dimensions) > after]
+        series = series_index.matching(project_id, each, dimensions)
+        if after is not None:
+            series = (s for s in series if (s.namespace, s.dimensions) > after)
+        # Unlike sorting, it keeps no more than it returns.
+        found += nsmallest(limit - len(found), series, key=lambda s: s.dimensions)
         if len(found) >= limit:
             break
-    return found[:limit]
+    return found

@@ -3,17 +3,19 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 import numpy as np
 
 from heliometer.config import LimitSettings
+from heliometer.core.aside import aside
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.identity.model import Caller, Permission
 from heliometer.metrics.columns import Columns, Measured, of_known
 from heliometer.metrics.idempotency import Receipts
-from heliometer.metrics.model import Aggregation, Batch, Series
+from heliometer.metrics.model import NO_DATA, Aggregation, Batch, Series
 from heliometer.metrics.ports import MeasurementReader, MeasurementTransport
-from heliometer.metrics.queries import Query, SeriesStatistics, by_series, check_query, check_size
+from heliometer.metrics.queries import Query, Statistics, check_query, check_size
 from heliometer.metrics.receipts import Receipt, ReceiptKind
 from heliometer.metrics.series_index import Name, ProjectSeries, SeriesIndex
 from heliometer.metrics.series_search import complete, list_series
@@ -170,18 +172,17 @@ class Metrics:
             series = np.repeat(series, columns.repeats)
         return Batch(series, columns.timestamp, columns.value)
 
-    async def query(self, caller: Caller, query: Query) -> list[SeriesStatistics]:
+    async def query(self, caller: Caller, query: Query) -> Statistics:
         """One result for each series that has data, ordered by dimensions.
 
         Raises MALFORMED for a query that makes no sense or has too large an answer.
         """
         check_query(query)
-        series = self._series_index.select(caller.project_id, query.namespace, query.dimensions)
-        series = series[: query.most or None]
+        series = await self._selected(caller, query)
         now_ms = self.now_ms()
         check_size(query, len(series), self._limits, now_ms - self._kept_ms, now_ms + FUTURE_MS)
         if not series:
-            return []
+            return Statistics(NO_DATA, [], ())
         found = await self._store.aggregate(
             Aggregation(
                 [s.id for s in series],
@@ -191,7 +192,24 @@ class Metrics:
                 query.statistics,
             )
         )
-        return by_series(found, series, query.statistics)
+        return Statistics(found, series, query.statistics)
+
+    async def _selected(self, caller: Caller, query: Query) -> list[Series]:
+        """The series of a query, ordered by dimensions unless they are too many."""
+        index, project_id = self._series_index, caller.project_id
+        name = query.namespace, query.dimensions
+        most = query.most or self._limits.series_per_query
+
+        def select() -> list[Series]:
+            found = index.matching(project_id, *name)
+            if query.most:
+                return nsmallest(most, found, key=lambda s: s.dimensions)
+            every = list(found)
+            if len(every) <= most:
+                every.sort(key=lambda s: s.dimensions)
+            return every
+
+        return await aside(len(index.project(project_id).candidates(*name)), select)
 
     def usage(self, caller: Caller) -> "SeriesUsage":
         """How many series the project has and may have, and its namespaces."""
@@ -220,7 +238,7 @@ class Metrics:
         """Proposals for the next word of a search: see :func:`series_search.complete`."""
         return complete(self._series_index, caller.project_id, namespace, chosen, key, part)
 
-    def list_series(
+    async def list_series(
         self,
         caller: Caller,
         namespace: str | None,
@@ -229,5 +247,8 @@ class Metrics:
         limit: int,
     ) -> list[Series]:
         """A page of the project's series: see :func:`series_search.list_series`."""
-        project_id = caller.project_id
-        return list_series(self._series_index, project_id, namespace, dimensions, after, limit)
+        index, project_id = self._series_index, caller.project_id
+        return await aside(
+            len(index.project(project_id)),
+            lambda: list_series(index, project_id, namespace, dimensions, after, limit),
+        )

@@ -14,6 +14,7 @@ from heliometer.config import Settings
 from heliometer.core.background import Repeated, Supervisor
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
+from heliometer.http.answers import AnswerBudget
 from heliometer.http.app import HttpApp, HttpOptions
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import Dialect
@@ -145,6 +146,9 @@ def _http(parts: _Parts) -> HttpApp:
         HttpOptions(
             body_bytes=settings.limits.body_bytes,
             bodies_bytes=settings.limits.bodies_bytes,
+            answers=AnswerBudget(
+                settings.limits.answers_bytes, settings.limits.answers_bytes_per_project
+            ),
             rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
             proxies=TrustedProxies(settings.trusted_proxies),
             public_url=settings.server.public_url,

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.instruments import Instruments
+from heliometer.http.answers import AnswerBudget
 from heliometer.http.app import HttpApp, HttpOptions
 from heliometer.http.limits import RateLimit
 from heliometer.http.openapi import describe
@@ -51,6 +52,7 @@ def client() -> httpx.AsyncClient:
     options = HttpOptions(
         body_bytes=1000,
         bodies_bytes=1000,
+        answers=AnswerBudget(1000, 1000),
         rate_limit=RateLimit(0, lambda: 0.0),
         proxies=TrustedProxies([]),
     )

@@ -123,10 +123,11 @@ class AlarmOperations:
         asked = limit + 1 if limit else 1 << 31
         found = await self._alarms.find(call.caller, _filter(call), marker, asked)
         shown, last = paging.cut(found, limit)
-        document: dict[str, Any] = {"alarms": [alarm_document(call, a) for a in shown]}
-        if limit is not None:
-            document["links"] = wire.next_link(call, "/v1.1/alarms", last.id if last else None)
-        return wire.json_response(document)
+        links = wire.next_link(call, "/v1.1/alarms", last.id if last else None)
+        more = {} if limit is None else {"links": links}
+        return wire.list_response(
+            "alarms", shown, lambda a: alarm_document(call, a), more, len(shown)
+        )
 
     async def get(self, call: Call) -> Response:
         alarm = await self._alarms.get(call.caller, call.path_params["alarm_id"])

@@ -99,8 +99,9 @@ class AlarmOperations:
 
     async def find(self, call: Call) -> Response:
         found = await self._alarms.find(call.caller, AlarmFilter())
-        documents = [_document(call, a) for a in found]
-        return wire.json_response({"alarms": [d for d in documents if d is not None]})
+        documents = (_document(call, a) for a in found)
+        known = (d for d in documents if d is not None)
+        return wire.list_response("alarms", known, lambda d: d, {}, len(found))
 
     async def get(self, call: Call) -> Response:
         return wire.json_response({"alarm": (await self._expressible(call))[1]})

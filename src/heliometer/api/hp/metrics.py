@@ -12,10 +12,11 @@ from heliometer.api.hp import wire
 from heliometer.api.hp.metrics_json import read_metrics
 from heliometer.core.errors import HeliometerError, Invalid
 from heliometer.http import paging
+from heliometer.http.answers import json_list
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
-from heliometer.metrics.queries import Query
+from heliometer.metrics.queries import Query, SeriesStatistics
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.reports import Reports
 from heliometer.metrics.service import Metrics
@@ -169,21 +170,13 @@ class MetricOperations:
                 wire.whole_number("period", period, 1, 366 * 86_400),
             ),
         )
-        return wire.json_response(
-            [
-                {
-                    "dimensions": dict(each.series.dimensions),
-                    "datapoints": {"timestamp": each.timestamps_s, **each.statistics},
-                }
-                for each in found
-            ]
-        )
+        return json_list(found, _datapoints, found.held_bytes, wire.CONTENT_TYPE)
 
     async def list_series(self, call: Call) -> Response:
         query = call.request.query_params
         marker, limit = wire.page(call, LIST_LIMIT)
         limit = limit or 100
-        found = self._metrics.list_series(
+        found = await self._metrics.list_series(
             call.caller,
             wire.only(query, "namespace"),
             wire.dimensions(query.getlist("dimensions")),
@@ -200,6 +193,13 @@ class MetricOperations:
                 "links": wire.next_link(call, "/v1.1/metrics/series", following),
             }
         )
+
+
+def _datapoints(each: SeriesStatistics) -> dict[str, Any]:
+    return {
+        "dimensions": dict(each.series.dimensions),
+        "datapoints": {"timestamp": each.timestamps_s, **each.statistics},
+    }
 
 
 def _receipt(call: Call, body: bytes, now_ms: int, project_id: str = "") -> Receipt | None:

@@ -206,12 +206,14 @@ class SubscriptionOperations:
         marker, limit = wire.page(call, PAGE)
         found = await self._streams.list_subscriptions(call.caller, marker, limit and limit + 1)
         shown, last = paging.cut(found, limit)
-        document: dict[str, Any] = {
-            "subscriptions": [self._document(call, s) for s in shown if self._is_known(s)]
-        }
-        if limit is not None:
-            document["links"] = wire.next_link(call, self._base, last.id if last else None)
-        return wire.json_response(document)
+        links = wire.next_link(call, self._base, last.id if last else None)
+        return wire.list_response(
+            "subscriptions",
+            [s for s in shown if self._is_known(s)],
+            lambda s: self._document(call, s),
+            {} if limit is None else {"links": links},
+            len(shown),
+        )
 
     async def get(self, call: Call) -> Response:
         document = self._document(call, await self._known(call)) | {"meta": {}}

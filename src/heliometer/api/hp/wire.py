@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,10 +12,15 @@ from starlette.responses import Response
 
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.http import paging
+from heliometer.http.answers import json_list
 from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call, Parameter
 
 MEDIA_TYPE = "application/json"
+CONTENT_TYPE = "application/json; charset=UTF-8"
+"""As documented (v1.1 §4.3.1)."""
+ROW_BYTES = 1024
+"""About the memory of an alarm, a subscription or the like."""
 T = TypeVar("T")
 Handler = Callable[[Call], Awaitable[Response]]
 _encode = msgspec.json.Encoder().encode
@@ -24,8 +29,8 @@ MARKER = Parameter("marker", "Where the answer before ended; the link to the nex
 
 
 def json_response(body: Any, status: int = 200) -> Response:
-    """A JSON reply with the documented Content-Type (v1.1 §4.3.1)."""
-    return Response(_encode(body), status, media_type="application/json; charset=UTF-8")
+    """A JSON reply with the documented Content-Type."""
+    return Response(_encode(body), status, media_type=CONTENT_TYPE)
 
 
 def require_json_body(call: Call) -> None:
@@ -125,6 +130,20 @@ def iso(milliseconds: int) -> str:
     """A time as ISO 8601 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def list_response(
+    key: str,
+    rows: Iterable[T],
+    render: Callable[[T], Any],
+    more: Mapping[str, Any],
+    number: int,
+) -> Response:
+    """A reply with a list of up to ``number`` rows under ``key``, and ``more`` after it; a long
+    one is written in pieces."""
+    rest = _encode(more)[1:]
+    around = b'{"%s":[' % key.encode(), b"]" + (b"," + rest if more else rest)
+    return json_list(rows, render, number * ROW_BYTES, CONTENT_TYPE, around)
 
 
 def created(call: Call, path: str, document: Any) -> Response:

@@ -17,6 +17,18 @@ STATES = {
     State.UNDETERMINED: "insufficient data",
 }
 _STATE_OF = {"ok": State.OK, "alarm": State.ALARM, "insufficient data": State.UNDETERMINED}
+FIELDS = (
+    "name",
+    "state",
+    "type",
+    "alarm_id",
+    "severity",
+    "user_id",
+    "enabled",
+    "meter",
+    "meter_name",
+)
+"""Fields of a query."""
 SEVERITIES = {"low": "low", "moderate": "medium", "critical": "critical"}
 """The model's severities by Ceilometer's."""
 _SEVERITY_OF = {"low": "low", "medium": "moderate", "high": "critical", "critical": "critical"}
@@ -63,14 +75,18 @@ def state_of(text: str) -> State:
     return _STATE_OF[text]
 
 
+def check_field(field: str) -> None:
+    """Raise MALFORMED unless alarms can be asked for by this field."""
+    if field not in FIELDS:
+        raise Malformed(f"Unrecognized field in query: {field[:40]}.")
+
+
 def matches(document: dict[str, Any], field: str, value: str) -> bool:
-    """Whether a condition of a query selects an alarm. Raises MALFORMED for unknown fields."""
+    """Whether a condition of a query, on a field that exists, selects an alarm."""
     if field in ("meter", "meter_name"):
         return bool(document["threshold_rule"]["meter_name"] == value)
     if field == "enabled":
         return bool(document["enabled"]) == (value.lower() in ("1", "true", "t", "yes"))
-    if field not in ("name", "state", "type", "alarm_id", "severity", "user_id"):
-        raise Malformed(f"Unrecognized field in query: {field[:40]}.")
     return bool(document[field] == value)
 
 

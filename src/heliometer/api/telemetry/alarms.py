@@ -6,6 +6,7 @@ another dialect with the rule of its first subexpression, and with the additiona
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from heliometer.api.telemetry.alarm_documents import (
     SEVERITIES,
     STATES,
     alarm_document,
+    check_field,
     event_document,
     matches,
     state_of,
@@ -28,6 +30,7 @@ from heliometer.api.telemetry.alarm_documents import (
 from heliometer.api.telemetry.alarm_rules import CombinationRule, Rules, ThresholdRule
 from heliometer.api.telemetry.query import conditions
 from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.http.answers import json_list
 from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Caller, Permission
@@ -107,15 +110,22 @@ class AlarmOperations:
         wanted = [(c.field, c.op, c.value) for c in conditions(call.request.query_params)]
         found = await self._alarms.find(call.caller, AlarmFilter())
         urls = await self._urls(call.caller)
-        documents = [alarm_document(call.caller, alarm, urls) for alarm in found]
-        for field, op, value in wanted:
+        for field, op, value in list(wanted):
             if op != "eq":
                 raise Malformed(f"Unimplemented operator '{op}' for specified field.")
             if field in ("project_id", "project"):
                 wire.check_project(call.caller, value)
+                wanted.remove((field, op, value))
                 continue
-            documents = [d for d in documents if matches(d, field, value)]
-        return wire.reply(documents)
+            check_field(field)
+
+        def documents() -> Iterator[dict[str, Any]]:
+            for alarm in found:
+                document = alarm_document(call.caller, alarm, urls)
+                if all(matches(document, field, value) for field, _, value in wanted):
+                    yield document
+
+        return json_list(documents(), lambda d: d, len(found) * wire.ROW_BYTES, wire.CONTENT_TYPE)
 
     async def get(self, call: Call) -> Response:
         return wire.reply(await self._document(call, await self._alarm(call)))

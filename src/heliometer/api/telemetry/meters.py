@@ -1,6 +1,7 @@
 """Meters: list them (004), create custom ones and put samples into them (002)."""
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,9 @@ from starlette.responses import Response
 
 from heliometer.api.telemetry import wire
 from heliometer.api.telemetry.query import conditions, milliseconds, only_equal
+from heliometer.core.aside import aside
 from heliometer.core.errors import Malformed
+from heliometer.http.answers import json_list
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.http.paging import NumberedPage
@@ -34,6 +37,8 @@ UNRECOGNIZED = (
     "Unrecognized field in query. valid keys:"
     '["project_id", "timestamp", "resource_id", "resource_name", "meter"]'
 )
+METER_BYTES = 256
+"""About the memory of a meter."""
 ITEMS = 100
 """The most samples in one request (002)."""
 LIMIT = 100_000
@@ -68,11 +73,14 @@ class MeterOperations:
         found = await self._meters.select(call.caller, _wanted(call))
         query = call.request.query_params
         if query.get("unique", "").lower() in ("1", "true", "yes"):
-            return wire.reply(_unique(self._meters.meters(found)))
+            ids = found[:]  # it grows meanwhile
+            unique = await aside(len(ids), lambda: _unique(self._meters.meters(ids)))
+            return json_list(unique, render_unique, len(unique) * METER_BYTES, wire.CONTENT_TYPE)
         if "limit" in query and "per_page" not in query:
             size = wire.number(call, "limit", wire.PER_PAGE, LIMIT)
         page = NumberedPage(number, size, len(found))
-        reply = wire.reply([render(m) for m in self._meters.meters(page.of(found))])
+        shown = page.of(found)
+        reply = json_list(self._meters.meters(shown), render, 8 * len(shown), wire.CONTENT_TYPE)
         reply.headers.update(wire.page_headers(call, page))
         return reply
 
@@ -148,15 +156,17 @@ def _wanted(call: Call) -> dict[str, str]:
     return wanted
 
 
-def _unique(found: list[Meter]) -> list[dict[str, Any]]:
+def _unique(found: Iterable[Meter]) -> list[Meter]:
     """Ceilometer's ``unique``: each combination of name, type and unit once, without a resource."""
     seen: dict[tuple[str, str, str], Meter] = {}
     for meter in found:
         seen.setdefault((meter.name, meter.type, meter.unit), meter)
-    return [
-        render(meter) | {"resource_id": "", "meter_id": meter_id("", meter.name)}
-        for meter in seen.values()
-    ]
+    return list(seen.values())
+
+
+def render_unique(meter: Meter) -> dict[str, Any]:
+    """A meter without a resource."""
+    return render(meter) | {"resource_id": "", "meter_id": meter_id("", meter.name)}
 
 
 def _raw(item: msgspec.Raw) -> str:

@@ -15,6 +15,7 @@ from heliometer.api.telemetry.sample_documents import (
 )
 from heliometer.api.telemetry.sample_query import selection
 from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.http.answers import json_list
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
 from heliometer.meters.model import Meter
@@ -101,12 +102,12 @@ class SampleOperations:
         wanted = selection(call, name=call.path_params["meter_name"])
         limit = wire.number(call, "limit", LIMIT, NEWEST)
         found = await self._samples.newest(call.caller, wanted, limit)
-        return wire.reply([old_form(sample) for sample in found])
+        return json_list(found, old_form, found.held_bytes, wire.CONTENT_TYPE)
 
     async def find(self, call: Call) -> Response:
         limit = wire.number(call, "limit", LIMIT, NEWEST)
         found = await self._samples.newest(call.caller, selection(call), limit)
-        return wire.reply([new_form(sample) for sample in found])
+        return json_list(found, new_form, found.held_bytes, wire.CONTENT_TYPE)
 
     async def get(self, call: Call) -> Response:
         sample = await self._samples.get(call.caller, call.path_params["sample_id"])
@@ -128,14 +129,19 @@ class SampleOperations:
         limit = wire.number(call, "limit", LIMIT, 10_000)
         links = call.request.query_params.get("meter_links", "1") != "0"
         found = await self._samples.resources(call.caller, selection(call), limit)
-        return wire.reply([resource_document(call, each, links) for each in found])
+        return json_list(
+            found,
+            lambda each: resource_document(call, each, links),
+            found.held_bytes,
+            wire.CONTENT_TYPE,
+        )
 
     async def resource(self, call: Call) -> Response:
         resource_id = call.path_params["resource_id"]
         found = await self._samples.resources(call.caller, Wanted({"resource_id": resource_id}), 1)
-        if not found:
-            raise HeliometerError(Code.NOT_FOUND, f"Resource {resource_id[:100]} Not Found")
-        return wire.reply(resource_document(call, found[0], links=True))
+        for each in found:
+            return wire.reply(resource_document(call, each, links=True))
+        raise HeliometerError(Code.NOT_FOUND, f"Resource {resource_id[:100]} Not Found")
 
     async def capabilities(self, _: Call) -> Response:
         storage = {"storage:production_ready": True}

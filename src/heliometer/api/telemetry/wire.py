@@ -11,6 +11,9 @@ from heliometer.http.operation import STATUS, Call
 from heliometer.http.paging import NumberedPage, same_request
 from heliometer.identity.model import Caller
 
+CONTENT_TYPE = "application/json; charset=utf-8"
+ROW_BYTES = 1024
+"""About the memory of an alarm."""
 PER_PAGE = 100
 MOST_PER_PAGE = 1000
 NOT_AUTHORIZED = "Not authorized to access project."
@@ -35,7 +38,7 @@ def render_fault(error: HeliometerError, _: str) -> Response:
 
 def reply(body: object, status: int = 200) -> Response:
     """JSON, with the documented Content-Type."""
-    return Response(msgspec.json.encode(body), status, media_type="application/json; charset=utf-8")
+    return Response(msgspec.json.encode(body), status, media_type=CONTENT_TYPE)
 
 
 def iso(milliseconds: int) -> str:

@@ -17,6 +17,21 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "that).",
         ),
     ] = 256 << 20
+    answers_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description="Memory for long answers that clients are reading, in bytes (503 beyond "
+            "that).",
+        ),
+    ] = 128 << 20
+    answers_bytes_per_project: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            description="The same for the clients of one project, in bytes (503 beyond that).",
+        ),
+    ] = 32 << 20
     requests_per_second: Annotated[
         float,
         Meta(

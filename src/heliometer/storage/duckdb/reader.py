@@ -48,7 +48,8 @@ class Reader:
         """Statistics by series and period."""
 
         def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Datapoints:
-            columns = cursor.execute(sql.aggregate(a, sources, self._path_of)).fetchnumpy()
+            text = sql.aggregate(a, sources, self._path_of)
+            columns = sql.fetch(cursor, text, a.series)
             return Datapoints(
                 columns.pop("series"), columns.pop("ts"), {s: columns[s] for s in a.statistics}
             )
@@ -59,7 +60,8 @@ class Reader:
         """Measurements by series and time."""
 
         def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
-            return _batch(cursor, sql.read(series, start_ms, end_ms, sources, self._path_of))
+            text = sql.read(series, start_ms, end_ms, sources, self._path_of)
+            return _batch(cursor, text, series)
 
         return self._read(query, start_ms, end_ms)
 
@@ -68,7 +70,7 @@ class Reader:
 
         def query(cursor: duckdb.DuckDBPyConnection, sources: Sources) -> Batch:
             text = sql.latest(series, start_ms, end_ms, limit, sources, self._path_of)
-            return _batch(cursor, text)
+            return _batch(cursor, text, series)
 
         return self._read(query, start_ms, end_ms)
 
@@ -117,6 +119,6 @@ class Reader:
         raise AssertionError("unreachable")
 
 
-def _batch(cursor: duckdb.DuckDBPyConnection, text: str) -> Batch:
-    columns = cursor.execute(text).fetchnumpy()
+def _batch(cursor: duckdb.DuckDBPyConnection, text: str, series: Sequence[int]) -> Batch:
+    columns = sql.fetch(cursor, text, series)
     return Batch(columns["series"], columns["ts"], columns["value"])

@@ -1,6 +1,7 @@
 """The SQL of the measurement tables. No name or number in it comes from a request."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,6 +15,18 @@ from heliometer.storage.measurement_sql import AGGREGATES, matching
 # ruff: noqa: S608
 
 PathOf = Callable[[str], str]
+LISTED = 500
+"""Parsing the ids of more series takes longer than looking for them, and a KiB for each."""
+
+
+def fetch(
+    connection: duckdb.DuckDBPyConnection, text: str, series: Sequence[int]
+) -> dict[str, NDArray[Any]]:
+    """The columns that a query of some series finds."""
+    wanted = {"id": np.asarray(series, dtype=np.int64)}
+    found: dict[str, NDArray[Any]] = connection.execute(text).fetchnumpy()
+    del wanted  # used above: DuckDB finds it by its name
+    return found
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -81,7 +94,8 @@ def _rows(
 ) -> str:
     if not series:
         return _union(Sources(), path_of, "true")
-    return _union(sources, path_of, matching(series, start_ms, end_ms))
+    listed = "SELECT id FROM wanted" if len(series) > LISTED else ""
+    return _union(sources, path_of, matching(series, start_ms, end_ms, listed))
 
 
 def _union(sources: Sources, path_of: PathOf, condition: str) -> str:
