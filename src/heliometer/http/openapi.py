@@ -10,8 +10,9 @@ import msgspec
 from heliometer import __version__
 from heliometer.http.operation import Dialect, Operation
 
-_ALWAYS = (400, 500)
-_GUARDED = (401, 403, 429, 503)
+_ALWAYS = (400, 431, 500, 503)
+_GUARDED = (401, 403, 429)
+_TAKES_BODY = (413, 415)
 
 
 def describe(dialects: Sequence[Dialect]) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def describe(dialects: Sequence[Dialect]) -> dict[str, Any]:
         kind
         for dialect in dialects
         for operation in dialect.operations
-        for kind in (operation.body, operation.reply)
+        for kind in (operation.body, dialect.reply_of(operation), dialect.fault)
         if kind is not None
     ]
     schemas, components = msgspec.json.schema_components(
@@ -62,7 +63,13 @@ def describe(dialects: Sequence[Dialect]) -> dict[str, Any]:
 def statuses(operation: Operation) -> list[int]:
     """All statuses of an operation, the success first."""
     guarded = _GUARDED if operation.permission is not None else ()
-    return [operation.success, *sorted({*_ALWAYS, *guarded, *operation.faults})]
+    knowing = (401, 429) if operation.knows_caller else ()
+    body = _TAKES_BODY if operation.body is not None else ()
+    choosy = () if operation.foreign else (406,)
+    return [
+        operation.success,
+        *sorted({*_ALWAYS, *guarded, *knowing, *body, *choosy, *operation.faults}),
+    ]
 
 
 def _operation(dialect: Dialect, operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +94,9 @@ def _operation(dialect: Dialect, operation: Operation, schemas: dict[str, Any]) 
             {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
             for n in re.findall(r"{(\w+)(?::\w+)?}", operation.path)
         ],
-        "responses": {str(s): _response(operation, s, schemas) for s in statuses(operation)},
+        "responses": {
+            str(s): _response(dialect, operation, s, schemas) for s in statuses(operation)
+        },
         "security": _security(operation),
     }
     if operation.body is not None:
@@ -105,9 +114,18 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
     return [{"token": []}, {}] if operation.knows_caller else []
 
 
-def _response(operation: Operation, status: int, schemas: dict[str, Any]) -> dict[str, Any]:
+def _response(
+    dialect: Dialect, operation: Operation, status: int, schemas: dict[str, Any]
+) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if status == operation.success and operation.reply is not None:
-        content = {"schema": schemas[repr(operation.reply)]}
-        response["content"] = {operation.media_type: content}
+    if operation.method == "HEAD" or status == 204:
+        return response
+    if status != operation.success:
+        if dialect.fault is not None:
+            content = {"schema": schemas[repr(dialect.fault)]}
+            response["content"] = {"application/json": content}
+    elif (reply := dialect.reply_of(operation)) is not None:
+        response["content"] = {operation.media_type: {"schema": schemas[repr(reply)]}}
+    elif operation.media_type.startswith("text/"):
+        response["content"] = {operation.media_type: {"schema": {"type": "string"}}}
     return response

@@ -180,6 +180,8 @@ class Operation:
     Basic), and any Accept."""
 
 
+Replies = Mapping[str, Any]
+"""Types of JSON replies by method and path, such as ``GET /alarms``."""
 FaultRenderer = Callable[[HeliometerError, str], Response]
 """Renders an error, with the id of the request, in the form of a dialect."""
 
@@ -198,5 +200,15 @@ class Dialect:
     """Other prefixes under which the same operations answer."""
     is_api: bool = True
     """Whether OpenAPI describes it; pages for people are left out."""
+    replies: Replies = field(default_factory=dict)
+    """Types of the replies of operations that do not name theirs."""
+    fault: Any = None
+    """Type of its faults, for the OpenAPI description."""
     render_fault_of: Callable[[HeliometerError, str, Request], Response] | None = None
     """Instead of ``render_fault`` where the form depends on the request."""
+
+    def reply_of(self, operation: Operation) -> Any:
+        """The type of the JSON reply of an operation; ``None``: it has none."""
+        if operation.reply is not None:
+            return operation.reply
+        return self.replies.get(f"{operation.method} {operation.path}")

@@ -1,7 +1,7 @@
 """HP Cloud Monitoring API v1.0: versions, endpoints, subscriptions, notification methods, alarms.
 It has no metrics."""
 
-from heliometer.api.hp import notifications, streams, versions
+from heliometer.api.hp import notifications, replies, streams, versions
 from heliometer.api.hp.alarms_v1_0 import AlarmOperations
 from heliometer.api.hp.faults import render_fault
 from heliometer.api.services import Services
@@ -21,4 +21,6 @@ def dialect(services: Services) -> Dialect:
             *AlarmOperations(services.alarms).operations(),
         ),
         render_fault,
+        replies=replies.V1_0,
+        fault=replies.FAULT,
     )

@@ -1,6 +1,6 @@
 """HP Helion Public Cloud Monitoring API v1.1."""
 
-from heliometer.api.hp import notifications, streams, versions
+from heliometer.api.hp import notifications, replies, streams, versions
 from heliometer.api.hp.alarms import AlarmOperations
 from heliometer.api.hp.faults import render_fault
 from heliometer.api.hp.metering import MeteringOperations
@@ -24,4 +24,6 @@ def dialect(services: Services) -> Dialect:
             *notifications.operations_v1_1(services.notifications, services.validation),
         ),
         render_fault,
+        replies=replies.V1_1,
+        fault=replies.FAULT,
     )

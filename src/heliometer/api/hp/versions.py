@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from heliometer.api.hp.replies import VersionsReply
 from heliometer.api.hp.wire import json_response
 from heliometer.http.operation import Call, Operation
 
@@ -57,4 +58,6 @@ def get_version(version: Version, source: str) -> Operation:
     )  # fmt: skip
 
 
-LIST = Operation("GET", "", "List all versions", "v1.1 §4.4.1.1", list_versions)
+LIST = Operation(
+    "GET", "", "List all versions", "v1.1 §4.4.1.1", list_versions, reply=VersionsReply
+)

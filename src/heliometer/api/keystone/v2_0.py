@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Struct
 from starlette.responses import Response
 
-from heliometer.api.keystone import versions
+from heliometer.api.keystone import replies, versions
 from heliometer.api.keystone.catalog import catalog_v2
 from heliometer.api.keystone.faults import challenged, render_fault, reply
 from heliometer.api.keystone.requests import address, header, iso, read, subject
@@ -87,6 +87,8 @@ def dialect(services: Services) -> Dialect:
             operation("GET", "/tenants", "List my projects", handlers.tenants, faults=(401,)),
         ),
         render_fault=render_fault,
+        replies=replies.V2_0,
+        fault=replies.FAULT,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from starlette.responses import Response
 
-from heliometer.api.keystone import v3_body, v3_builtin, v3_keystone, versions
+from heliometer.api.keystone import replies, v3_body, v3_builtin, v3_keystone, versions
 from heliometer.api.keystone.faults import challenged, render_fault
 from heliometer.api.services import Services
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
@@ -116,4 +116,6 @@ def _dialect(handlers: Handlers, sign_in: type[Any]) -> Dialect:
             operation("GET", "/auth/domains", "List my domains", handlers.domains, 401),
         ),
         render_fault=render_fault,
+        replies=replies.V3,
+        fault=replies.FAULT,
     )

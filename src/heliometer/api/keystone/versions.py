@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from heliometer.api.keystone import replies
 from heliometer.api.keystone.faults import render_fault, reply
 from heliometer.api.services import Services
 from heliometer.http.operation import Call, Dialect, Operation
@@ -40,6 +41,8 @@ def dialect(_: Services) -> Dialect:
             ),
         ),
         render_fault=render_fault,
+        replies=replies.VERSIONS,
+        fault=replies.FAULT,
     )  # fmt: skip
 
 

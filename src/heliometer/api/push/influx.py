@@ -32,6 +32,7 @@ def dialect(services: Services) -> Dialect:
         InfluxWrite(services.metrics).operations(),
         render_fault,
         ("",),
+        fault=dict[str, str],
     )
 
 

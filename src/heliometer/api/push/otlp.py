@@ -1,5 +1,7 @@
 """OpenTelemetry's metrics over HTTP (OTLP 1.x), protobuf and JSON."""
 
+from typing import Any
+
 import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -38,6 +40,8 @@ def dialect(services: Services) -> Dialect:
         OtlpExport(services.metrics).operations(),
         render_fault,
         ("/otlp/v1",),
+        replies={"POST /metrics": dict[str, Any]},
+        fault=dict[str, Any],
         render_fault_of=render_fault_of,
     )
 

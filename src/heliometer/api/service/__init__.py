@@ -1,6 +1,7 @@
 """The root: versions, documentation, the service's own metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from heliometer.api.service.docs_page import render
 from heliometer.core.health import Health
 from heliometer.core.instruments import CONTENT_TYPE, Instruments
 from heliometer.http.openapi import describe
-from heliometer.http.operation import Call, Dialect, Operation
+from heliometer.http.operation import Call, Dialect, Operation, Replies
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -33,7 +34,22 @@ def dialect(
             *LifeOperations(health).operations(),
         ),
         render_fault,
+        replies=_REPLIES,
+        fault=dict[str, Any],
     )
+
+
+class Status(msgspec.Struct):
+    """How a process is; ``failed`` says why it cannot answer reads."""
+
+    status: str
+
+
+_REPLIES: Replies = {
+    "GET /openapi.json": dict[str, Any],
+    "GET /livez": Status,
+    "GET /readyz": Status,
+}
 
 
 class LifeOperations:

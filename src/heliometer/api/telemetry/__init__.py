@@ -2,7 +2,7 @@
 health check (000)."""
 
 from heliometer.api.services import Services
-from heliometer.api.telemetry import wire
+from heliometer.api.telemetry import replies, wire
 from heliometer.api.telemetry.alarms import AlarmOperations
 from heliometer.api.telemetry.health import HealthOperations
 from heliometer.api.telemetry.meters import MeterOperations
@@ -27,6 +27,8 @@ def dialect(services: Services) -> Dialect:
         wire.render_fault,
         # eclsdk joins its paths to the endpoint of the catalog, which has no version.
         aliases=("",),
+        replies=replies.V2,
+        fault=replies.FAULT,
     )
 
 

@@ -1,0 +1,141 @@
+"""What the identity operations answer with, for the OpenAPI description."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from heliometer.http.operation import Replies
+
+
+class KeystoneProblem(Struct):
+    code: int
+    message: str
+    title: str
+
+
+class KeystoneFault(Struct):
+    error: KeystoneProblem
+
+
+class IdentityVersion(Struct):
+    id: str
+    status: str
+    updated: str
+    links: list[dict[str, str]]
+    media_types: list[dict[str, str]] = field(name="media-types")
+
+
+class IdentityVersionReply(Struct):
+    version: IdentityVersion
+
+
+class IdentityVersionValues(Struct):
+    values: list[IdentityVersion]
+
+
+class IdentityVersionsReply(Struct):
+    versions: IdentityVersionValues
+
+
+class Tenant(Struct):
+    id: str
+    name: str
+    enabled: bool
+    description: str
+
+
+class AccessToken(Struct):
+    id: str
+    issued_at: str
+    expires: str
+    audit_ids: list[str]
+    tenant: Tenant | UnsetType = UNSET
+
+
+class AccessUser(Struct):
+    id: str
+    name: str
+    username: str
+    roles: list[dict[str, str]]
+    roles_links: list[Any]
+
+
+class AccessService(Struct):
+    name: str
+    type: str
+    endpoints: list[dict[str, str]]
+    endpoints_links: list[Any]
+
+
+class Access(Struct, rename={"service_catalog": "serviceCatalog"}):
+    token: AccessToken
+    user: AccessUser
+    service_catalog: list[AccessService]
+
+
+class AccessReply(Struct):
+    """A token with what it is good for (v2.0)."""
+
+    access: Access
+
+
+class TenantsReply(Struct):
+    tenants: list[Tenant]
+    tenants_links: list[Any]
+
+
+class TokenDocument(Struct):
+    """A token (v3). Keystone may add fields where it issues them."""
+
+    methods: list[str]
+    user: dict[str, Any]
+    audit_ids: list[str]
+    issued_at: str
+    expires_at: str
+    project: dict[str, Any] | UnsetType = UNSET
+    is_domain: bool | UnsetType = UNSET
+    roles: list[dict[str, Any]] | UnsetType = UNSET
+    catalog: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class TokenReply(Struct):
+    token: TokenDocument
+
+
+class ListLinks(Struct):
+    self_: str = field(name="self")
+    previous: str | None
+    next: str | None
+
+
+class ProjectsReply(Struct):
+    projects: list[dict[str, Any]]
+    links: ListLinks
+
+
+class CatalogReply(Struct):
+    catalog: list[dict[str, Any]]
+    links: ListLinks
+
+
+class DomainsReply(Struct):
+    domains: list[dict[str, Any]]
+    links: ListLinks
+
+
+FAULT = KeystoneFault
+VERSIONS: Replies = {"GET ": IdentityVersionsReply}
+V2_0: Replies = {
+    "GET ": IdentityVersionReply,
+    "POST /tokens": AccessReply,
+    "GET /tokens/{token_id}": AccessReply,
+    "GET /tenants": TenantsReply,
+}
+V3: Replies = {
+    "GET ": IdentityVersionReply,
+    "POST /auth/tokens": TokenReply,
+    "GET /auth/tokens": TokenReply,
+    "GET /auth/projects": ProjectsReply,
+    "GET /auth/catalog": CatalogReply,
+    "GET /auth/domains": DomainsReply,
+}
