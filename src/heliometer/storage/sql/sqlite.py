@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Sqlite:
         """Open the file that the URL names; create or upgrade it first."""
         url = _url(text)
         await asyncio.to_thread(migrate_sqlite, url)
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, connect_args={"factory": _Connection})
         event.listen(engine.sync_engine, "connect", _prepare)
         event.listen(engine.sync_engine, "begin", _begin)
         return cls(engine)
@@ -72,6 +72,16 @@ class Sqlite:
         source = self.engine.url.database
         assert source is not None
         await asyncio.to_thread(_copy, Path(source), path)
+
+
+class _Connection(sqlite3.Connection):
+    """Rolls back before it closes. Otherwise one whose caller was cancelled would keep its lock for
+    as long as anything refers to a result that was not read to its end."""
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 def _url(text: str) -> URL:
