@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heliometer.config import NotifySettings, ServerSettings, Settings
+from heliometer.core.quotas import Quotas, UseStore
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.model import ROLES, Caller
+from heliometer.notifications.message_quotas import MessageQuotas
 from heliometer.notifications.model import (
     CODE_MESSAGE,
     DELIVERED,
@@ -22,6 +24,7 @@ from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.notification_stores import notification_stores
 from heliometer.storage.sql.tokens import SqlTokenStore
+from heliometer.storage.sql.uses import SqlUseStore
 
 CLIENT = "192.0.2.1"
 
@@ -34,18 +37,26 @@ class World:
     settings: Settings
     shop: Caller
     stock: Caller
+    uses: UseStore
     now: float = 1_800_000_000.0
     woken: int = 0
+    quotas: Quotas = field(init=False)
     notifications: Notifications = field(init=False)
     validation: Validation = field(init=False)
 
     def __post_init__(self) -> None:
-        self.notifications = Notifications(self.stores, self.settings, self.clock, self._wake)
+        self.quotas = Quotas(self.uses, self.clock)
+        self.notifications = self.notifications_with(self.settings)
         self.validation = self.restarted()
 
     def clock(self) -> float:
         """Now, in seconds."""
         return self.now
+
+    def notifications_with(self, settings: Settings) -> Notifications:
+        """The use cases under other settings, on the same stores."""
+        quotas = MessageQuotas(self.quotas, settings.limits)
+        return Notifications(self.stores, settings, self.clock, quotas, self._wake)
 
     def restarted(self) -> Validation:
         """What another process, or the next, sees: only what is stored."""
@@ -103,6 +114,7 @@ async def running(folder: Path, schemes: str = "") -> AsyncIterator[World]:
     yield World(
         notification_stores(database), settings, shop,
         replace(shop, user_name="bob", project_id=ids[1], project_name="stock"),
+        SqlUseStore(database),
     )  # fmt: skip
     identity.close()
     await database.close()

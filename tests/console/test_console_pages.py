@@ -1,5 +1,7 @@
 """The console over a socket, without a browser: who is let in, and what is kept out."""
 
+import csv
+import io
 import re
 from collections.abc import Callable
 from typing import Any
@@ -643,3 +645,17 @@ def test_the_first_load_is_small(signed_in: Visitors, visitor: Visitor) -> None:
         replies = [page, *(asking.get(url, **packed) for url in assets(page) if "uPlot" not in url)]
         sizes = {str(reply.url.path): int(reply.headers["content-length"]) for reply in replies}
         assert sum(sizes.values()) <= 100 * 1024, sizes
+
+
+def test_a_spreadsheet_finds_no_formulas_in_a_table(signed_in: Visitors, site: Site) -> None:
+    formulas = [f"{first}1+1" for first in "=+-@＝＋－＠"]
+    with site.client("member", "shop") as client:
+        posted = [
+            {"namespace": "sheet", "dimensions": {"cell": text}, "value": 1}
+            for text in (*formulas, "plain")
+        ]
+        assert client.post("/v1.1/metrics", json=posted).status_code == 204
+    reply = signed_in("member").get("/console/metrics/table.csv?ns=sheet&range=1h")
+    assert reply.headers["content-type"].startswith("text/csv")
+    cells = [row["cell"] for row in csv.DictReader(io.StringIO(reply.text))]
+    assert sorted(cells) == sorted([*(f"'{text}" for text in formulas), "plain"])

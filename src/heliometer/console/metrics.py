@@ -34,6 +34,8 @@ DRAWN = 100
 """Most series in one chart."""
 WHOLE_S = 366 * 86_400
 """A period that covers any span."""
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a spreadsheet may take for the beginning of a formula; some fold the wide forms."""
 _ESCAPED = re.compile(r"[,\\]")
 
 
@@ -201,7 +203,7 @@ def _summary(each: SeriesStatistics) -> dict[str, float]:
 
 def _cell(text: str) -> str:
     """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _ways(request: PageRequest, view: View) -> list[tuple[str, str]]:

@@ -50,6 +50,8 @@ class HttpOptions:
     """For what clients have not read yet."""
     rate_limit: RateLimit
     proxies: TrustedProxies
+    hsts_s: int = 0
+    """How long browsers shall use nothing but TLS once they have; 0: they are not told."""
     public_url: str = ""
     """Where clients reach the service; empty: as their Host header says."""
     access: str = "problems"
@@ -70,6 +72,7 @@ class HttpApp:
         self._authenticator = authenticator
         self._options = options
         self._public_url = options.public_url.rstrip("/")
+        self._hsts = f"max-age={options.hsts_s}".encode()
         self._bodies = BodyBudget(max(options.bodies_bytes, options.body_bytes))
         self._answers = options.answers
         self._instruments = instruments
@@ -131,6 +134,8 @@ class HttpApp:
             reserved = 0
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
+        if self._options.hsts_s and scope["scheme"] == "https":
+            response.raw_headers.append((b"strict-transport-security", self._hsts))
         try:
             await write(response, scope, receive, send)
         finally:

@@ -16,8 +16,6 @@ from heliometer.notifications.model import (
 )
 
 HOUR_MS = 3_600_000
-CODES_AN_HOUR = 3
-"""Codes that are sent to one destination, over all projects (docs/decisions/0011)."""
 METHOD_DELETED = "the notification method was deleted"
 NOT_VERIFIED = "the address is not verified"
 NOTHING_TO_CONFIRM = "the address is gone, or verified already"
@@ -49,17 +47,6 @@ def as_of(address: NotificationAddress, now_ms: int) -> NotificationAddress:
     """An address whose newest code has expired has timed out (v1.1 §2.2.4)."""
     late = address.state == IN_PROGRESS and now_ms >= address.expires_ms
     return replace(address, state=TIMED_OUT) if late else address
-
-
-def check_codes_sent(number: int) -> None:
-    """Raise RATE_LIMITED when a destination was sent its codes of the hour already."""
-    if number >= CODES_AN_HOUR:
-        raise HeliometerError(
-            Code.RATE_LIMITED,
-            f"{CODES_AN_HOUR} codes were sent to this address within the last hour.",
-            details="Use one of them, or ask again later.",
-            retry_after=HOUR_MS // 1000,
-        )
 
 
 def check_number(what: str, number: int, limit: int) -> None:

@@ -1,8 +1,8 @@
 """What notifications need of their storage: four ports, and one to read what became of messages.
 
-Which addresses may be sent to, what is withheld and how many codes are sent is decided by
-``policy``; storage only keeps rows. Limits are passed to it where counting and adding must be one
-transaction.
+Which addresses may be sent to and what is withheld is decided by ``checks``, how many codes are
+sent by ``message_quotas``; storage only keeps rows. Limits are passed to it where counting and
+adding must be one transaction.
 """
 
 from collections.abc import Sequence
@@ -154,10 +154,6 @@ class DeliveryLog(Protocol):
     async def retry(self, project_id: str, delivery_id: str, now_ms: int, by: str) -> bool:
         """Make a failed delivery pending again, with a new retry period. False: it is not failed,
         or not there."""
-        ...
-
-    async def codes_since(self, type_: str, address: str, since_ms: int) -> int:
-        """The number of codes queued for a destination since then, all projects together."""
         ...
 
     async def backlog(self) -> Backlog:

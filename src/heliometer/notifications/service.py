@@ -1,6 +1,5 @@
 """Notification methods and addresses, test messages, and the delivery log."""
 
-import asyncio
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -12,15 +11,14 @@ from heliometer.identity.model import Caller
 from heliometer.notifications.channels import CHANNELS, confirmed_types, find_channel
 from heliometer.notifications.channels.channel import Channel
 from heliometer.notifications.checks import (
-    HOUR_MS,
     METHOD_DELETED,
     NOT_VERIFIED,
     as_of,
-    check_codes_sent,
     check_replay,
     check_text,
     is_confirmed,
 )
+from heliometer.notifications.message_quotas import MessageQuotas
 from heliometer.notifications.model import (
     ADDRESS_NAME_LENGTH,
     CODE_MESSAGE,
@@ -58,6 +56,7 @@ class Notifications:
         stores: NotificationStores,
         settings: Settings,
         clock: Callable[[], float],
+        quotas: MessageQuotas,
         queued: Callable[[], None] = lambda: None,
     ) -> None:
         self._methods = stores.methods
@@ -67,8 +66,8 @@ class Notifications:
         self._settings = settings
         self._limit = settings.limits.methods_per_project
         self._clock = clock
+        self._quotas = quotas
         self._queued = queued
-        self._asking = asyncio.Lock()
 
     def now_ms(self) -> int:
         """Now, in milliseconds since the epoch."""
@@ -108,8 +107,10 @@ class Notifications:
         await self._methods.delete(caller.project_id, method_id, caller.user_name, METHOD_DELETED)
 
     async def test_method(self, caller: Caller, method_id: str) -> Delivery:
-        """Send a message through the method as an alarm would; the delivery log has the result."""
+        """Send a message through the method as an alarm would; the delivery log has the result.
+        Raises RATE_LIMITED when there were too many."""
         method = await self._methods.get(caller.project_id, method_id)
+        await self._quotas.take_test(caller.project_id, method.type, method.address)
         may_send = await self._may_send(method)
         delivery = Delivery.new(
             TEST_MESSAGE,
@@ -149,23 +150,21 @@ class Notifications:
             created_ms=now,
             expires_ms=now + channel.code.life_ms,
         )
-        async with self._asking:  # so that of many requests at once none escapes the count
-            known = await self._addresses.list(caller.project_id)
-            if not is_confirmed(wanted.type, destination, known):
-                sent = await self._log.codes_since(wanted.type, destination, now - HOUR_MS)
-                check_codes_sent(sent)
-            address = await self._addresses.put(new, caller.user_name, self._limit)
-            if address.state != VERIFIED:
-                code = Delivery.new(
-                    CODE_MESSAGE,
-                    caller.project_id,
-                    address.type,
-                    address.address,
-                    self.now_ms(),
-                    payload={"address_id": address.id, "project_name": caller.project_name},
-                )
-                await self._outbox.enqueue([code])
-                self._queued()
+        known = await self._addresses.list(caller.project_id)
+        if not is_confirmed(wanted.type, destination, known):
+            await self._quotas.take_code(caller.project_id, wanted.type, destination)
+        address = await self._addresses.put(new, caller.user_name, self._limit)
+        if address.state != VERIFIED:
+            code = Delivery.new(
+                CODE_MESSAGE,
+                caller.project_id,
+                address.type,
+                address.address,
+                self.now_ms(),
+                payload={"address_id": address.id, "project_name": caller.project_name},
+            )
+            await self._outbox.enqueue([code])
+            self._queued()
         return address
 
     async def get_address(self, caller: Caller, address_id: str) -> NotificationAddress:

@@ -13,6 +13,7 @@ from heliometer.alarms.ports import Explainer, Watcher
 from heliometer.config import Settings, WrongSetting
 from heliometer.core.background import Supervisor
 from heliometer.core.instruments import Instruments
+from heliometer.core.quotas import Quotas
 from heliometer.feed.ports import FeedServer
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.ports import MeasurementStore, MeasurementTransport
@@ -35,6 +36,7 @@ from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
+from heliometer.storage.sql.uses import SqlUseStore
 
 DAY_MS = 86_400_000
 FORGOTTEN_AT_ONCE = 10_000
@@ -61,6 +63,7 @@ class Base:
     """Empty until ``embedded`` or ``clustered`` has read the store's series."""
     ids: SeriesIds | None
     """What other processes call series; none where there are no others."""
+    quotas: Quotas
     people: People
     alarms: SqlAlarmStore
     dry_runs: DryRunner
@@ -128,7 +131,8 @@ async def open_base(
         await asyncio.to_thread(engine.open)
         stack.push_async_callback(engine.close)
         await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
-    people = await stack.enter_async_context(load_identity(settings, resources, clock))
+    quotas = Quotas(SqlUseStore(resources), clock)
+    people = await stack.enter_async_context(load_identity(settings, resources, clock, quotas))
     series_index = SeriesIndex((), settings.limits.series_per_project, ids)
     stores = notification_stores(resources)
     validation = Validation(stores.addresses, stores.codes, clock, time.monotonic)
@@ -159,6 +163,7 @@ async def open_base(
         store=store,
         series_index=series_index,
         ids=ids,
+        quotas=quotas,
         people=people,
         alarms=SqlAlarmStore(resources),
         dry_runs=dry_runs,
@@ -187,6 +192,7 @@ async def maintain(base: Base) -> None:
     await base.notifications.log.forget(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
     await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
     await base.people.purge_expired()
+    await base.quotas.purge()
 
 
 def _watch(base: Base) -> None:
@@ -197,6 +203,12 @@ def _watch(base: Base) -> None:
         "How often a background task ended and was started again.",
         "task",
         base.tasks.restarts,
+    )
+    instruments.count_each(
+        "refusals_total",
+        "Requests refused because a budget or quota was used up.",
+        "budget",
+        lambda: base.quotas.refused,
     )
     instruments.watch("series", "Series known.", lambda: len(base.series_index))
     instruments.watch(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from heliometer.config import BOOTSTRAP_PASSWORD, Settings, from_variable
+from heliometer.core.quotas import Quotas
 from heliometer.identity.accounts import Project
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.identity.keystone.client import Keystone
@@ -40,7 +41,10 @@ class People:
 
 @asynccontextmanager
 async def load_identity(
-    settings: Settings, database: Database, clock: Callable[[], float] = time.time
+    settings: Settings,
+    database: Database,
+    clock: Callable[[], float] = time.time,
+    quotas: Quotas | None = None,
 ) -> AsyncIterator[People]:
     """The identity that ``identity.backend`` names. Raises WrongSetting. The first start of the
     built-in one creates project and user ``demo``. Keystone need not be running yet: until it is,
@@ -62,7 +66,7 @@ async def load_identity(
             await keystone.close()
         return
     accounts = SqlAccountStore(database)
-    builtin = BuiltinIdentity(accounts, SqlTokenStore(database), settings, clock)
+    builtin = BuiltinIdentity(accounts, SqlTokenStore(database), settings, clock, quotas=quotas)
     try:
         await _bootstrap(builtin)
         yield People(builtin, store, accounts.find_project)

@@ -26,6 +26,7 @@ from heliometer.metrics.service import Metrics
 from heliometer.notifications.backlog import LOOK_S, BacklogWatch
 from heliometer.notifications.channels.channel import Probed, Sender
 from heliometer.notifications.heartbeat import beat
+from heliometer.notifications.message_quotas import MessageQuotas
 from heliometer.notifications.service import Notifications
 from heliometer.projects.metering import Metering
 from heliometer.server.collectors import start_collectors, take_statsd
@@ -151,6 +152,7 @@ def _http(parts: _Parts) -> HttpApp:
             ),
             rate_limit=RateLimit(settings.limits.requests_per_second, time.monotonic),
             proxies=TrustedProxies(settings.trusted_proxies),
+            hsts_s=settings.server.hsts_seconds,
             public_url=settings.server.public_url,
             access=settings.log.access,
         ),
@@ -213,7 +215,13 @@ def _dialects(parts: _Parts) -> list[Dialect]:
         settings.metrics.retention_days,
         clock,
     )
-    notifications = Notifications(base.notifications, settings, clock, core.wake)
+    notifications = Notifications(
+        base.notifications,
+        settings,
+        clock,
+        MessageQuotas(base.quotas, settings.limits),
+        core.wake,
+    )
     meters = Meters(
         SqlMeterStore(base.resources),
         base.series_index,

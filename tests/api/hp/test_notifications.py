@@ -30,7 +30,14 @@ FEW = settings(max_examples=effort(50, 3000), deadline=None, derandomize=True, d
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of their own: wrong codes count against everybody's budget too."""
     running = RunningServer(
-        tmp_path_factory.mktemp("codes") / "var", {"HELIOMETER_COLLECTOR_ENABLED": "false"}
+        tmp_path_factory.mktemp("codes") / "var",
+        {
+            "HELIOMETER_COLLECTOR_ENABLED": "false",
+            # What the tests together ask for is no concern of any of them.
+            "HELIOMETER_LIMITS_CODES_PER_HOUR": "100000",
+            "HELIOMETER_LIMITS_CODES_PER_DAY": "100000",
+            "HELIOMETER_LIMITS_CODES_PER_DAY_OVERALL": "1000000",
+        },
     ).start()
     yield running
     assert running.stop() == 0

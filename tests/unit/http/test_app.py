@@ -1,5 +1,6 @@
 """A dialect needs nothing but its operations and its faults to be served and described."""
 
+from ipaddress import ip_network
 from unittest.mock import Mock
 
 import httpx
@@ -54,10 +55,24 @@ def client() -> httpx.AsyncClient:
         bodies_bytes=1000,
         answers=AnswerBudget(1000, 1000),
         rate_limit=RateLimit(0, lambda: 0.0),
-        proxies=TrustedProxies([]),
+        proxies=TrustedProxies([ip_network("127.0.0.1")]),
+        hsts_s=3600,
     )
     app = HttpApp([ROOT, GREETINGS], Mock(), options, Instruments())
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+
+
+@pytest.mark.parametrize(("url", "proto", "told"), [
+    ("http://here", "", False), ("https://here", "", True), ("http://here", "https", True),
+    ("https://here", "http", False),
+])  # fmt: skip
+async def test_browsers_keep_to_tls_once_they_came_through_it(
+    client: httpx.AsyncClient, url: str, proto: str, told: bool
+) -> None:
+    headers = {"X-Forwarded-Proto": proto} if proto else {}
+    for path in ("/hello", "/hello/none/there", "/"):
+        reply = await client.get(f"{url}{path}", headers=headers)
+        assert reply.headers.get("strict-transport-security") == ("max-age=3600" if told else None)
 
 
 async def test_its_operations_answer(client: httpx.AsyncClient) -> None:

@@ -6,9 +6,7 @@ import pytest
 
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.notifications.checks import (
-    CODES_AN_HOUR,
     as_of,
-    check_codes_sent,
     check_replay,
     confirmations,
     is_confirmed,
@@ -54,13 +52,6 @@ def test_an_address_times_out_with_its_newest_code() -> None:
     assert as_of(JOE, 999).state == IN_PROGRESS
     assert as_of(JOE, 1000).state == TIMED_OUT
     assert as_of(replace(JOE, state=VERIFIED), 1000).state == VERIFIED
-
-
-def test_codes_of_an_hour_are_limited() -> None:
-    check_codes_sent(CODES_AN_HOUR - 1)
-    with pytest.raises(HeliometerError) as refused:
-        check_codes_sent(CODES_AN_HOUR)
-    assert (refused.value.code, refused.value.retry_after) == (Code.RATE_LIMITED, 3600)
 
 
 def test_only_what_failed_is_sent_again_and_no_code() -> None:

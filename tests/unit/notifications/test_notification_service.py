@@ -10,6 +10,7 @@ import pytest
 
 from heliometer.config import LimitSettings, WebhookSettings
 from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.identity.model import Caller
 from heliometer.notifications.channels.email.address import email_address
 from heliometer.notifications.channels.sms.address import phone_number
 from heliometer.notifications.model import (
@@ -24,7 +25,7 @@ from heliometer.notifications.model import (
     WITHHELD,
     Settlement,
 )
-from heliometer.notifications.service import Notifications, Wanted
+from heliometer.notifications.service import Wanted
 from notification_world import CLIENT, World, running
 
 
@@ -109,7 +110,7 @@ async def test_other_destinations_are_kept_as_given(world: World, type_: str, ad
 
 async def test_the_operator_can_demand_https_of_webhooks(world: World) -> None:
     strict = msgspec.structs.replace(world.settings, webhook=WebhookSettings(require_https=True))
-    notifications = Notifications(world.stores, strict, world.clock)
+    notifications = world.notifications_with(strict)
     await notifications.create_method(world.shop, Wanted("n", "WEBHOOK", "https://x.se/"))
     with pytest.raises(Invalid, match="https://"):
         await notifications.create_method(world.shop, Wanted("n", "WEBHOOK", "http://x.se/"))
@@ -125,7 +126,7 @@ async def test_a_name_is_one_printable_line(world: World, name: str) -> None:
 
 async def test_a_project_has_as_many_methods_and_addresses_as_its_limit(world: World) -> None:
     few = msgspec.structs.replace(world.settings, limits=LimitSettings(methods_per_project=2))
-    notifications = Notifications(world.stores, few, world.clock)
+    notifications = world.notifications_with(few)
     for i in range(2):
         await notifications.create_method(world.shop, Wanted("n", "EMAIL", f"{i}@mail.com"))
         await notifications.create_address(world.shop, Wanted("n", "EMAIL", f"{i}@mail.com"))
@@ -208,6 +209,93 @@ async def test_asking_many_times_at_once_gets_no_more_codes(world: World) -> Non
     assert {e.code for e in refused} == {Code.RATE_LIMITED}
     assert len(refused) == 17
     assert len(await world.take()) == 3
+
+
+async def test_capitals_and_tags_are_one_destination_at_a_mailbox(world: World) -> None:
+    for address in ("joe+a@mail.com", "Joe@mail.com", "joe+b@mail.com"):
+        await world.ask(address)
+    with pytest.raises(HeliometerError, match="3 codes") as refused:
+        await world.ask("JOE+c@mail.com", caller=world.stock)
+    assert refused.value.retry_after == 3600
+    for address in ("j.oe@gmail.com", "jo.e@googlemail.com", "joe@gmail.com"):
+        await world.ask(address)
+    with pytest.raises(HeliometerError, match="3 codes"):
+        await world.ask("j.o.e@gmail.com")
+    await world.ask("j.oe@mail.com")  # dots tell apart elsewhere
+    assert len(await world.take()) == 7
+
+
+async def test_sixty_numbers_in_a_row_cost_what_a_project_may_spend(world: World) -> None:
+    numbers = [f"+1206382{3000 + i}" for i in range(60)]
+    refused: list[HeliometerError] = []
+    waits: list[int | None] = []
+    for at, number in enumerate(numbers):
+        try:
+            await world.ask(number, "SMS", world.shop)
+        except HeliometerError as error:
+            refused.append(error)
+            waits.append((error.retry_after or 0) + at)
+        world.now += 1
+    limits = world.settings.limits
+    assert waits == [3600] * (60 - limits.codes_per_hour), "until the first one is an hour old"
+    assert {error.code for error in refused} == {Code.RATE_LIMITED}
+    assert world.quotas.refused["code_project_hour"] == len(refused)
+    await world.ask(numbers[0], "SMS", world.stock)
+    world.now += 3600
+    await world.ask(numbers[0], "SMS", world.shop)
+    assert len(await world.take()) == limits.codes_per_hour + 2
+
+
+async def test_a_project_has_its_codes_a_day_and_all_have_theirs_together(world: World) -> None:
+    few = msgspec.structs.replace(
+        world.settings, limits=LimitSettings(codes_per_day=3, codes_per_day_overall=5)
+    )
+    notifications = world.notifications_with(few)
+
+    async def ask(i: int, caller: Caller) -> int:
+        """The seconds to wait; 0: a code was sent."""
+        try:
+            await notifications.create_address(caller, Wanted("n", "EMAIL", f"{i}@mail.com"))
+        except HeliometerError as error:
+            return error.retry_after or -1
+        return 0
+
+    assert [await ask(i, world.shop) for i in range(4)] == [0, 0, 0, 86_400]
+    world.now += 7200
+    assert [await ask(i, world.shop) for i in range(4)] == [79_200] * 4
+    assert [await ask(i, world.stock) for i in range(3)] == [0, 0, 79_200]
+    world.now += 79_200
+    assert await ask(3, world.stock) == 0
+
+
+async def test_test_messages_are_limited_by_destination_and_project(world: World) -> None:
+    methods = [
+        await world.notifications.create_method(
+            caller, Wanted("n", "WEBHOOK", f"https://{i}.example.org/")
+        )
+        for i in range(6)
+        for caller in (world.shop, world.stock)
+    ]
+
+    async def send(i: int, caller: Caller, times: int = 1) -> int:
+        """How many are sent."""
+        mine = methods[2 * i + (caller is world.stock)]
+        sent = 0
+        for _ in range(times):
+            try:
+                await world.notifications.test_method(caller, mine.id)
+                sent += 1
+            except HeliometerError as error:
+                refused.append((error.code, error.retry_after))
+        return sent
+
+    refused: list[tuple[Code, int | None]] = []
+    assert await send(0, world.shop, 6) == 6
+    assert await send(0, world.stock, 6) == 4, "ten to one destination"
+    assert sum([await send(i, world.shop, 9) for i in range(1, 6)]) == 24, "thirty of a project"
+    world.now += 3600
+    assert await send(1, world.shop) == 1
+    assert set(refused) == {(Code.RATE_LIMITED, 3600)}
 
 
 async def test_a_failed_code_cannot_be_replayed_past_the_count(world: World) -> None:

@@ -95,6 +95,39 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
     samples_per_meter_and_day: Annotated[
         int, Meta(ge=1, description="Samples of one custom meter in a UTC day (400 beyond that).")
     ] = 1500
+    codes_per_hour: Annotated[
+        int, Meta(ge=1, description="Validation codes that one project may send in an hour (429).")
+    ] = 20
+    codes_per_day: Annotated[
+        int, Meta(ge=1, description="Validation codes that one project may send in 24 hours (429).")
+    ] = 50
+    codes_per_day_overall: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Validation codes that all projects together may send in 24 hours (429).",
+        ),
+    ] = 1_000
+    test_messages_per_hour: Annotated[
+        int, Meta(ge=1, description="Test messages that one project may send in an hour (429).")
+    ] = 30
+    test_messages_per_day: Annotated[
+        int, Meta(ge=1, description="Test messages that one project may send in 24 hours (429).")
+    ] = 100
+    test_messages_per_day_overall: Annotated[
+        int,
+        Meta(
+            ge=1, description="Test messages that all projects together may send in 24 hours (429)."
+        ),
+    ] = 2_000
+    rescopes_per_hour: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Tokens that one user may exchange for tokens of another scope in an hour "
+            "(429).",
+        ),
+    ] = 600
     sign_in_failures: Annotated[
         int,
         Meta(

@@ -29,6 +29,14 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "when they come from these; empty: from nobody."
         ),
     ] = ""
+    hsts_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Seconds for which browsers that reached the service through TLS use "
+            "nothing else for this host (Strict-Transport-Security); 0: they are not told.",
+        ),
+    ] = 31_536_000
     drain_seconds: Annotated[
         int,
         Meta(

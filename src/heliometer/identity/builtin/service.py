@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.core.quotas import HOUR_S, Quota, Quotas
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
     NAME_LENGTH,
@@ -52,6 +53,7 @@ class BuiltinIdentity(Directory):
         settings: Settings,
         clock: Callable[[], float] = time.time,
         *,
+        quotas: Quotas | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         passwords: Passwords | None = None,
     ) -> None:
@@ -59,6 +61,14 @@ class BuiltinIdentity(Directory):
         self._tokens = tokens
         self._lifetime_ms = settings.identity.token_lifetime * 1000
         self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._quotas = quotas
+        self._rescopes = Quota(
+            "rescope",
+            settings.limits.rescopes_per_hour,
+            HOUR_S,
+            f"The user has exchanged {settings.limits.rescopes_per_hour} tokens within the last "
+            "hour.",
+        )
         self._cache = TokenCache(monotonic)
         self._lookups: SingleFlight[bytes, Known] = SingleFlight()
         self._basic_auth = BasicAuthCache(monotonic)
@@ -140,10 +150,13 @@ class BuiltinIdentity(Directory):
     async def authenticate_token(self, token: str, project: str | None = None) -> Issued:
         """Exchange a token for one of another scope, which ends no later than the first.
 
-        Raises UNAUTHENTICATED as ``authenticate_password`` does.
+        Raises UNAUTHENTICATED as ``authenticate_password`` does, and RATE_LIMITED when the user
+        has made too many.
         """
         owner = await self.validate(token)
         membership = await self._membership(owner.user, project)
+        if self._quotas is not None:
+            await self._quotas.take(self._rescopes.of(owner.user.id))
         methods = tuple(dict.fromkeys((*owner.token.methods, "token")))
         return await self._issue(owner.user, membership, methods, parent=owner.token)
 

@@ -110,6 +110,10 @@ class Channel(ABC):
     def sender(self, settings: Settings) -> Sender:
         """What sends, as the settings say. Raises WrongSetting."""
 
+    def owner(self, address: str) -> str:
+        """What addresses of one owner have in common, as far as they tell: quotas count by it."""
+        return address
+
     def host(self, address: str) -> str:
         """What a message to the address waits for: one host that hangs must not delay others."""
         return self.type

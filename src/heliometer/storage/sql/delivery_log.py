@@ -6,7 +6,6 @@ from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.notifications.model import (
-    CODE_MESSAGE,
     FAILED,
     PENDING,
     Backlog,
@@ -71,16 +70,6 @@ class SqlDeliveryLog:
                 return False
             await record(connection, now_ms, by, "replay notification", delivery_id, project_id)
             return True
-
-    async def codes_since(self, type_: str, address: str, since_ms: int) -> int:
-        wanted = select(func.count()).where(
-            DeliveryRow.kind == CODE_MESSAGE,
-            DeliveryRow.type == type_,
-            DeliveryRow.address == address,
-            DeliveryRow.created_at > since_ms,
-        )
-        async with self._database.read() as connection:
-            return (await connection.execute(wanted)).scalar_one()
 
     async def backlog(self) -> Backlog:
         wanted = select(func.count(), func.min(DeliveryRow.started_at)).where(

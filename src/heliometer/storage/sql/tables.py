@@ -316,3 +316,16 @@ class MeterRow(Base):
     """The UTC day of that, counted from 1970."""
     put_number: Mapped[int] = mapped_column(Integer)
     """Samples accepted on that day."""
+
+
+class UseRow(Base):
+    """One use of a quota (``core.quotas``), kept until it counts no longer."""
+
+    __tablename__ = "uses"
+    __table_args__ = (Index(None, "key", "at"),)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the quota and of whoever used it."""
+    at: Mapped[int] = mapped_column(BigInteger)
+    ends_at: Mapped[int] = mapped_column(BigInteger, index=True)

@@ -28,6 +28,11 @@ class EmailChannel(Channel):
 
         return email_address(text, allow_local=settings.email.allow_local)
 
+    def owner(self, address: str) -> str:
+        from heliometer.notifications.channels.email.address import mailbox
+
+        return mailbox(address)
+
     def sender(self, settings: Settings) -> Sender:
         url = settings.email.url
         if url.startswith(MAILDIR):

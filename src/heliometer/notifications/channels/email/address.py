@@ -7,6 +7,7 @@ from heliometer.notifications.model import ADDRESS_LENGTH
 
 LOCAL = (".local", ".localhost", ".test", ".internal", ".home.arpa", ".invalid", ".onion")
 _ELSEWHERE = ".net"
+_GOOGLE = ("gmail.com", "googlemail.com")
 
 
 def email_address(text: str, *, allow_local: bool = False) -> str:
@@ -34,3 +35,14 @@ def email_address(text: str, *, allow_local: bool = False) -> str:
     if len(address) > ADDRESS_LENGTH:  # an internationalised domain is longer in ASCII
         raise Invalid(f"address: is longer than {ADDRESS_LENGTH} characters as it is sent to.")
     return address
+
+
+def mailbox(address: str) -> str:
+    """Where mail to an address most likely ends up: without what follows a ``+``, in lower case,
+    and at Google without dots. Relays may tell apart what is one here, so this is only for counting
+    what is sent."""
+    local, _, domain = address.lower().rpartition("@")
+    local = local.partition("+")[0] or local
+    if domain in _GOOGLE:
+        local, domain = local.replace(".", "") or local, _GOOGLE[0]
+    return f"{local}@{domain}"
