@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BigInteger, Select, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,7 +71,8 @@ def locked(wanted: Select[Any], *, skip: bool = False) -> Select[Any]:
 async def lock_service(connection: AsyncConnection, number: int) -> None:
     """Hold the lock with this number, across all processes, until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock(number)))
+        wide = literal(number, BigInteger)  # a plain number would have 32 bits
+        await connection.execute(select(func.pg_advisory_xact_lock(wide)))
 
 
 def upsert(
