@@ -133,7 +133,7 @@ def _lines(found: Sequence[SeriesStatistics], statistics: Sequence[str]) -> Iter
     out = io.StringIO()
     writer = csv.writer(out)
     keys = sorted({key for each in found for key, _ in each.series.dimensions})
-    writer.writerow(["timestamp", *keys, *statistics])
+    writer.writerow(["timestamp", *map(_cell, keys), *statistics])
     for each in found:
         dimensions = dict(each.series.dimensions)
         for row, stamp in enumerate(each.timestamps_s):
