@@ -194,6 +194,7 @@ class ClusterServer:
             "HELIOMETER_AMQP_LISTEN": f"127.0.0.1:{free_port()}",
             "HELIOMETER_EMAIL_URL": f"maildir:{data_dir}/outbox/email",
             "HELIOMETER_SMS_URL": f"folder:{data_dir}/outbox/sms",
+            "HELIOMETER_SECRETS_KEY_FILE": f"{data_dir}.key",
             "HELIOMETER_COLLECTOR_ENABLED": "false",
             **environment,
             "HELIOMETER_RESOURCES_URL": SHARED.enter_context(postgresql_database()),

@@ -33,6 +33,7 @@ BROKEN_PIPE = 1
         ),
         "collect": ("collect:collect", "Report this machine, or its virtual machines."),
         "tail": ("tail:tail", "Show the project's metrics as they arrive."),
+        "secrets": ("secrets:secrets", "The key that secrets are encrypted with."),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock, with advice."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
         "restore": ("backup:restore", "Put a backup into a data directory."),

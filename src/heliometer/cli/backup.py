@@ -25,7 +25,8 @@ def backup(file: Path, data_dir: str | None, config: Path | None) -> None:
     """Write a consistent copy of all embedded data to FILE, a new tar archive.
 
     Works while the server runs, which keeps serving. The file holds the projects, users, series
-    and measurements; keep it as safe as the data directory.
+    and measurements; keep it as safe as the data directory. The key that secrets of notification
+    methods are encrypted with (secrets.key) is not in it: keep a copy of that elsewhere.
 
     \b
     Examples:
@@ -82,6 +83,14 @@ def restore(file: Path, data_dir: Path, force: bool) -> None:
         f"restored {report.files} files, {size(report.bytes)}, of the backup of {report.created} "
         f"to {data_dir}; start the server with: heliometer serve --data-dir {data_dir}"
     )
+    if report.secret_key and not report.has_key:
+        click.echo(
+            f"its webhooks and other secrets need the key with fingerprint {report.secret_key}, "
+            "which is in no backup: copy the former data directory's secrets.key to "
+            f"{data_dir / 'secrets.key'}, or name it with secrets.key_file; without it those "
+            "notification methods are disabled",
+            err=True,
+        )
 
 
 def _back_up(settings: "Settings", target: Path) -> Mapping[str, Any]:

@@ -15,6 +15,9 @@ import msgspec
 from heliometer.cli.errors import CommandError
 from heliometer.cli.input_files import Progress
 from heliometer.cli.push import progress_bar
+from heliometer.config import KEY_FILE
+from heliometer.core.key_file import UnusableKeyFile, read_keys, replace
+from heliometer.core.secret_box import fingerprint
 from heliometer.server.control_client import is_in_use
 
 FORMAT = 1
@@ -37,6 +40,8 @@ class Manifest(msgspec.Struct, frozen=True):
     version: str
     created: str
     files: dict[str, Entry]
+    secret_key: str = ""
+    """Fingerprint of the key that secrets in it are encrypted with; empty: there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,10 @@ class Restored:
     bytes: int
     created: str
     aside: Path | None
+    secret_key: str
+    """Fingerprint of the key that its secrets need."""
+    has_key: bool
+    """Whether the key is in the new data directory, taken over from what was there before."""
 
 
 def restore_to(archive: Path, target: Path, *, force: bool) -> Restored:
@@ -67,8 +76,11 @@ def restore_to(archive: Path, target: Path, *, force: bool) -> Restored:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    has_key = aside is not None and _take_over_key(aside, target, manifest.secret_key)
     size = sum(entry.size for entry in manifest.files.values())
-    return Restored(len(manifest.files), size, manifest.created, aside)
+    return Restored(
+        len(manifest.files), size, manifest.created, aside, manifest.secret_key, has_key
+    )
 
 
 def _check_target(target: Path, *, force: bool) -> bool:
@@ -218,6 +230,19 @@ def _swap(staging: Path, target: Path, *, occupied: bool) -> Path | None:
         raise
     _sync(target.parent)
     return aside
+
+
+def _take_over_key(aside: Path, target: Path, wanted: str) -> bool:
+    """Whether the key that the backup's secrets need was in the former data directory; if so it is
+    in the new one too."""
+    try:
+        keys = read_keys(aside / KEY_FILE)
+        if wanted not in map(fingerprint, keys):
+            return False
+        replace(target / KEY_FILE, keys)
+    except UnusableKeyFile:
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -20,13 +20,15 @@ from heliometer.config.sections.notifications import (
     SmsSettings,
     WebhookSettings,
 )
+from heliometer.config.sections.secrets import SecretSettings
 from heliometer.config.sections.server import LogSettings, ServerSettings
 from heliometer.config.sections.storage import MetricSettings, ResourceSettings
-from heliometer.config.settings import Settings
+from heliometer.config.settings import KEY_FILE, Settings
 from heliometer.config.values import ROLE_NAMES, Network, parse_address, parse_networks, parse_roles
 
 __all__ = [
     "BOOTSTRAP_PASSWORD",
+    "KEY_FILE",
     "ROLE_NAMES",
     "AlarmSettings",
     "AmqpSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "Network",
     "NotifySettings",
     "ResourceSettings",
+    "SecretSettings",
     "ServerSettings",
     "Settings",
     "SmsSettings",

@@ -16,9 +16,13 @@ from heliometer.config.sections.notifications import (
     SmsSettings,
     WebhookSettings,
 )
+from heliometer.config.sections.secrets import SecretSettings
 from heliometer.config.sections.server import LogSettings, ServerSettings
 from heliometer.config.sections.storage import MetricSettings, ResourceSettings
 from heliometer.config.values import Network, parse_address, parse_networks
+
+KEY_FILE = "secrets.key"
+"""In the data directory, unless ``secrets.key_file`` names another file."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +39,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricSettings = MetricSettings()
     bus: BusSettings = BusSettings()
     identity: IdentitySettings = IdentitySettings()
+    secrets: SecretSettings = SecretSettings()
     alarms: AlarmSettings = AlarmSettings()
     limits: LimitSettings = LimitSettings()
     collector: CollectorSettings = CollectorSettings()
@@ -49,6 +54,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def resources_url(self) -> str:
         """SQLAlchemy's URL of the resource database."""
         return self.resources.url or f"sqlite+aiosqlite:///{self.data_dir / 'resources.sqlite'}"
+
+    @property
+    def secret_key_file(self) -> Path:
+        """File of the keys by which secrets are encrypted."""
+        if self.secrets.key_file:
+            return Path(self.secrets.key_file).expanduser()
+        return self.data_dir / KEY_FILE
 
     @property
     def clustered(self) -> bool:

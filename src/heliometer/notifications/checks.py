@@ -60,6 +60,16 @@ def check_number(what: str, number: int, limit: int) -> None:
         )
 
 
+def check_enabled(method: NotificationMethod) -> None:
+    """Raise CONFLICT while nothing can be sent by a method."""
+    if method.disabled:
+        raise HeliometerError(
+            Code.CONFLICT,
+            f"The notification method is disabled: {method.disabled}.",
+            details="Delete it and create it again, or ask the operator to restore the key.",
+        )
+
+
 def check_replay(delivery: Delivery) -> None:
     """Raise CONFLICT unless a delivery may be sent again: only failed ones, and no codes, which
     have to be requested anew so that they are counted."""

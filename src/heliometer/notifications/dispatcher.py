@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from heliometer.config import NotifySettings
 from heliometer.core.errors import HeliometerError
-from heliometer.notifications.channels import find_channel
+from heliometer.notifications.channels import find_channel, shown_address
 from heliometer.notifications.channels.channel import Channel, Rejected, Sender, TryLater
 from heliometer.notifications.checks import NOTHING_TO_CONFIRM
 from heliometer.notifications.composer import Composer
@@ -23,6 +23,7 @@ from heliometer.notifications.model import (
     ALARM_MESSAGE,
     DELIVERED,
     FAILED,
+    KEY_MISSING,
     WITHHELD,
     Delivery,
     Settlement,
@@ -194,18 +195,19 @@ class Notifier:
                 host.failures = 0
             except Rejected as error:
                 host.failures = 0
-                reason = str(error) or "refused"
+                reason = _without_secrets(str(error), delivery) or "refused"
                 self._ends += [Settlement(d.id, FAILED, reason) for d in deliveries]
-                log.warning("notification %s was refused for good: %s", delivery.id, error)
+                log.warning("notification %s was refused for good: %s", delivery.id, reason)
             except TryLater as error:
                 host.failures = 0
                 if error.after_s:
                     self._pauses.pause(destination, self._steady() + error.after_s)
                 self._ends += [
-                    self._after_failure(d, str(error), error.after_s) for d in deliveries
+                    self._after_failure(d, _without_secrets(str(error), delivery), error.after_s)
+                    for d in deliveries
                 ]
             except Exception as error:
-                reason = reason_of(error)
+                reason = _without_secrets(reason_of(error), delivery)
                 for each in deliveries:
                     if host.failed(self._steady()):
                         log.warning("notifications to %s fail: %s", host.name, reason)
@@ -226,6 +228,8 @@ class Notifier:
         sender = self._senders.get(delivery.type)
         if sender is None or channel is None:
             raise Rejected(f"this service sends nothing of type {delivery.type}")
+        if not delivery.address:
+            raise ConnectionError(KEY_MISSING)  # the operator may restore it
         if delivery.kind == ALARM_MESSAGE:
             digest_due = await self._digests.due_ms(delivery)
             if digest_due > self.now_ms():
@@ -247,4 +251,14 @@ class Notifier:
     async def _secret(self, delivery: Delivery, channel: Channel) -> str:
         if not channel.signs or delivery.method_id is None:
             return ""
-        return (await self._methods.get(delivery.project_id, delivery.method_id)).secret
+        method = await self._methods.get(delivery.project_id, delivery.method_id)
+        if method.disabled:
+            raise ConnectionError(method.disabled)
+        return method.secret
+
+
+def _without_secrets(reason: str, delivery: Delivery) -> str:
+    """The reason with the address as it may be shown: libraries put URLs into their errors."""
+    if not delivery.address:
+        return reason
+    return reason.replace(delivery.address, shown_address(delivery.type, delivery.address))

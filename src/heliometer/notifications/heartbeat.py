@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from heliometer.config import NotifySettings
+from heliometer.notifications.channels import shown_address
 from heliometer.notifications.channels.channel import Sender
 from heliometer.notifications.dispatcher import DEADLINE_S
 from heliometer.notifications.messages import heartbeat_message
@@ -40,7 +41,9 @@ async def beat(
                 async with asyncio.timeout(DEADLINE_S):
                     await senders[type_].send(message, delivery, "")
             except Exception as error:
-                log.warning("the heartbeat to %s failed: %s", address, error)
+                shown = shown_address(type_, address)
+                said = str(error).replace(address, shown)
+                log.warning("the heartbeat to %s failed: %s", shown, said)
                 wait = min(wait, RETRY_S)
         else:
             wait = min(wait, RETRY_S)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from heliometer.notifications.channels import shown_address
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     CODE_MESSAGE,
@@ -164,7 +165,9 @@ def iso(milliseconds: int) -> str:
 
 
 def _common(delivery: Delivery, base_url: str) -> dict[str, Any]:
-    return {"id": delivery.id, "address": delivery.address, "base_url": base_url, "description": ""}
+    # A chat that gets the message is no place for the URL that leads there.
+    address = shown_address(delivery.type, delivery.address)
+    return {"id": delivery.id, "address": address, "base_url": base_url, "description": ""}
 
 
 def _message(

@@ -26,6 +26,9 @@ STATUSES = (PENDING, DELIVERED, FAILED, WITHHELD)
 """A delivery waits or is retried; was accepted by the relay; was given up (dead letter); or is not
 sent at all, and its reason says why."""
 
+KEY_MISSING = "the key that its secrets were encrypted with is missing"
+"""Why a method is disabled."""
+
 ALARM_MESSAGE, TEST_MESSAGE, CODE_MESSAGE, HEARTBEAT = "alarm", "test", "code", "heartbeat"
 """The kinds of messages, as they are stored."""
 
@@ -39,10 +42,16 @@ class NotificationMethod:
     name: str
     type: str
     address: str
-    """In the form that is sent to: an e-mail address, a number in E.164, a URL."""
+    """In the form that is sent to: an e-mail address, a number in E.164, a URL. Empty: the method
+    is disabled, because the key is missing that it was encrypted with."""
     created_ms: int
     secret: str = ""
     """By which messages are signed; empty unless the channel signs."""
+
+    @property
+    def disabled(self) -> str:
+        """Why nothing is sent by it; empty: it is."""
+        return "" if self.address else KEY_MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,7 @@ class Delivery:
     project_id: str
     type: str
     address: str
+    """Empty: the key is missing that it was encrypted with."""
     method_id: str | None = None
     alarm_id: str | None = None
     transition_id: int | None = None

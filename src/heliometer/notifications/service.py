@@ -3,17 +3,23 @@
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliometer.config import Settings
 from heliometer.core.errors import Invalid
-from heliometer.identity.model import Caller
-from heliometer.notifications.channels import CHANNELS, confirmed_types, find_channel
+from heliometer.identity.model import Caller, Permission
+from heliometer.notifications.channels import (
+    CHANNELS,
+    confirmed_types,
+    find_channel,
+    shown_address,
+)
 from heliometer.notifications.channels.channel import Channel
 from heliometer.notifications.checks import (
     METHOD_DELETED,
     NOT_VERIFIED,
     as_of,
+    check_enabled,
     check_replay,
     check_text,
     is_confirmed,
@@ -93,14 +99,16 @@ class Notifications:
         return method
 
     async def get_method(self, caller: Caller, method_id: str) -> NotificationMethod:
-        """One method of the project."""
-        return await self._methods.get(caller.project_id, method_id)
+        """One method of the project; its address in full for those who may change it."""
+        return _for(caller, await self._methods.get(caller.project_id, method_id))
 
     async def list_methods(
         self, caller: Caller, after: str | None = None, limit: int | None = None
     ) -> Sequence[NotificationMethod]:
-        """Methods in order of creation, those after the id ``after``."""
-        return await self._methods.list(caller.project_id, after, limit)
+        """Methods in order of creation, those after the id ``after``; their addresses in full for
+        those who may change them."""
+        found = await self._methods.list(caller.project_id, after, limit)
+        return [_for(caller, method) for method in found]
 
     async def delete_method(self, caller: Caller, method_id: str) -> None:
         """Remove a method, also from every alarm's actions."""
@@ -108,8 +116,9 @@ class Notifications:
 
     async def test_method(self, caller: Caller, method_id: str) -> Delivery:
         """Send a message through the method as an alarm would; the delivery log has the result.
-        Raises RATE_LIMITED when there were too many."""
+        Raises RATE_LIMITED when there were too many, and CONFLICT while the method is disabled."""
         method = await self._methods.get(caller.project_id, method_id)
+        check_enabled(method)
         await self._quotas.take_test(caller.project_id, method.type, method.address)
         may_send = await self._may_send(method)
         delivery = Delivery.new(
@@ -129,7 +138,7 @@ class Notifications:
         )
         await self._outbox.enqueue([delivery])
         self._queued()
-        return delivery
+        return _shown(delivery)
 
     # -- addresses ----------------------------------------------------------------------------
 
@@ -188,11 +197,12 @@ class Notifications:
         self, caller: Caller, wanted: DeliveryFilter, before: str | None, limit: int
     ) -> Sequence[Delivery]:
         """What became of the project's messages, newest first, those older than ``before``."""
-        return await self._log.list(caller.project_id, wanted, before, limit)
+        found = await self._log.list(caller.project_id, wanted, before, limit)
+        return [_shown(delivery) for delivery in found]
 
     async def delivery(self, caller: Caller, delivery_id: str) -> Delivery:
         """What became of one message."""
-        return await self._log.get(caller.project_id, delivery_id)
+        return _shown(await self._log.get(caller.project_id, delivery_id))
 
     async def replay(self, caller: Caller, delivery_id: str) -> Delivery:
         """Send a failed message again; raises CONFLICT for any other, and for codes."""
@@ -202,7 +212,7 @@ class Notifications:
             # Another request was faster; what it sent may have failed again meanwhile.
             check_replay(await self._log.get(project, delivery_id))
         self._queued()
-        return await self._log.get(project, delivery_id)
+        return _shown(await self._log.get(project, delivery_id))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -219,3 +229,15 @@ class Notifications:
             raise Invalid(f"type: {wanted.type[:40]!r} is none; allowed are {', '.join(allowed)}.")
         check_text("address", wanted.address, channel.address.length)
         return channel, channel.check_address(wanted.address, self._settings, wanted.region)
+
+
+def _for(caller: Caller, method: NotificationMethod) -> NotificationMethod:
+    """A method as the caller may see it."""
+    if not method.address or Permission.MANAGE in caller.permissions:
+        return method
+    return replace(method, address=shown_address(method.type, method.address), secret="")
+
+
+def _shown(delivery: Delivery) -> Delivery:
+    """A delivery as the log shows it."""
+    return replace(delivery, address=shown_address(delivery.type, delivery.address))

@@ -44,14 +44,15 @@ async def back_up(store: DuckDBStore, resources: Database, target: Path) -> Back
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as folder:
             copy = Path(folder) / "resources.sqlite"
             await resources.backup(copy)
-            return await store.backup(lambda snapshot: _write(target, copy, snapshot))
+            key = resources.secrets.current
+            return await store.backup(lambda snapshot: _write(target, copy, key, snapshot))
     except OSError as error:
         raise HeliometerError(
             Code.UNAVAILABLE, f"The backup to {target} failed: {error.strerror or error}."
         ) from error
 
 
-def _write(target: Path, resources: Path, snapshot: DatabaseCopy) -> BackedUp:
+def _write(target: Path, resources: Path, key: str, snapshot: DatabaseCopy) -> BackedUp:
     members = {
         "resources.sqlite": resources,
         "metrics/recent.duckdb": snapshot.database,
@@ -61,6 +62,8 @@ def _write(target: Path, resources: Path, snapshot: DatabaseCopy) -> BackedUp:
         "format": FORMAT,
         "version": __version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        # Which key its secrets need after a restore; the key itself is never in it.
+        "secret_key": key,
         "files": {
             name: {"size": path.stat().st_size, "sha256": _sha256(path)}
             for name, path in members.items()

@@ -36,6 +36,7 @@ from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
+from heliometer.storage.sql.secret_keys import reseal
 from heliometer.storage.sql.uses import SqlUseStore
 
 DAY_MS = 86_400_000
@@ -117,6 +118,7 @@ async def open_base(
     instruments = Instruments()
     resources = await Database.open(settings)
     stack.push_async_callback(resources.close)
+    await reseal(resources)
     ids: SeriesIds | None = None
     engine: DuckDBStore | ClickHouseStore
     store: MeasurementStore
@@ -186,6 +188,7 @@ async def ping_reads(base: Base) -> None:
 async def maintain(base: Base) -> None:
     """Seal, remove and forget what is due in the stores."""
     now_ms = int(base.clock() * 1000)
+    await base.resources.refresh_secrets(base.settings)
     await base.engine.maintain(now_ms)
     await base.store.delete_before(now_ms - base.settings.metrics.retention_days * DAY_MS)
     kept_ms = base.settings.notify.keep_days * DAY_MS

@@ -12,6 +12,7 @@ from typing import Any
 from heliometer.core.errors import Code, HeliometerError
 
 SOCKET = "control.sock"
+ROTATE = "rotate-secrets"
 ORDER_TIMEOUT_S = 6 * 3600.0
 
 

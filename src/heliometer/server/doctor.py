@@ -15,6 +15,7 @@ CHECKS = (
     ("disk", "server.data_directory_checks:disk"),
     ("resources", "storage.sql.doctor:sqlite"),
     ("resources", "storage.sql.postgresql_doctor:postgresql"),
+    ("secrets", "storage.sql.secrets_doctor:secrets"),
     ("measurements", "storage.duckdb.doctor:measurements"),
     ("measurements", "storage.clickhouse.doctor:measurements"),
     ("identity", "identity.builtin.doctor:identity"),

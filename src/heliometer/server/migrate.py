@@ -91,6 +91,11 @@ def plan(source: Settings, target: Settings) -> Plan:
         notes.append(
             "Projects keep their ids: those that Keystone is to know need the same ids there."
         )
+    if resources:
+        notes.append(
+            f"Secrets stay encrypted with the keys in {source.secret_key_file}: every process of "
+            f"the new service needs that file (secrets.key_file)."
+        )
     if metrics and target.metrics.retention_days < source.metrics.retention_days:
         notes.append(
             f"The new service will remove measurements after {target.metrics.retention_days} "
@@ -191,7 +196,8 @@ class Migration:
         return result
 
     async def _open_target_resources(self, stack: AsyncExitStack) -> Database:
-        database = await Database.open(self.target)
+        # What is copied stays encrypted with the source's key.
+        database = await Database.open(self.target, make_key=False)
         stack.push_async_callback(database.close)
         return database
 

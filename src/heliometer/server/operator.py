@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError
@@ -34,6 +34,26 @@ def manage_users(settings: Settings, work: Callable[[BuiltinIdentity], Awaitable
         async with _identity(settings) as identity:
             return await work(identity)
 
+    return asyncio.run(run())
+
+
+def rotate_secrets(settings: Settings, *, force: bool) -> Mapping[str, Any]:
+    """Encrypt all secrets with a new key, by the server if one runs on the data directory; the
+    fields of ``Rotation``. Raises CONFLICT, UNAVAILABLE, WrongSetting and UnusableData."""
+    from heliometer.server.control_client import ROTATE, command, is_running
+    from heliometer.storage.sql.secret_keys import rotate
+
+    if not settings.clustered and is_running(settings.data_dir):
+        return command(settings.data_dir, ROTATE, {"force": force})
+
+    async def run() -> Mapping[str, Any]:
+        database = await Database.open(settings)
+        try:
+            return (await rotate(database, settings, force=force)).to_dict()
+        finally:
+            await database.close()
+
+    _log_nothing()
     return asyncio.run(run())
 
 

@@ -155,6 +155,7 @@ class Methods:
             "name": method.name,
             "type": method.type,
             "address": self._address(method),
+            **({"disabled": method.disabled} if method.disabled else {}),
         }
 
 

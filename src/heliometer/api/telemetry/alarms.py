@@ -35,6 +35,7 @@ from heliometer.http.json import convert, strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.service import Meters
+from heliometer.notifications.channels import shown_address
 from heliometer.notifications.model import WEBHOOK
 from heliometer.notifications.service import Notifications, Wanted
 
@@ -193,7 +194,11 @@ class AlarmOperations:
     async def _urls(self, caller: Caller) -> dict[str, str]:
         """URLs by the ids of the methods that were created for them."""
         methods = await self._notifications.list_methods(caller)
-        return {m.id: m.address for m in methods if m.type == WEBHOOK and m.name == m.address}
+        return {
+            m.id: m.address
+            for m in methods
+            if m.type == WEBHOOK and m.name == shown_address(m.type, m.address)
+        }
 
     async def _definition(
         self, call: Call, fields: AlarmFields, old: Alarm | None = None
@@ -251,7 +256,9 @@ class AlarmOperations:
         for each in await self._notifications.list_methods(caller):
             if each.type == WEBHOOK and each.address == action:
                 return each.id
-        created = await self._notifications.create_method(caller, Wanted(action, WEBHOOK, action))
+        # URLs hold secrets, and everybody in the project sees names.
+        name = shown_address(WEBHOOK, action)
+        created = await self._notifications.create_method(caller, Wanted(name, WEBHOOK, action))
         return created.id
 
 

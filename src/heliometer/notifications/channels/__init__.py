@@ -42,6 +42,25 @@ def needs_confirmation(type_: str) -> bool:
     return channel is not None and channel.code is not None
 
 
+def has_secret_address(type_: str) -> bool:
+    """Whether addresses of the type are kept secret; those of an unknown type may be."""
+    channel = find_channel(type_)
+    return channel is None or channel.secret_address
+
+
+def secret_types() -> tuple[str, ...]:
+    """Types whose addresses are kept secret."""
+    return tuple(channel.type for channel in every_channel() if channel.secret_address)
+
+
+def shown_address(type_: str, address: str) -> str:
+    """An address as it may be shown to everybody in the project."""
+    channel = find_channel(type_)
+    if not address or channel is None:
+        return "…"
+    return channel.shown(address)
+
+
 def load_channels(settings: Settings) -> dict[str, Sender]:
     """What sends, for each type. Raises WrongSetting."""
     return {channel.type: channel.sender(settings) for channel in every_channel()}

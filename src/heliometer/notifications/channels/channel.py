@@ -93,6 +93,8 @@ class Channel(ABC):
     """``None``: addresses need no confirmation."""
     signs: ClassVar[bool] = False
     """Whether a method gets a secret, by which what is sent is signed."""
+    secret_address: ClassVar[bool] = False
+    """Whether who knows an address can send there: it is stored encrypted, and shown in part."""
     shows_chart: ClassVar[bool] = False
     """Whether its messages carry a chart of the metric."""
 
@@ -112,6 +114,10 @@ class Channel(ABC):
 
     def owner(self, address: str) -> str:
         """What addresses of one owner have in common, as far as they tell: quotas count by it."""
+        return address
+
+    def shown(self, address: str) -> str:
+        """An address without what is secret in it; the same of what is shown already."""
         return address
 
     def host(self, address: str) -> str:

@@ -17,11 +17,13 @@ from heliometer.alarms.model import (
 from heliometer.alarms.notification_policy import ACTIONS
 from heliometer.alarms.reason import reason_document
 from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.notifications.channels import shown_address
 from heliometer.notifications.model import PENDING
 from heliometer.projects.model import ALL_PROJECTS, ProjectShard
 from heliometer.storage.sql.alarm_rows import alarm_row, digest, transition_of, with_actions
 from heliometer.storage.sql.database import Database, chunks, milliseconds, record
 from heliometer.storage.sql.evaluation import commit, resume
+from heliometer.storage.sql.sealing import ADDRESS
 from heliometer.storage.sql.tables import ActionRow, AlarmRow, DeliveryRow, MethodRow, TransitionRow
 from heliometer.storage.sql.transactions import lock_project, locked, rerun
 
@@ -126,6 +128,7 @@ class SqlAlarmStore:
                 await connection.execute(query.order_by(TransitionRow.id.desc()).limit(limit))
             ).all()
             fates: dict[int, list[DeliveryFate]] = {}
+            box = self._database.secrets
             ids = [row.id for row in rows]
             for chunk in chunks(ids):
                 wanted = (
@@ -136,7 +139,9 @@ class SqlAlarmStore:
                 for d in (await connection.execute(wanted)).all():
                     fates.setdefault(d.transition_id, []).append(
                         DeliveryFate(
-                            d.id, d.method_id or "", d.type, d.address, d.status, d.reason,
+                            d.id, d.method_id or "", d.type,
+                            shown_address(d.type, box.open_or_empty(d.address, ADDRESS)),
+                            d.status, d.reason,
                             d.attempts, d.changed_at,
                         )
                     )  # fmt: skip

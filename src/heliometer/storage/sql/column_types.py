@@ -7,6 +7,13 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 """SQLite autoincrements only columns whose type is exactly INTEGER."""
 
 
+def sealed(length: int) -> TypeEngine[str]:
+    """Text of up to so many characters, stored encrypted, which is longer. SQLite cannot change a
+    column's type, and does not look at its length."""
+    encrypted = 128 + length * 4 // 3
+    return String(length).with_variant(String(encrypted, "C"), "postgresql")
+
+
 def string(length: int) -> TypeEngine[str]:
     """Text of up to so many characters, ordered by its code points on every database. PostgreSQL
     would order it by the locale of the database instead: pages would differ in order from SQLite's,

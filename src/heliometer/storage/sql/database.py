@@ -16,7 +16,9 @@ from sqlalchemy.sql import ColumnElement
 
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError, Invalid
+from heliometer.core.secret_box import SecretBox
 from heliometer.storage.sql.postgresql_url import is_postgresql
+from heliometer.storage.sql.secret_keys import open_box
 from heliometer.storage.sql.sqlite import Sqlite
 from heliometer.storage.sql.tables import AuditRow, ProbeRow
 from heliometer.storage.sql.transactions import RACES, LostRace, rerun, upsert
@@ -59,6 +61,11 @@ class Engine(Protocol):
         """Write a consistent copy of the database to a file."""
         ...
 
+    async def compact(self) -> None:
+        """Leave nothing of what was changed or removed in the database's files, where they are
+        ours."""
+        ...
+
 
 class Database:
     """Opens transactions. A ``write()`` block that ends without an error is durable."""
@@ -66,10 +73,13 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.fold = engine.fold
+        self.secrets = SecretBox((), "")
+        """What encrypts the secrets in it."""
 
     @classmethod
-    async def open(cls, settings: Settings) -> "Database":
-        """Open the database that the settings name; create or upgrade it first.
+    async def open(cls, settings: Settings, *, make_key: bool = True) -> "Database":
+        """Open the database that the settings name; create or upgrade it first, and unless
+        ``make_key`` is false the key for its secrets.
 
         Raises WrongSetting and UnusableDatabase, each with a message of one line, without the
         password.
@@ -79,8 +89,15 @@ class Database:
             # Not imported for SQLite: the driver takes time and memory.
             from heliometer.storage.sql.postgresql import Postgresql
 
-            return cls(await Postgresql.open(url, settings.resources.connections))
-        return cls(await Sqlite.open(url))
+            database = cls(await Postgresql.open(url, settings.resources.connections))
+        else:
+            database = cls(await Sqlite.open(url))
+        try:
+            database.secrets = await open_box(database, settings, make_key=make_key)
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
     @property
     def shared(self) -> bool:
@@ -91,6 +108,18 @@ class Database:
     def engine(self) -> AsyncEngine:
         """SQLAlchemy's engine, for migrations and checks."""
         return self._engine.engine
+
+    async def refresh_secrets(self, settings: Settings) -> None:
+        """Notice another key: one that is in use now, or a file that is there again."""
+        box = await open_box(self, settings, make_key=False)
+        # A file that went away is the doctor's to report; what is in memory still works.
+        if box.is_usable or not self.secrets.is_usable or box.current != self.secrets.current:
+            self.secrets = box
+
+    async def compact(self) -> None:
+        """Leave nothing of what was changed or removed in the database's files, where they are
+        ours."""
+        await self._engine.compact()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -40,15 +40,15 @@ class SqlDeliveryLog:
         order = tuple_(DeliveryRow.created_at, DeliveryRow.id)
         async with self._database.read() as connection:
             if before is not None:
-                last = await _delivery(connection, project_id, before)
+                last = await self._delivery(connection, project_id, before)
                 query = query.where(order < (last.created_ms, last.id))
             query = query.order_by(DeliveryRow.created_at.desc(), DeliveryRow.id.desc())
             rows = (await connection.execute(query.limit(limit))).all()
-        return [delivery_of(row) for row in rows]
+        return [delivery_of(row, self._database.secrets) for row in rows]
 
     async def get(self, project_id: str, delivery_id: str) -> Delivery:
         async with self._database.read() as connection:
-            return await _delivery(connection, project_id, delivery_id)
+            return await self._delivery(connection, project_id, delivery_id)
 
     @rerun
     async def retry(self, project_id: str, delivery_id: str, now_ms: int, by: str) -> bool:
@@ -89,12 +89,13 @@ class SqlDeliveryLog:
             gone = await connection.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(some)))
             return gone.rowcount
 
-
-async def _delivery(connection: AsyncConnection, project_id: str, delivery_id: str) -> Delivery:
-    wanted = select(DeliveryRow.__table__).where(
-        DeliveryRow.id == delivery_id, DeliveryRow.project_id == project_id
-    )
-    row = (await connection.execute(wanted)).first()
-    if row is None:
-        raise missing("notification", delivery_id)
-    return delivery_of(row)
+    async def _delivery(
+        self, connection: AsyncConnection, project_id: str, delivery_id: str
+    ) -> Delivery:
+        wanted = select(DeliveryRow.__table__).where(
+            DeliveryRow.id == delivery_id, DeliveryRow.project_id == project_id
+        )
+        row = (await connection.execute(wanted)).first()
+        if row is None:
+            raise missing("notification", delivery_id)
+        return delivery_of(row, self._database.secrets)

@@ -20,6 +20,7 @@ from heliometer.notifications.model import (
 )
 from heliometer.storage.sql.database import Database, chunks
 from heliometer.storage.sql.deliveries import delivery_of, delivery_row
+from heliometer.storage.sql.sealing import seal_address
 from heliometer.storage.sql.tables import DeliveryRow
 from heliometer.storage.sql.transactions import locked, rerun
 
@@ -33,7 +34,11 @@ class SqlOutbox:
     async def enqueue(self, deliveries: Sequence[Delivery]) -> None:
         if deliveries:
             async with self._database.write() as connection:
-                await connection.execute(insert(DeliveryRow), [delivery_row(d) for d in deliveries])
+                rows = [
+                    {**delivery_row(d), "address": self._stored(d.type, d.address)}
+                    for d in deliveries
+                ]
+                await connection.execute(insert(DeliveryRow), rows)
 
     @rerun
     async def claim(self, now_ms: int, lease_ms: int, limit: int) -> Sequence[Delivery]:
@@ -49,7 +54,7 @@ class SqlOutbox:
             .limit(limit)
         )
         async with self._database.write() as connection:
-            return await _lease(connection, due, now_ms + lease_ms)
+            return await self._lease(connection, due, now_ms + lease_ms)
 
     @rerun
     async def settle(self, ends: Sequence[Settlement], now_ms: int) -> None:
@@ -108,7 +113,7 @@ class SqlOutbox:
                 DeliveryRow.status == PENDING,
                 DeliveryRow.kind == ALARM_MESSAGE,
                 DeliveryRow.type == delivery.type,
-                DeliveryRow.address == delivery.address,
+                DeliveryRow.address == self._stored(delivery.type, delivery.address),
                 DeliveryRow.project_id == delivery.project_id,
                 DeliveryRow.leased_until <= now_ms,
                 DeliveryRow.id != delivery.id,
@@ -116,7 +121,7 @@ class SqlOutbox:
             .order_by(DeliveryRow.id)
         )
         async with self._database.write() as connection:
-            return await _lease(connection, others, now_ms + lease_ms)
+            return await self._lease(connection, others, now_ms + lease_ms)
 
     async def next_due_ms(self) -> int | None:
         wanted = select(
@@ -134,7 +139,7 @@ class SqlOutbox:
 
     async def delivered_since(self, type_: str, address: str, since_ms: int) -> int:
         wanted = select(func.count()).where(
-            DeliveryRow.address == address,
+            DeliveryRow.address == self._stored(type_, address),
             DeliveryRow.type == type_,
             DeliveryRow.kind == ALARM_MESSAGE,
             DeliveryRow.status == DELIVERED,
@@ -143,20 +148,25 @@ class SqlOutbox:
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).scalar_one()
 
+    async def _lease(
+        self, connection: AsyncConnection, wanted: Select[str], until_ms: int
+    ) -> list[Delivery]:
+        """Claim these in order, except those that another process is claiming."""
+        ids = list((await connection.execute(locked(wanted, skip=True))).scalars())
+        taken: dict[str, Delivery] = {}
+        for chunk in chunks(ids):
+            change = (
+                update(DeliveryRow)
+                .where(DeliveryRow.id.in_(chunk))
+                .values(leased_until=until_ms)
+                .returning(*DeliveryRow.__table__.columns)
+            )
+            for row in await connection.execute(change):
+                taken[row.id] = delivery_of(row, self._database.secrets)
+        return [taken[delivery_id] for delivery_id in ids]
 
-async def _lease(connection: AsyncConnection, wanted: Select[str], until_ms: int) -> list[Delivery]:
-    """Claim these in order, except those that another process is claiming."""
-    ids = list((await connection.execute(locked(wanted, skip=True))).scalars())
-    taken: dict[str, Delivery] = {}
-    for chunk in chunks(ids):
-        change = (
-            update(DeliveryRow)
-            .where(DeliveryRow.id.in_(chunk))
-            .values(leased_until=until_ms)
-            .returning(*DeliveryRow.__table__.columns)
-        )
-        taken.update((row.id, delivery_of(row)) for row in await connection.execute(change))
-    return [taken[delivery_id] for delivery_id in ids]
+    def _stored(self, type_: str, address: str) -> str:
+        return seal_address(self._database.secrets, type_, address)
 
 
 def _behind() -> ColumnElement[bool]:

@@ -106,6 +106,9 @@ class Postgresql:
         """The text in lower case, as Python has it, whatever the locale of the database."""
         return func.lower(column.collate(FOLDING) if self._folding else column)
 
+    async def compact(self) -> None:
+        """Do nothing: PostgreSQL's own vacuum reuses the space."""
+
     async def backup(self, path: Path) -> None:
         """Raise CONFLICT: the operator backs up PostgreSQL."""
         raise HeliometerError(

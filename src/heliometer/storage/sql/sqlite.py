@@ -1,6 +1,7 @@
 """SQLite as the resource database: one file, one process that writes."""
 
 import asyncio
+import logging
 import os
 import sqlite3
 import time
@@ -19,6 +20,8 @@ from sqlalchemy.sql import ColumnElement
 from heliometer.config import WrongSetting
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.storage.sql.migrate import migrate_sqlite
+
+log = logging.getLogger(__name__)
 
 PRAGMAS = {
     "busy_timeout": "5000",
@@ -67,6 +70,13 @@ class Sqlite:
         """The text in lower case, as Python has it."""
         return func.lower(column)
 
+    async def compact(self) -> None:
+        """Write the file anew, without free pages."""
+        source = self.engine.url.database
+        assert source is not None
+        async with self._writer:
+            await asyncio.to_thread(_compact, Path(source))
+
     async def backup(self, path: Path) -> None:
         """Write a copy to ``path``, as a whole or not at all."""
         source = self.engine.url.database
@@ -82,6 +92,15 @@ class _Connection(sqlite3.Connection):
         with suppress(sqlite3.Error):
             self.rollback()
         super().close()
+
+
+def _compact(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        log.warning("the resource database could not be compacted: %s", error)
 
 
 def _url(text: str) -> URL:

@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from heliometer.storage.sql.column_types import Serial, string
+from heliometer.storage.sql.column_types import Serial, sealed, string
 
 
 class Base(DeclarativeBase):
@@ -109,6 +109,19 @@ class ProbeRow(Base):
     at: Mapped[int] = mapped_column(BigInteger)
 
 
+class SecretKeyRow(Base):
+    """Which key the secrets are encrypted with: one row, once there is one. The key itself is in a
+    file."""
+
+    __tablename__ = "secret_key"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str] = mapped_column(string(16))
+    changed_at: Mapped[int] = mapped_column(BigInteger)
+    resealed: Mapped[bool]
+    """Whether nothing is left that is not encrypted with it."""
+
+
 class AlarmRow(Base):
     """An alarm with its state."""
 
@@ -189,8 +202,8 @@ class MethodRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(string(250))
     type: Mapped[str] = mapped_column(string(16))
-    address: Mapped[str] = mapped_column(string(1000))
-    secret: Mapped[str] = mapped_column(string(128))
+    address: Mapped[str] = mapped_column(sealed(1000))
+    secret: Mapped[str] = mapped_column(sealed(128))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -244,7 +257,7 @@ class DeliveryRow(Base):
     kind: Mapped[str] = mapped_column(string(16))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     type: Mapped[str] = mapped_column(string(16))
-    address: Mapped[str] = mapped_column(string(1000))
+    address: Mapped[str] = mapped_column(sealed(1000))
     method_id: Mapped[str | None] = mapped_column(string(36))
     alarm_id: Mapped[str | None] = mapped_column(string(36))
     transition_id: Mapped[int | None] = mapped_column(BigInteger)

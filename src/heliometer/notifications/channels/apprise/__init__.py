@@ -18,6 +18,8 @@ class AppriseChannel(Channel):
         "Of a service that the operator has allowed.",
     )  # fmt: skip
 
+    secret_address = True
+
     def check_address(self, text: str, settings: Settings, region: str | None = None) -> str:
         from heliometer.notifications.channels.apprise.address import apprise_url
 
@@ -27,6 +29,9 @@ class AppriseChannel(Channel):
         from heliometer.notifications.channels.apprise.sender import AppriseSender
 
         return AppriseSender(_schemes(settings), allow_private=settings.webhook.allow_private)
+
+    def shown(self, address: str) -> str:
+        return f"{address.partition('://')[0].lower()}://…"
 
     def host(self, address: str) -> str:
         # By the whole URL, as a digest: which part of it names a host differs, some of it is

@@ -13,6 +13,7 @@ class WebhookChannel(Channel):
     docs = "docs/alarms.md#webhooks"
     address = AddressField("URL", "https://chat.example.org/hook")
     signs = True
+    secret_address = True
 
     def check_address(self, text: str, settings: Settings, region: str | None = None) -> str:
         from heliometer.notifications.channels.webhook.address import webhook_url
@@ -24,6 +25,10 @@ class WebhookChannel(Channel):
         from heliometer.notifications.channels.webhook.sender import WebhookSender
 
         return WebhookSender(settings.webhook)
+
+    def shown(self, address: str) -> str:
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
     def host(self, address: str) -> str:
         return urlsplit(address).netloc.lower()
