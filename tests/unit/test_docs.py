@@ -159,11 +159,12 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 def test_metrics_of_the_service_exist() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py"))
-    strings = re.findall(r'"(?:heliometer_)?([a-z_]+(?:{[a-z]+})?)"', sources)
+    strings = re.findall(r'"(?:heliometer_)?([a-z_]+(?:{[a-z]+})?)(?:_total)?"', sources)
     known = re.compile("|".join({re.sub("{.*}", "[a-z]+", string) for string in strings}))
     for page in PAGES:
         for name in re.findall(r"`heliometer_([a-z_]+)`", page.read_text(encoding="utf-8")):
-            assert known.fullmatch(name), f"{page.name}: heliometer_{name}"
+            spellings = (name, name.removesuffix("_total"))
+            assert any(map(known.fullmatch, spellings)), f"{page.name}: heliometer_{name}"
 
 
 def test_the_error_in_the_page_on_alarms_is_the_parsers() -> None:

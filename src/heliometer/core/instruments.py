@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -12,7 +14,6 @@ from prometheus_client.registry import Collector
 
 from heliometer import __version__
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -54,6 +55,12 @@ class Instruments:
         """Add a gauge that is read whenever the metrics are."""
         Gauge(f"heliometer_{name}", description, registry=self.registry).set_function(read)
 
+    def count(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Add a counter, of what only grows while the process runs, that is read whenever the
+        metrics are; its name ends in ``_total``."""
+        family = partial(CounterMetricFamily, f"heliometer_{name}", description)
+        self.registry.register(_Each(family, lambda: {None: read()}))
+
     def watch_each(
         self, name: str, description: str, label: str, read: Callable[[], Mapping[str, float]]
     ) -> None:
@@ -78,9 +85,11 @@ class Instruments:
         self.accepted.inc(measurements)
         self.handovers.observe(seconds)
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def text(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics, and their media type: OpenMetrics if an ``Accept`` header asks for it, else
+        Prometheus' text format."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
 
 
 class _Each(Collector):
@@ -89,7 +98,7 @@ class _Each(Collector):
     def __init__(
         self,
         family: Callable[[], GaugeMetricFamily | CounterMetricFamily],
-        read: Callable[[], Mapping[str, float]],
+        read: Callable[[], Mapping[Any, float]],
     ) -> None:
         self._family = family
         self._read = read
@@ -97,5 +106,5 @@ class _Each(Collector):
     def collect(self) -> Iterator[Metric]:
         family = self._family()
         for value, number in self._read().items():
-            family.add_metric([value], number)
+            family.add_metric([] if value is None else [value], number)
         yield family

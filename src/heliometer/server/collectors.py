@@ -53,7 +53,7 @@ async def start_collectors(stack: AsyncExitStack, base: Base, reports: Reports) 
 
     counts: Counter[str] = Counter()
     for name, what in COLLECTOR_FIGURES.items():
-        instruments.watch(f"collector_{name}", what, partial(counts.__getitem__, name))
+        instruments.count(f"collector_{name}_total", what, partial(counts.__getitem__, name))
     collectors: dict[str, collect.Collector] = {}
     if project is not None:
         collectors["host"] = await asyncio.to_thread(collect.load_collector, "host")
@@ -94,7 +94,7 @@ async def take_statsd(stack: AsyncExitStack, base: Base, metrics: Metrics) -> No
         )
     listener = statsd.Statsd(settings.statsd, metrics, project.id, base.clock)
     for name, what in statsd.FIGURES.items():
-        base.instruments.watch(name, what, partial(listener.counts.__getitem__, name))
+        base.instruments.count(f"{name}_total", what, partial(listener.counts.__getitem__, name))
     await listener.start()
     stack.push_async_callback(listener.stop)
     base.tasks.run(stack, listener.run, "statsd")

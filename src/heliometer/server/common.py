@@ -219,12 +219,12 @@ def _watch(base: Base) -> None:
         "Free space on the data directory's disk.",
         lambda: shutil.disk_usage(settings.data_dir).free,
     )
-    for status in (DELIVERED, FAILED):
-        instruments.watch(
-            f"notifications_{status}",
-            f"Notifications that were {status}.",
-            lambda status=status: base.notifier.counts[status],  # type: ignore[misc]
-        )
+    instruments.count_each(
+        "notifications_total",
+        "Notifications with which the notifier is done.",
+        "status",
+        lambda: {status: base.notifier.counts[status] for status in (DELIVERED, FAILED)},
+    )
     engine = base.engine
     if isinstance(engine, DuckDBStore):
         instruments.watch(
@@ -260,8 +260,8 @@ def watch_alarms(
         "That the newest evaluation of all alarms took.",
         lambda: figure("seconds"),
     )
-    instruments.watch(
-        "evaluations_missed", "Minutes not evaluated in time.", lambda: figure("missed")
+    instruments.count(
+        "evaluations_missed_total", "Minutes not evaluated in time.", lambda: figure("missed")
     )
     instruments.watch(
         "transitions_waiting", "Decisions not committed yet.", lambda: figure("uncommitted")

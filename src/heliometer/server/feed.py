@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from heliometer.core.instruments import Instruments
 from heliometer.feed import Feed, load_feed
@@ -12,11 +13,13 @@ from heliometer.feed.model import Endpoint, Subscription
 from heliometer.server.common import Base
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
 
-FEED_FIGURES = {
+FEED_COUNTS = {
     "published": "Messages put into the queues of all projects.",
-    "queued": "Messages that wait for consumers, or for their acknowledgement.",
     "delivered": "Messages that consumers acknowledged.",
     "dropped": "Messages lost to the queues' bounds.",
+}
+FEED_FIGURES = {
+    "queued": "Messages that wait for consumers, or for their acknowledgement.",
     "consumers": "Consumers of the built-in feed.",
 }
 
@@ -62,9 +65,10 @@ async def open_feed(
 
 
 def _watch(instruments: Instruments, queues: FeedHub) -> None:
+    def read(name: str) -> float:
+        return float(getattr(queues.total(), name))
+
+    for name, what in FEED_COUNTS.items():
+        instruments.count(f"feed_{name}_total", what, partial(read, name))
     for name, what in FEED_FIGURES.items():
-        instruments.watch(
-            f"feed_{name}",
-            what,
-            lambda name=name: float(getattr(queues.total(), name)),  # type: ignore[misc]
-        )
+        instruments.watch(f"feed_{name}", what, partial(read, name))

@@ -4,10 +4,12 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from api.people import People
 from conftest import embedded_only
@@ -184,7 +186,38 @@ def test_figures_are_in_prometheus_text_form_and_hold_nothing_of_a_project(
         client.post("/v1.1/metrics", json={"namespace": "figures.secret", "value": 1})
     reply = httpx.get(f"{people.server.url}/metrics")
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    kinds = dict(re.findall(r"# TYPE (heliometer_\w+) (\w+)", reply.text))
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        name for name in kinds if name.endswith("_total")
+    }
     for line in reply.text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|[a-zA-Z_:]\w*({.*})? \S+", line)
     for secret in ("figures.secret", *people.projects.values(), people.token("member")):
         assert secret not in reply.text
+
+
+def test_figures_are_open_metrics_for_whoever_asks(people: People) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1"
+    reply = httpx.get(f"{people.server.url}/metrics", headers={"Accept": accept})
+    assert reply.status_code == 200
+    assert reply.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert reply.text.endswith("# EOF\n")
+    parsed = text_string_to_metric_families(reply.text)  # type: ignore[no-untyped-call]
+    families = {family.name: family for family in parsed}
+    assert families["heliometer_http_requests"].type == "counter"
+    assert families["heliometer_series"].type == "gauge"
+
+
+@embedded_only  # as the first table of the page says
+def test_figures_have_the_names_that_the_documentation_says(people: People) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "service-metrics.md").read_text()
+    documented = dict(re.findall(r"^\| `(heliometer_\w+)` \| (\w+) \|", page, re.MULTILINE))
+    text = httpx.get(f"{people.server.url}/metrics").text
+    served = dict(re.findall(r"# TYPE (heliometer_\w+) (\w+)", text))
+    elsewhere = tuple(
+        f"heliometer_{name}" for name in ("collector_", "statsd_", "libvirt_", "parts_", "members")
+    )
+    assert "heliometer_measurements_total" in documented
+    for name, kind in documented.items():
+        if not name.startswith(elsewhere):
+            assert served.get(name) == kind, name

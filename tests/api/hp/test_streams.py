@@ -339,7 +339,7 @@ def test_the_queue_is_bounded_and_its_drops_are_counted(kiosk: Shop) -> None:
     assert [m["value"] for m in shop.take(1000)] == list(range(1500, 2500))
     if not shop.server.clustered:  # there, another process has the figures of the feed
         instruments = httpx.get(f"{shop.server.url}/metrics").text
-        assert "heliometer_feed_dropped 1500.0" in instruments
+        assert "heliometer_feed_dropped_total 1500.0" in instruments
 
 
 # -- the listener -----------------------------------------------------------------------------

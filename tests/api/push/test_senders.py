@@ -395,7 +395,7 @@ def test_statsds_client(tmp_path: Path) -> None:
     client.timing("latency", 7.5)
     client.set("users", "ann")
     eventually(
-        lambda: b"heliometer_statsd_samples 7.0" in httpx.get(f"{server.url}/metrics").content
+        lambda: b"heliometer_statsd_samples_total 7.0" in httpx.get(f"{server.url}/metrics").content
     )
     # What was gathered is stored when the service ends, too.
     assert server.stop() == 0

@@ -10,7 +10,7 @@ from heliometer.api.hp import versions
 from heliometer.api.hp.faults import render_fault
 from heliometer.api.service.docs_page import render
 from heliometer.core.health import Health
-from heliometer.core.instruments import CONTENT_TYPE, Instruments
+from heliometer.core.instruments import Instruments
 from heliometer.http.openapi import describe
 from heliometer.http.operation import Call, Dialect, Operation, Replies
 
@@ -108,7 +108,7 @@ class ServiceOperations:
             Operation("GET", "/openapi.json", "OpenAPI description", source, self.openapi),
             Operation(
                 "GET", "/metrics", "Figures of the service, in Prometheus' text form", source,
-                self.metrics, media_type="text/plain",
+                self.metrics, media_type="text/plain", foreign=True,
             ),
         )  # fmt: skip
 
@@ -120,8 +120,10 @@ class ServiceOperations:
         document = {**describe(self._apis()), "servers": [{"url": call.base_url}]}
         return Response(msgspec.json.encode(document), media_type="application/json")
 
-    async def metrics(self, _: Call) -> Response:
-        return Response(self._instruments.text(), headers={"Content-Type": CONTENT_TYPE})
+    async def metrics(self, call: Call) -> Response:
+        accept = ",".join(call.request.headers.getlist("accept"))
+        text, media_type = self._instruments.text(accept)
+        return Response(text, headers={"Content-Type": media_type})
 
     def _apis(self) -> list[Dialect]:
         return [dialect for dialect in self._dialects() if dialect.is_api]
