@@ -276,6 +276,8 @@ async def test_a_cluster_without_a_common_key_goes_on_as_before(
     assert "stored without encryption" in caplog.text
     (finding,) = await doctor(unset)
     assert finding.level == WARN
+    with pytest.raises(HeliometerError, match=r"same secrets\.key_file"):
+        await rotate(opened, unset)
     await opened.close()
     # The first start with a key encrypts it.
     opened = await Database.open(in_cluster(settings, settings.data_dir / "common.key"))

@@ -237,3 +237,10 @@ def test_a_restored_backup_says_that_it_needs_the_key(
     server.start()
     with server.client() as client:
         assert client.get(path).json()["notification_method"]["address"] == fields["address"]
+
+
+def test_only_the_server_makes_the_key(tmp_path: Path) -> None:
+    """Another user, such as root, would leave one that the server cannot read."""
+    nobody = RunningServer(tmp_path / "var")
+    assert nobody.command("project", "create", "shop").returncode == 0
+    assert not (tmp_path / "var" / "secrets.key").exists()

@@ -155,7 +155,7 @@ class Migration:
             await store.close()
 
     async def _snapshot_resources(self) -> None:
-        database = await Database.open(self.source)
+        database = await Database.open(self.source, make_key=False)
         try:
             await database.backup(self.snapshot / RESOURCES)
         finally:
@@ -213,7 +213,8 @@ class Migration:
             return None
         url = f"sqlite+aiosqlite:///{path.absolute()}"
         database = await Database.open(
-            msgspec.structs.replace(self.source, resources=ResourceSettings(url=url))
+            msgspec.structs.replace(self.source, resources=ResourceSettings(url=url)),
+            make_key=False,
         )
         stack.push_async_callback(database.close)
         return database

@@ -47,7 +47,7 @@ def rotate_secrets(settings: Settings, *, force: bool) -> Mapping[str, Any]:
         return command(settings.data_dir, ROTATE, {"force": force})
 
     async def run() -> Mapping[str, Any]:
-        database = await Database.open(settings)
+        database = await Database.open(settings, make_key=False)
         try:
             return (await rotate(database, settings, force=force)).to_dict()
         finally:
@@ -67,7 +67,7 @@ def back_up_stopped(settings: Settings, target: Path) -> Mapping[str, int]:
     async def run() -> Mapping[str, int]:
         store = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
         async with AsyncExitStack() as stack:
-            resources = await Database.open(settings)
+            resources = await Database.open(settings, make_key=False)
             stack.push_async_callback(resources.close)
             await asyncio.to_thread(store.open)
             stack.push_async_callback(store.close)
@@ -83,7 +83,7 @@ async def _identity(settings: Settings) -> AsyncIterator[BuiltinIdentity]:
     async with AsyncExitStack() as stack:
         if not settings.resources.url:
             settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        database = await Database.open(settings)
+        database = await Database.open(settings, make_key=False)
         stack.push_async_callback(database.close)
         identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
         stack.callback(identity.close)

@@ -79,7 +79,8 @@ class Database:
     @classmethod
     async def open(cls, settings: Settings, *, make_key: bool = True) -> "Database":
         """Open the database that the settings name; create or upgrade it first, and unless
-        ``make_key`` is false the key for its secrets.
+        ``make_key`` is false the key for its secrets. Only the server makes one: another user or
+        machine would leave it where the server cannot read it.
 
         Raises WrongSetting and UnusableDatabase, each with a message of one line, without the
         password.

@@ -151,6 +151,11 @@ async def rotate(database: "Database", settings: Settings, *, force: bool = Fals
     Raises CONFLICT when a key is missing, unless ``force``: what it kept stays unreadable then.
     """
     path = settings.secret_key_file
+    if settings.clustered and not settings.secrets.key_file and not database.secrets.encrypts:
+        raise HeliometerError(
+            Code.CONFLICT,
+            "A cluster encrypts nothing until every process has the same secrets.key_file.",
+        )
     try:
         keys = read_keys(path)
     except UnusableKeyFile as error:
