@@ -27,9 +27,8 @@ test-engines: dev ## Run the tests that need other programs (installs them with 
 test-browser: dev ## Run the tests that need a browser (installs Chromium with apt-get)
 	scripts/test-browser
 
-soak: dev ## Run the tests with many more tries each (hours; installs with apt-get)
-	HELIOMETER_TEST_PROFILE=soak scripts/test
-	HELIOMETER_TEST_PROFILE=soak scripts/test-engines
+soak: dev ## Run reliability tests into docs/reliability.md (TEST=2: one; FULL=1: at its target, for hours)
+	PYTHONPATH=tests $(BIN)/python -m soak $(if $(TEST),--test $(TEST)) $(if $(FULL),--full)
 
 lint: dev ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -28,6 +28,8 @@ from leftovers import end_with_tests
 if TYPE_CHECKING:
     from cluster import ClusterServer
 
+pytest_plugins = ["soak.recording"]
+
 PASSWORD = "correct horse battery"
 # Enough to find what is wrong now and then; the tests of grammar and arithmetic say themselves how
 # many they need. No deadline: how long an example takes, the machine's load says.

@@ -31,7 +31,9 @@ numbers = itertools.count(1)
 def cases() -> Iterator[Any]:
     for path in sorted(Path(__file__).parent.glob("*/*.toml")):
         for case in tomllib.loads(path.read_text(encoding="utf-8"))["case"]:
-            yield pytest.param(case, id=f"{path.stem}: {case['name'].replace('§', '')}")
+            marks = [pytest.mark.reliability(16)] if path.stem == "isolation" else []
+            name = f"{path.stem}: {case['name'].replace('§', '')}"
+            yield pytest.param(case, id=name, marks=marks)
 
 
 @pytest.fixture(scope="module")

@@ -217,6 +217,7 @@ def test_projects_while_the_server_runs(server: RunningServer, namespace: str) -
     assert "already" in failed(server.command("project", "create", namespace))
 
 
+@pytest.mark.reliability(7)
 def test_backup_while_serving_and_restore(
     server: RunningServer, command: Command, namespace: str, tmp_path: Path
 ) -> None:

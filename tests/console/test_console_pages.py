@@ -508,6 +508,7 @@ def test_changing_the_project_stays_in_the_console(
     assert (reply.status_code, reply.headers["location"]) == (303, "/console")
 
 
+@pytest.mark.reliability(16)
 def test_a_foreign_project_is_refused(signed_in: Visitors, site: Site) -> None:
     visitor = signed_in("member")
     for project in (site.projects["stock"], "stock", NOWHERE, ""):
@@ -548,6 +549,7 @@ def test_pages_ask_for_the_permission_that_they_need(signed_in: Visitors, page: 
         assert (reply.status_code == 403) is (page.permission not in ROLES[role]), reply.text
 
 
+@pytest.mark.reliability(16)
 def test_alarms_of_another_project_do_not_exist(signed_in: Visitors, site: Site) -> None:
     skip_if_not_yet("/console/alarms", signed_in("member").get("/console/alarms").status_code)
     with site.client("member", "shop") as client:

@@ -411,6 +411,7 @@ async def test_files_that_an_interruption_left_are_removed(tmp_path: Path) -> No
     await store.close()
 
 
+@pytest.mark.reliability(5)
 async def test_a_damaged_partition_is_set_aside_and_the_rest_served(tmp_path: Path) -> None:
     store = open_duckdb(tmp_path)
     await store.append(batch((1, NOW, 1.0), (1, NOW - DAY, 1.0)), [], [])
@@ -430,6 +431,7 @@ async def test_a_damaged_partition_is_set_aside_and_the_rest_served(tmp_path: Pa
     await store.close()
 
 
+@pytest.mark.reliability(7)
 async def test_a_backup_is_one_moment_while_others_append(tmp_path: Path) -> None:
     store = open_duckdb(tmp_path / "a")
     await store.append(batch(*[(1, NOW - k * DAY, 1.0) for k in range(3)]), series(1), [])
@@ -460,6 +462,7 @@ async def test_a_backup_is_one_moment_while_others_append(tmp_path: Path) -> Non
     await store.close()
 
 
+@pytest.mark.reliability(4)
 async def test_an_almost_full_disk_refuses_writes_and_goes_on_reading(tmp_path: Path) -> None:
     free = 1000
     store = DuckDBStore(tmp_path, MetricSettings(min_free_bytes=100), lambda _: free)
@@ -518,6 +521,7 @@ async def test_a_batch_that_fails_leaves_nothing_behind(
     await store.close()
 
 
+@pytest.mark.reliability(5)
 async def test_a_partition_that_a_query_finds_damaged_is_set_aside_and_the_rest_served(
     tmp_path: Path,
 ) -> None:
@@ -537,6 +541,7 @@ async def test_a_partition_that_a_query_finds_damaged_is_set_aside_and_the_rest_
 
 
 @pytest.mark.parametrize("keep", [-3, 0])
+@pytest.mark.reliability(5)
 async def test_what_comes_late_for_a_damaged_day_is_not_taken_for_it(
     tmp_path: Path, keep: int
 ) -> None:

@@ -120,6 +120,7 @@ async def test_after_a_crash_anything_may_have_been_delivered(tmp_path: Path) ->
     await again.close()
 
 
+@pytest.mark.reliability(5)
 async def test_a_damaged_chunk_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "feed.sqlite"
     store = SqliteMessageStore(path)

@@ -215,6 +215,7 @@ async def test_a_url_names_another_file(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere.sqlite").exists()
 
 
+@pytest.mark.reliability(7)
 async def test_backup_is_whole_while_others_write(in_file: Database, tmp_path: Path) -> None:
     """Each transaction adds two users; a copy has an even number of them."""
     database = in_file

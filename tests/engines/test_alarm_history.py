@@ -57,6 +57,7 @@ def own() -> Iterator[OwnEngines]:
         yield engines
 
 
+@pytest.mark.reliability(10)
 def test_transitions_are_those_of_an_undisturbed_day(own: OwnEngines, tmp_path: Path) -> None:
     psql("create database heliometer_test template template0 encoding 'UTF8' locale 'C'",
          own.urls.postgresql)  # fmt: skip

@@ -134,6 +134,7 @@ def faults(name: str) -> dict[str, Fault]:
 
 
 @pytest.mark.parametrize("name", ["clickhouse", "rabbitmq", "postgresql"])
+@pytest.mark.reliability(8)
 def test_an_engine_that_fails_costs_nothing_but_time(
     name: str, own: OwnEngines, cluster: Cluster, load: Load
 ) -> None:
@@ -156,6 +157,7 @@ def test_an_engine_that_fails_costs_nothing_but_time(
     check(cluster, load)
 
 
+@pytest.mark.reliability(2)
 def test_processes_that_are_killed_cost_nothing_but_time(cluster: Cluster, load: Load) -> None:
     time.sleep(CALM_S)
     for _ in range(3):

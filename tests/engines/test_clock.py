@@ -15,6 +15,7 @@ import pytest
 from conftest import RunningServer
 from effort import effort
 from eventually import eventually
+from soak.recording import Measured
 
 pytestmark = pytest.mark.engines
 
@@ -202,10 +203,17 @@ def use(client: httpx.Client, code: str) -> int:
     return client.post("/v1.1/notification-addresses/validate", json=fields).status_code
 
 
-def test_no_alarm_changes_and_what_expires_does(tmp_path: Path) -> None:
+@pytest.mark.reliability(6)
+def test_no_alarm_changes_and_what_expires_does(tmp_path: Path, measured: Measured) -> None:
     with ThreadPoolExecutor(len(STEPS)) as threads:
         found = threads.map(
             lambda name: live_through(tmp_path / name.replace(" ", "-"), STEPS[name]), STEPS
         )
         wrong = {name: each for name, each in zip(STEPS, found, strict=True) if each}
+    measured(
+        servers=len(STEPS),
+        alarms=len(STEPS) * len(STEADY),
+        wrong=sum(map(len, wrong.values())),
+        watched_for=f"{WATCHED_S} s each",
+    )
     assert not wrong, "\n".join(f"{n}: {w}" for n, each in wrong.items() for w in each)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from effort import effort
+from soak.recording import Measured
 
 pytestmark = pytest.mark.engines
 
@@ -50,6 +51,7 @@ def strace(inject: str) -> list[str]:
 
 # Counted in each thread, of which two sync, about 120 times each.
 @pytest.mark.parametrize("nth", effort([*range(1, 13), 20, 30, 50, 80], range(1, 100)))
+@pytest.mark.reliability(2)
 def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
     tmp_path: Path, nth: int
 ) -> None:
@@ -60,6 +62,7 @@ def test_death_at_any_sync_loses_nothing_acknowledged_and_doubles_nothing(
     assert len(acknowledged) < POINTS, "the process outlived the fault"
 
 
+@pytest.mark.reliability(3)
 def test_a_failed_sync_is_never_acknowledged_and_writing_resumes(tmp_path: Path) -> None:
     acknowledged = write(tmp_path / "d", POINTS, *strace("error=EIO:when=20+30"))
     found = stored(tmp_path / "d")
@@ -68,17 +71,22 @@ def test_a_failed_sync_is_never_acknowledged_and_writing_resumes(tmp_path: Path)
     assert len(found) == len(set(found))
 
 
-def test_a_full_disk_refuses_writes_serves_reads_and_recovers(tmp_path: Path) -> None:
+@pytest.mark.reliability(4)
+def test_a_full_disk_refuses_writes_serves_reads_and_recovers(
+    tmp_path: Path, measured: Measured
+) -> None:
     script = Path(__file__).with_name("full_disk.py")
     mount = (
         f"mount -t tmpfs -o size=96m tmpfs {tmp_path} && exec {sys.executable} {script} {tmp_path}"
     )
-    try:
-        done = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True, timeout=120
-        )
-    except FileNotFoundError:
-        pytest.skip("unshare is not installed")
-    if "unshare failed" in done.stderr or "permission denied" in done.stderr.lower():
-        pytest.skip("mounting is not allowed here")
-    assert done.returncode == 0, done.stdout + done.stderr
+    for _ in range(effort(1, 50)):
+        try:
+            done = subprocess.run(
+                ["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True, timeout=120
+            )
+        except FileNotFoundError:
+            pytest.skip("unshare is not installed")
+        if "unshare failed" in done.stderr or "permission denied" in done.stderr.lower():
+            pytest.skip("mounting is not allowed here")
+        assert done.returncode == 0, done.stdout + done.stderr
+    measured(cycles=effort(1, 50), lost=0)

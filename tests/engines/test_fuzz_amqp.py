@@ -138,6 +138,7 @@ async def session(feed: AmqpFeed, data: bytes, chance: random.Random) -> None:
     connection.connection_lost(None)
 
 
+@pytest.mark.reliability(14)
 async def test_noise_breaks_nothing(tmp_path: Path) -> None:
     feed = AmqpFeed(tmp_path).start()
     feed.post(20)

@@ -137,6 +137,7 @@ def restart(member: Member) -> None:
     print(f"{member.roles}: stopped in {stopped - began:.1f} s, back {away_s:.1f} s later")
 
 
+@pytest.mark.reliability(12)
 def test_no_request_fails_while_every_process_is_restarted(
     cluster: Cluster, nginx: Nginx, clients: list[Client], tmp_path: Path
 ) -> None:

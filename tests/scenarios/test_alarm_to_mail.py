@@ -127,6 +127,7 @@ def test_who_is_not_verified_is_not_told_and_the_history_says_so(
         assert mail_server.mails == []
 
 
+@pytest.mark.reliability(9)
 def test_a_kill_in_the_middle_of_fifty_transitions_loses_none(
     server: RunningServer, mail_server: MailServer
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_role_that_reads_sees_alarms_and_one_that_manages_changes_them(
         assert v1_0.status_code == (201 if manages else 403)
 
 
+@pytest.mark.reliability(16)
 def test_nobody_is_401_and_another_project_404(
     people: People, client: httpx.Client, name: str
 ) -> None:

@@ -73,6 +73,7 @@ def check(reply: httpx.Response) -> None:
 
 @FEW
 @given(bodies, st.sampled_from(["/v1.1/metrics", "/v1.1/metrics/aggregate"]), headers)
+@pytest.mark.reliability(13)
 def test_any_body_gets_an_answer(
     client: httpx.Client,
     body: bytes,
@@ -101,6 +102,7 @@ usual = {"namespace": "fuzz", "statistics": "avg", "start_time": "2013-11-01"}
     st.sampled_from(["/v1.1/metrics", "/v1.1/metrics/series", "/v1.1/metering"]),
     st.booleans(),
 )
+@pytest.mark.reliability(13)
 def test_any_query_gets_an_answer(
     client: httpx.Client,
     pairs: list[tuple[str, str]],
@@ -114,6 +116,7 @@ def test_any_query_gets_an_answer(
 
 @FEW
 @given(st.binary(max_size=60).map(lambda raw: "".join(f"%{byte:02x}" for byte in raw)))
+@pytest.mark.reliability(13)
 def test_any_query_string_and_path_gets_an_answer(client: httpx.Client, escaped: str) -> None:
     check(client.get(f"/v1.1/metrics?{escaped}"))
     check(client.get(f"/v1.1/metrics?namespace={escaped}&statistics=avg&start_time={escaped}"))

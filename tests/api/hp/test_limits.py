@@ -41,6 +41,7 @@ def head(people: People, *more: str) -> bytes:
     return "\r\n".join([*lines, *more, "", ""]).encode()
 
 
+@pytest.mark.reliability(19)
 def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(people: People) -> None:
     reply = exchange(people, head(people, f"Content-Length: {1 << 30}"))
     assert reply.startswith(b"HTTP/1.1 413 ")
@@ -49,6 +50,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(people: P
     assert fault["message"] == f"The body is larger than {BODY_LIMIT} bytes."
 
 
+@pytest.mark.reliability(19)
 def test_a_chunked_body_is_read_up_to_the_limit_only(people: People) -> None:
     def endless() -> Iterator[bytes]:
         while True:
@@ -77,6 +79,7 @@ def peak_memory(people: People) -> int:
     return int(found[1]) << 10 if found else 0
 
 
+@pytest.mark.reliability(19)
 def test_a_gzip_bomb_is_refused_and_takes_no_memory(people: People) -> None:
     bomb = gzip.compress(bytes(256 << 20))
     assert len(bomb) < BODY_LIMIT
@@ -101,6 +104,7 @@ def test_gzip_that_is_cut_off_or_followed_by_more_is_malformed(people: People, c
 
 
 @pytest.mark.parametrize("size", [66_000, 1 << 20])
+@pytest.mark.reliability(17)
 def test_headers_that_are_too_large_are_431(people: People, size: int) -> None:
     with httpx.Client(base_url=people.server.url) as client:
         reply = client.get("/v1.1/metering", headers={"X-Auth-Token": "x" * size})
@@ -110,6 +114,7 @@ def test_headers_that_are_too_large_are_431(people: People, size: int) -> None:
     )
 
 
+@pytest.mark.reliability(19)
 def test_headers_without_end_are_cut_off_and_hold_nobody_up(people: People) -> None:
     host, _, port = people.server.url.removeprefix("http://").partition(":")
     with (
@@ -124,12 +129,14 @@ def test_headers_without_end_are_cut_off_and_hold_nobody_up(people: People) -> N
 
 
 @pytest.mark.parametrize("size", [5000, 60_000])
+@pytest.mark.reliability(17)
 def test_an_absurd_token_is_401(people: People, size: int) -> None:
     with httpx.Client(base_url=people.server.url) as client:
         reply = client.get("/v1.1/metering", headers={"X-Auth-Token": "x" * size})
     assert reply.status_code == 401
 
 
+@pytest.mark.reliability(17)
 def test_two_tokens_are_none(people: People) -> None:
     token = people.token("member")
     for pair in ((token, token), (token, "x"), ("x", token)):
@@ -193,6 +200,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @embedded_only
+@pytest.mark.reliability(20)
 def test_too_many_requests_or_series_are_429_and_a_full_disk_is_503(narrow: RunningServer) -> None:
     def post(client: httpx.Client, name: str) -> httpx.Response:
         metric = {"namespace": "n", "dimensions": {"name": name}, "value": 1}

@@ -370,6 +370,7 @@ def test_the_feed_can_be_switched_off(tmp_path: Path) -> None:
     shop.stop()
 
 
+@pytest.mark.reliability(23)
 def test_tls(tmp_path: Path) -> None:
     certificate, key = make(tmp_path)
     shop = Shop(

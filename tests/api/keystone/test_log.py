@@ -1,10 +1,12 @@
 """What the log says of requests whose paths hold secrets."""
 
 import httpx
+import pytest
 
 from conftest import PASSWORD, RunningServer
 
 
+@pytest.mark.reliability(23)
 def test_a_token_in_a_path_is_not_logged(fresh_server: RunningServer) -> None:
     fresh_server.environment["HELIOMETER_LOG_ACCESS"] = "all"
     fresh_server.start()

@@ -278,6 +278,7 @@ def test_v3_methods_that_are_not_offered(url: str, method: str) -> None:
     ],
 )
 @pytest.mark.parametrize("tokens", [[], ["x"], ["x" * 43], ["TOKEN", "TOKEN"], ["TOKEN, TOKEN"]])
+@pytest.mark.reliability(17)
 def test_no_good_token(url: str, path: str, tokens: list[str]) -> None:
     good = sign_in(url)
     headers = [("X-Auth-Token", token.replace("TOKEN", good)) for token in tokens]

@@ -262,6 +262,7 @@ def test_what_is_wrong_is_told_and_nothing_is_stored(
     assert client.get("/v2/alarms").json() == []
 
 
+@pytest.mark.reliability(16)
 def test_another_projects_alarm_is_as_one_that_is_not(people: People) -> None:
     with people.client() as client, people.client("stranger") as stranger:
         alarm_id = made(client, name="theirs")["alarm_id"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -236,6 +237,7 @@ def batch_of(rows: list[tuple[int, int, float]]) -> Batch:
     st.lists(expressions, min_size=1, max_size=4),
     st.lists(events, max_size=25),
 )
+@pytest.mark.reliability(15)
 def test_the_engine_decides_as_the_reference(
     rules: Rules, watched: list[Expression], happening: list[object]
 ) -> None:

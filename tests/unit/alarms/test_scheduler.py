@@ -142,6 +142,7 @@ async def changed(world: World, alarms: list[Alarm]) -> list[tuple[str, State]]:
     ("step", "clients_are_set"),
     [(45, True), (3597, True), (3597, False), (-45, True), (-3597, True), (-86_400, False)],
 )
+@pytest.mark.reliability(6)
 async def test_no_alarm_changes_when_the_clock_is_set(
     world: World, step: int, clients_are_set: bool
 ) -> None:
@@ -157,6 +158,7 @@ async def test_no_alarm_changes_when_the_clock_is_set(
     assert await changed(world, alarms) == []
 
 
+@pytest.mark.reliability(6)
 async def test_no_alarm_changes_when_the_clock_is_set_back_while_the_service_is_down(
     world: World,
 ) -> None:

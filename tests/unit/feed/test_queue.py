@@ -90,6 +90,7 @@ def test_what_is_given_back_comes_again_first_and_flagged() -> None:
     ]
 
 
+@pytest.mark.reliability(11)
 def test_beyond_its_limit_the_oldest_are_dropped_and_counted() -> None:
     queue = queue_of(25, limit=20)
     usage = queue.usage()
@@ -99,6 +100,7 @@ def test_beyond_its_limit_the_oldest_are_dropped_and_counted() -> None:
     assert numbers(reader) == list(range(5, 25))
 
 
+@pytest.mark.reliability(11)
 def test_what_is_out_is_not_dropped_until_it_comes_back() -> None:
     queue, reader = queue_of(10, limit=20), Reader(10)
     queue.attach(reader)
@@ -212,7 +214,7 @@ class Model(RuleBasedStateMachine):
         assert position.delivered >= 0
 
 
-TestModel = Model.TestCase
+TestModel = pytest.mark.reliability(11)(Model.TestCase)
 TestModel.settings = settings(max_examples=effort(30, 1200), stateful_step_count=40, deadline=None)
 
 

@@ -32,6 +32,7 @@ def test_what_can_be_said_clearly_is_read(document: Any, escaped: bool) -> None:
     lambda text: text.encode()
 ))  # fmt: skip
 @settings(max_examples=effort(400, 30000))
+@pytest.mark.reliability(14)
 def test_anything_else_is_refused_and_nothing_else_is(body: bytes) -> None:
     try:
         expected = json.loads(body.decode("utf-8"))

@@ -53,6 +53,7 @@ async def test_wrong_credentials_and_foreign_projects(
     assert caught.value.code is Code.UNAUTHENTICATED
 
 
+@pytest.mark.reliability(16)
 async def test_a_foreign_project_looks_like_a_missing_one(world: World) -> None:
     messages = []
     for project in ("stock", "missg"):

@@ -105,6 +105,7 @@ async def test_the_first_start(tmp_path: Path, given: str | None) -> None:
     await database.close()
 
 
+@pytest.mark.reliability(7, 23)
 async def test_neither_database_nor_backup_holds_a_secret(world: World, tmp_path: Path) -> None:
     await world.identity.set_password("ann", "canary-password")
     token = (await world.identity.authenticate_password("ann", "canary-password", None)).secret

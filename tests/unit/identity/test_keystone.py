@@ -193,6 +193,7 @@ async def test_a_token_is_looked_up_once_for_all_and_then_not_for_a_while(world:
     await world.refused("good", Code.UNAUTHENTICATED)
 
 
+@pytest.mark.reliability(17)
 async def test_expired_while_remembered(world: World) -> None:
     soon = "2027-01-15T08:00:10.000000Z"
     world.stage.tokens["good"]["expires_at"] = soon
@@ -219,6 +220,7 @@ async def test_expired_while_remembered(world: World) -> None:
         (204, b""),
     ],
 )
+@pytest.mark.reliability(17)
 async def test_answers_that_let_nobody_in(world: World, answer: tuple[int, Any]) -> None:
     async def respond(writer: asyncio.StreamWriter) -> None:
         more = {"Location": "http://127.0.0.1:9/"} if answer[0] == 301 else None

@@ -91,6 +91,7 @@ def test_dimensions_select_every_series_that_has_at_least_them_in_order() -> Non
     assert series_index.select("q", "ns", {}) == []
 
 
+@pytest.mark.reliability(20)
 def test_over_its_limit_a_project_gets_no_new_series_but_keeps_the_old() -> None:
     series_index = SeriesIndex([], limit=2)
     series_index.intern("p", [name(a="1"), name(a="2")])

@@ -74,6 +74,7 @@ nasty = st.text(
 @given(nasty, nasty, nasty)
 @example("x\r\nBcc: eve@mail.com", "\r\n.\r\n", "\r\n\r\nhello")
 @example("=?utf-8?q?=0D=0ABcc:_eve@mail.com?=", "", "")
+@pytest.mark.reliability(22)
 def test_no_name_adds_a_header_or_recipient(name: str, project: str, description: str) -> None:
     made = message(name=name, project_name=project, description=description)
     mail = build(made, "heliometer@localhost", "joe@mail.com")
@@ -95,6 +96,7 @@ def test_no_name_adds_a_header_or_recipient(name: str, project: str, description
     json.dumps(made.document)
 
 
+@pytest.mark.reliability(22)
 def test_names_are_text_in_the_html() -> None:
     page = html(message(name="<script>alert(1)</script>", description='"><img src=x>'))
     assert "<script>" not in page
@@ -359,6 +361,7 @@ def test_a_long_row_of_windows_is_summed_up() -> None:
         assert text.index("00:00:00") < text.index("23:59:00")
 
 
+@pytest.mark.reliability(23)
 async def test_a_password_never_goes_in_the_clear() -> None:
     server = MailServer().start()
     settings = EmailSettings(url=f"smtp://joe:secret@127.0.0.1:{server.port}", starttls="never")

@@ -100,6 +100,7 @@ async def test_a_refused_recipient_is_given_up_and_its_neighbour_is_told(
     assert [m["X-Envelope-To"] for m in mail_server.mails] == ["there@mail.com"]
 
 
+@pytest.mark.reliability(8)
 async def test_a_relay_that_is_busy_or_away_gets_it_later(
     office: Office, mail_server: MailServer
 ) -> None:
@@ -124,6 +125,7 @@ async def test_a_relay_that_is_busy_or_away_gets_it_later(
     assert len(mail_server.mails) == 1
 
 
+@pytest.mark.reliability(8)
 async def test_after_the_retry_period_it_is_a_dead_letter_that_can_be_replayed(
     office: Office,
 ) -> None:
@@ -143,6 +145,7 @@ async def test_after_the_retry_period_it_is_a_dead_letter_that_can_be_replayed(
     assert (await office.fate(sent)).status == DELIVERED
 
 
+@pytest.mark.reliability(8)
 async def test_one_that_hangs_holds_up_nobody_else(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +241,7 @@ async def test_of_one_alarm_messages_arrive_in_order(office: Office) -> None:
     assert [m.subject for m in relay.taken] == ["[ALARM] n", "[OK] n", "[ALARM] n", "[OK] n"]
 
 
+@pytest.mark.reliability(9)
 async def test_a_crash_after_sending_sends_it_again_with_the_same_id(office: Office) -> None:
     relay = Relay()
     sent = await office.test_message("EMAIL", "joe@mail.com", "m")
@@ -274,6 +278,7 @@ async def test_what_ends_while_another_message_is_under_way_is_settled(office: O
     assert notifier.counts[DELIVERED] == 3
 
 
+@pytest.mark.reliability(8)
 async def test_an_outbox_that_cannot_be_read_for_a_while_ends_nothing(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

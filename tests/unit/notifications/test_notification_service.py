@@ -119,6 +119,7 @@ async def test_the_operator_can_demand_https_of_webhooks(world: World) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "a\nb", "a\r\nBcc: x@y.se", "a\x00", "\u202egnp", "n" * 251]
 )
+@pytest.mark.reliability(22)
 async def test_a_name_is_one_printable_line(world: World, name: str) -> None:
     with pytest.raises(Invalid, match=r"^name: "):
         await world.notifications.create_method(world.shop, Wanted(name, "EMAIL", "joe@mail.com"))
@@ -186,6 +187,7 @@ async def test_an_address_that_is_verified_stays_so_and_gets_no_code(world: Worl
     assert await world.take() == []
 
 
+@pytest.mark.reliability(18)
 async def test_a_destination_gets_three_codes_an_hour_over_all_projects(world: World) -> None:
     await world.ask()
     await world.ask(caller=world.stock)

@@ -82,6 +82,7 @@ async def test_who_may_not_change_the_project_may_not_try_codes(world: World, ro
 @pytest.mark.parametrize(("type_", "address", "life_s"), [
     ("SMS", "+12063823454", 600), ("EMAIL", "joe@mail.com", 86_400),
 ])  # fmt: skip
+@pytest.mark.reliability(18)
 async def test_a_code_expires(world: World, type_: str, address: str, life_s: int) -> None:
     short, long = await world.code(address, type_)
     world.now += life_s - 1
@@ -107,6 +108,7 @@ async def test_no_code_is_kept(world: World, tmp_path: Path) -> None:
     assert long.encode() not in kept
 
 
+@pytest.mark.reliability(18)
 async def test_five_wrong_tries_void_a_project_s_codes_and_no_other_s(world: World) -> None:
     short, long = await world.code()
     await world.ask("bob@mail.com", caller=world.stock)
@@ -127,6 +129,7 @@ async def test_a_restart_does_not_forget_wrong_tries(world: World) -> None:
     assert await tried(world.restarted(), world.shop, short) == MISSING
 
 
+@pytest.mark.reliability(18)
 async def test_guesses_at_the_same_time_are_no_more_than_five(world: World) -> None:
     short, _ = await world.code()
     guesses = [f"{int(wrong(short)) + 10 * i:010d}"[-10:] for i in range(12)]
@@ -138,6 +141,7 @@ async def test_guesses_at_the_same_time_are_no_more_than_five(world: World) -> N
 
 
 @pytest.mark.parametrize("which", ["short", "long"])
+@pytest.mark.reliability(18)
 async def test_of_a_hundred_with_the_right_code_one_succeeds(world: World, which: str) -> None:
     short, long = await world.code()
     caller, code = (world.shop, short) if which == "short" else (None, long)
@@ -160,6 +164,7 @@ async def test_wrong_tries_of_a_project_are_limited_and_the_limit_passes(world: 
     assert await tried(world.validation, None, long) == MISSING
 
 
+@pytest.mark.reliability(18)
 async def test_wrong_tries_of_a_client_are_limited_whatever_it_calls_itself(world: World) -> None:
     clients = [f"2001:db8:0:7::{i:x}" for i in range(TRIES)]
     for i, client in enumerate(clients):
@@ -169,6 +174,7 @@ async def test_wrong_tries_of_a_client_are_limited_whatever_it_calls_itself(worl
     assert await tried(world.validation, None, "guess", "2001:db8:0:8::1") == MISSING
 
 
+@pytest.mark.reliability(18)
 async def test_strangers_wrong_tries_keep_nobody_from_using_a_right_code(world: World) -> None:
     short, long = await world.code()
     ends = [

@@ -135,6 +135,7 @@ def test_every_word_can_be_any_name(word: str) -> None:
 # -- bounds --------------------------------------------------------------------------------------
 
 
+@pytest.mark.reliability(21)
 def test_the_length_is_counted_in_bytes() -> None:
     room = 4096 - len("cpu > 1")
     parse("cpu > 1" + " " * room)
@@ -144,12 +145,14 @@ def test_the_length_is_counted_in_bytes() -> None:
     assert "8194 bytes" in refusal("ü" * 4097)
 
 
+@pytest.mark.reliability(21)
 def test_nesting_is_bounded() -> None:
     parse("(" * 32 + "max(cpu) > 1" + ")" * 32)
     parse(" or ".join(["(cpu > 1)"] * 40))
     assert "at most 32 parentheses" in refusal("(" * 33 + "cpu > 1" + ")" * 33)
 
 
+@pytest.mark.reliability(21)
 def test_the_number_of_subexpressions_is_bounded() -> None:
     assert len(subexpressions(parse(" or ".join(["cpu > 1"] * 100)))) == 100
     message = refusal(" or ".join(["cpu > 1"] * 101))
@@ -182,6 +185,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.reliability(21)
 def test_no_text_takes_long(text: str) -> None:
     def seconds() -> float:
         start = time.process_time()
@@ -225,12 +229,14 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=40).map("".join))
 @settings(max_examples=effort(400, 30000), deadline=None, derandomize=True)
+@pytest.mark.reliability(14)
 def test_any_text_is_understood_or_refused(text: str) -> None:
     understood_or_refused(text)
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=effort(100, 6000), deadline=None, derandomize=True)
+@pytest.mark.reliability(14)
 def test_even_random_text_is(text: str) -> None:
     understood_or_refused(text)
 
@@ -242,6 +248,7 @@ def test_even_random_text_is(text: str) -> None:
     ),
 )
 @settings(max_examples=effort(250, 20000), deadline=None, derandomize=True)
+@pytest.mark.reliability(14)
 def test_a_text_with_slips_is(text: str, slips: list[tuple[float, int, str]]) -> None:
     for where, dropped, added in slips:
         at = int(where * len(text))
