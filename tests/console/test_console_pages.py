@@ -649,6 +649,7 @@ def test_the_first_load_is_small(signed_in: Visitors, visitor: Visitor) -> None:
         assert sum(sizes.values()) <= 100 * 1024, sizes
 
 
+@pytest.mark.reliability(22)
 def test_a_spreadsheet_finds_no_formulas_in_a_table(signed_in: Visitors, site: Site) -> None:
     formulas = [f"{first}1+1" for first in "=+-@＝＋－＠"]
     with site.client("member", "shop") as client:

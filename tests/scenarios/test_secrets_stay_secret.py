@@ -144,6 +144,7 @@ def fill(server: RunningServer, client: httpx.Client, port: int) -> dict[str, st
     return secrets
 
 
+@pytest.mark.reliability(23)
 def test_canaries_are_found_nowhere(
     server: RunningServer, receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def refusals(server: RunningServer, budget: str) -> float:
 
 
 @embedded_only
+@pytest.mark.reliability(18)
 def test_sixty_numbers_in_a_row_get_a_project_s_share_of_codes(server: RunningServer) -> None:
     before = refusals(server, "code_project_hour")
     mine = server.tenant()
@@ -65,6 +66,7 @@ def test_sixty_numbers_in_a_row_get_a_project_s_share_of_codes(server: RunningSe
         assert neighbour.post("/v1.1/notification-addresses", json=body).status_code == 201
 
 
+@pytest.mark.reliability(18)
 def test_one_mailbox_gets_three_codes_however_it_is_written(server: RunningServer) -> None:
     name = f"joe-{uuid4().hex[:8]}"
     addresses = [f"{name}@mail.com", f"{name}+1@mail.com", f"{name.upper()}@Mail.com"]
@@ -110,6 +112,7 @@ def test_tokens_are_not_made_of_tokens_without_end(server: RunningServer) -> Non
 
 
 @pytest.mark.parametrize("path", ["/v1.1/metering", "/v2/meters", "/identity/v3/auth/tokens"])
+@pytest.mark.reliability(17)
 def test_what_is_no_token_opens_nothing(server: RunningServer, path: str) -> None:
     token, revoked = server.token(), server.token()
     own = {"X-Auth-Token": revoked, "X-Subject-Token": revoked}
@@ -130,6 +133,7 @@ def test_what_is_no_token_opens_nothing(server: RunningServer, path: str) -> Non
     assert get("x" * 70_000).status_code == 431
 
 
+@pytest.mark.reliability(17)
 def test_a_token_of_a_mebibyte_is_refused_without_being_read(server: RunningServer) -> None:
     with server.client() as client:
         try:
