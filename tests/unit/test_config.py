@@ -52,6 +52,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "alarms.grace": ("9", 9),
     "alarms.at_once": ("false", False),
     "alarms.flapping_changes": ("7", 7),
+    "cluster.expected": ("api=2,evaluator=2", "api=2,evaluator=2"),
     "email.url": ("smtp://relay:25", "smtp://relay:25"),
     "email.sender": ("monitoring@shop.se", "monitoring@shop.se"),
     "email.starttls": ("required", "required"),
@@ -329,3 +330,16 @@ def test_a_file_with_a_setting_must_be_there_and_be_the_only_source(tmp_path: Pa
     assert f"{name}_FILE" in said
     assert "secret" not in said
     assert "is not a setting" in complaint(environment={"HELIOMETER_EMAIL_NONE_FILE": str(there)})
+
+
+def test_how_many_processes_there_should_be() -> None:
+    def expected(text: str) -> dict[str, int]:
+        return load(environment={"HELIOMETER_CLUSTER_EXPECTED": text}).expected_processes
+
+    assert expected("") == {}
+    assert expected(" evaluator = 2, api=3,collector=0") == {
+        "evaluator": 2, "api": 3, "collector": 0,
+    }  # fmt: skip
+    for wrong in ("evaluators=2", "evaluator", "evaluator=two", "evaluator=-1", "api=1,api=2",
+                  "api=99999999999999999999", "api=²"):  # fmt: skip
+        assert "cluster.expected" in complaint(environment={"HELIOMETER_CLUSTER_EXPECTED": wrong})

@@ -124,7 +124,7 @@ def test_settings_that_the_documents_name_exist() -> None:
         name
         for path in DOCS.rglob("*.md")
         for name in named.findall(path.read_text(encoding="utf-8"))
-        if not name.endswith((".md", ".sqlite", ".duckdb", ".py", ".key"))
+        if not name.endswith((".md", ".sqlite", ".duckdb", ".py", ".key", ".toml"))
     }
     assert found
     assert found <= known

@@ -6,15 +6,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.exceptions import ChannelInvalidStateError
 from pamqp import commands
 from pamqp.common import FieldTable
 
 from heliometer.config import BusSettings
+from heliometer.core.background import Ended, Supervisor, together
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.retry import Backoff
 
@@ -30,6 +33,8 @@ HEARTBEAT_S = 10
 CONNECT_S = 5.0
 CLOSE_S = 2.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+CONNECTION_ERRORS = (aiormq.AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+"""Raised by what uses a connection when it is lost."""
 REDELIVERIES = 1 << 30
 """Newer brokers drop messages after 20 redeliveries; that must never happen here."""
 
@@ -45,20 +50,21 @@ class Client(Protocol):
 class Broker:
     """The one connection of this process."""
 
-    def __init__(self, settings: BusSettings, name: str) -> None:
+    def __init__(self, settings: BusSettings, name: str, tasks: Supervisor) -> None:
         self._settings = settings
+        self._tasks = tasks
         self._name = name
         parts = urlsplit(settings.url)
         self.where = f"{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
         separator = "&" if parts.query else "?"
         self._url = f"{settings.url}{separator}heartbeat={HEARTBEAT_S}&name={name}"
-        self._clients: list[Client] = []
+        self._clients: dict[str, Client] = {}
         self.connected = asyncio.Event()
         self._is_logged = False
 
-    def add(self, *clients: Client) -> None:
-        """Have clients served from the next connection on."""
-        self._clients += clients
+    def add(self, **clients: Client) -> None:
+        """Have clients served from the next connection on, each in a task of that name."""
+        self._clients |= clients
 
     async def ping(self) -> None:
         """Raise UNAVAILABLE unless there is a connection."""
@@ -88,10 +94,11 @@ class Broker:
             if self._is_logged:
                 log.info("RabbitMQ at %s answers again", self.where)
             self._is_logged = False
-            async with asyncio.TaskGroup() as group:
-                for client in self._clients:
-                    group.create_task(client.serve(connection))
-                group.create_task(until_closed(connection))
+            works = {
+                name: partial(self._serve, name, client, connection)
+                for name, client in self._clients.items()
+            }
+            await together(connection=partial(until_closed, connection), **works)
         except Exception as error:
             self._log_failure(error)
         finally:
@@ -100,6 +107,24 @@ class Broker:
             with suppress(Exception):
                 await asyncio.wait_for(connection.close(), CLOSE_S)
         return stood_s
+
+    async def _serve(self, name: str, client: Client, connection: AbstractConnection) -> None:
+        life = self._tasks.life(name.replace("_", "-"))
+        life.began()
+        try:
+            await client.serve(connection)
+        except Exception as error:
+            if isinstance(error, CONNECTION_ERRORS):
+                life.left()  # that the connection is gone is reported once, for all of them
+            else:
+                life.ended(error)
+            raise
+        except BaseException:
+            life.left()
+            raise
+        ended = Ended(f"{life.name} returned")
+        life.ended(ended)
+        raise ended
 
     def _log_failure(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):

@@ -23,6 +23,7 @@ from heliometer.cluster.retrying import until_done
 from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.watermark import Watermark
+from heliometer.core.retry import Backoff
 from heliometer.pipeline.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ PREFETCH = 100
 """Messages that the broker delivers before any is acknowledged."""
 LARGEST_GROUP = 8 << 20
 """Largest total size of messages that are stored together, in bytes."""
-REQUEUE_S = 0.2
-"""Pause before a consumer that released its shard subscribes again."""
+REQUEUE_S, LAST_REQUEUE_S = 0.2, 30.0
+"""Pause before a consumer that released its shard subscribes again, and the longest when its
+evaluation fails again and again, so that another process may try."""
 
 
 class ShardConsumer:
@@ -86,7 +88,9 @@ class ShardConsumer:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Consume, and own the shard while this is the active consumer."""
+        backoff = Backoff(REQUEUE_S, LAST_REQUEUE_S)
         while True:
+            began_at = self._clock()
             channel = await connection.channel(publisher_confirms=False)
             await channel.basic_qos(prefetch_count=PREFETCH)
             inbox = Inbox()
@@ -104,7 +108,9 @@ class ShardConsumer:
                 await self.stop()
                 with suppress(Exception):
                     await asyncio.wait_for(channel.close(), 2)
-            await asyncio.sleep(REQUEUE_S)
+            if not self.evaluation.has_failed or self._clock() - began_at > LAST_REQUEUE_S:
+                backoff.reset()
+            await backoff.pause()
 
     async def _until_left(self, channel: AbstractChannel, inbox: Inbox) -> None:
         """Work until the shard is released, its evaluation ends, or the channel is lost."""

@@ -19,6 +19,7 @@ from heliometer.core.server_status import ServerStatus
 TIMEOUT_S = 5.0
 LISTEN_S = 3.5
 """Each process reports itself every two seconds."""
+START = "start one: heliometer serve --roles …"
 BEHIND = 100
 """Most messages in all queues together without a warning."""
 
@@ -47,14 +48,17 @@ async def _look(settings: Settings) -> list[Finding]:
         if isinstance(version, bytes):
             version = version.decode()
         found = [Finding("bus", OK, f"RabbitMQ {version} at {place} accepts the connection")]
-        found += await _queues(connection, settings)
-        return found + await _members(connection, settings)
+        members = await _heard(connection)
+        found += await _queues(connection, settings, any_process=bool(members.all()))
+        return found + processes(members, settings)
     finally:
         with suppress(Exception):
             await asyncio.wait_for(connection.close(), TIMEOUT_S)
 
 
-async def _queues(connection: AbstractConnection, settings: Settings) -> list[Finding]:
+async def _queues(
+    connection: AbstractConnection, settings: Settings, *, any_process: bool
+) -> list[Finding]:
     waiting, idle = 0, []
     for exchange in (WORK, FEED):
         for shard in range(settings.bus.partitions):
@@ -64,10 +68,14 @@ async def _queues(connection: AbstractConnection, settings: Settings) -> list[Fi
                     queue=queue_name(exchange, shard), passive=True, timeout=TIMEOUT_S
                 )
             except Exception:  # it does not exist: the broker has closed the channel
+                if not any_process:
+                    what = "its queues do not exist yet; the first process to connect creates them"
+                    return [Finding("bus", OK, what)]
                 return [
                     Finding(
                         "bus", WARN, "some of its queues do not exist",
-                        "start a process: the first to connect creates them",
+                        "restart a process: the first to connect creates them; bus.partitions must "
+                        "be the same everywhere",
                     )
                 ]  # fmt: skip
             waiting += declared.message_count or 0
@@ -75,7 +83,7 @@ async def _queues(connection: AbstractConnection, settings: Settings) -> list[Fi
                 idle.append(queue_name(exchange, shard))
             await channel.close()
     found = []
-    if idle:
+    if idle and any_process:
         found.append(
             Finding(
                 "bus", FAIL, f"{len(idle)} queues have no consumer, such as {idle[0]}",
@@ -92,16 +100,23 @@ async def _queues(connection: AbstractConnection, settings: Settings) -> list[Fi
     return found or [Finding("bus", OK, f"{waiting} messages wait in its queues")]
 
 
-async def _members(connection: AbstractConnection, settings: Settings) -> list[Finding]:
+async def _heard(connection: AbstractConnection) -> Membership:
     """Listen for a moment to the reports that processes send to each other."""
     bus = EventBus("doctor")
     members = Membership(bus)
-    health = ClusterHealth(members, settings.bus.partitions)
     listening = asyncio.create_task(bus.serve(connection))
     await asyncio.sleep(LISTEN_S)
     listening.cancel()
     with suppress(asyncio.CancelledError, Exception):
         await listening
+    return members
+
+
+def processes(members: Membership, settings: Settings) -> list[Finding]:
+    """What is to be said of the processes that were heard of, and of those that were not."""
+    if not members.all():
+        return [Finding("process", WARN, "no process of the cluster runs", START)]
+    health = ClusterHealth(members, settings.bus.partitions, settings.expected_processes)
     found = []
     for member in members.all():
         what = f"{','.join(member.roles)} on {member.host} (process {member.pid}, {member.url})"
@@ -112,5 +127,4 @@ async def _members(connection: AbstractConnection, settings: Settings) -> list[F
             owns = f", owns {len(member.parts)} parts" if member.parts else ""
             late = f", {member.lag_s:.0f} s behind" if member.lag_s > 5 else ""
             found.append(Finding("process", WARN if late else OK, f"{what}{owns}{late}"))
-    advice = "start one: heliometer serve --roles …"
-    return found + [Finding("process", FAIL, what, advice) for what in health.missing()]
+    return found + [Finding("process", FAIL, what, START) for what in health.missing()]

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 
 from heliometer.cluster.connection import CHANGES, FIRST_RETRY_S, LAST_RETRY_S, Inbox
 from heliometer.cluster.events import Event, Handled, decode, encode
+from heliometer.core.background import together
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.retry import Backoff
 
@@ -113,15 +115,22 @@ class EventBus:
         await channel.basic_consume(queue, inbox.put, no_ack=True)
         self.queue = queue
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._hear(inbox))
-                for kind, line in self._lines.items():
-                    group.create_task(self._handle_each(kind, line))
-                group.create_task(self._send_waiting(channel))
-                await self.catch_up()
+            await together(
+                hear=partial(self._hear, inbox),
+                send=partial(self._send_waiting, channel),
+                catch_up=self._catch_up_once,
+                **{
+                    f"handle {_name(kind)}": partial(self._handle_each, kind, line)
+                    for kind, line in self._lines.items()
+                },
+            )
         finally:
             self.caught_up.clear()
             self.queue = ""
+
+    async def _catch_up_once(self) -> None:
+        await self.catch_up()
+        await asyncio.Event().wait()
 
     async def _hear(self, inbox: Inbox) -> None:
         while True:

@@ -1,6 +1,7 @@
 """Whether the processes of a cluster together do everything that the service must do."""
 
 import time
+from collections.abc import Mapping
 
 from heliometer.cluster.membership import Membership
 from heliometer.core.errors import Code, HeliometerError
@@ -14,26 +15,54 @@ ORPHANED_S = 15.0
 class ClusterHealth:
     """Judges by the reports of the processes."""
 
-    def __init__(self, members: Membership, shards: int) -> None:
+    def __init__(
+        self, members: Membership, shards: int, expected: Mapping[str, int] | None = None
+    ) -> None:
+        """``expected``: how many processes should have each role; at least one if it is needed and
+        not named."""
         self._members = members
+        self._expected = {**dict.fromkeys(NEEDED, 1), **(expected or {})}
         self._owned_at = dict.fromkeys(range(shards), time.monotonic())
 
     def missing(self) -> list[str]:
         """The duties that no process performs, in words."""
-        roles = [f"no process has the role {role}" for role in self._missing_roles()]
-        return roles + self._shard_troubles()
+        return self._role_troubles() + self._shard_troubles()
 
     def is_punctual(self) -> bool:
         """Whether all alarms are being evaluated in time."""
-        return "evaluator" not in self._missing_roles() and not self._shard_troubles()
+        evaluators = self._members.with_role("evaluator")
+        return self._members.is_known and bool(evaluators) and not self._shard_troubles()
 
     async def ping(self) -> None:
-        """Raise UNAVAILABLE when a duty is not performed."""
+        """Raise UNAVAILABLE when a duty is not performed, or that is not known."""
+        if not self._members.is_known:
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                "It is not known which processes run: RabbitMQ does not connect them, or has only "
+                "just done so.",
+            )
         if missing := self.missing():
             raise HeliometerError(Code.UNAVAILABLE, "; ".join(missing) + ".")
 
-    def _missing_roles(self) -> list[str]:
-        return [role for role in NEEDED if not self._members.with_role(role)]
+    def running(self) -> Mapping[str, float]:
+        """How many processes have each role that is needed or expected; nothing if unknown."""
+        if not self._members.is_known:
+            return {}
+        return {role: float(len(self._members.with_role(role))) for role in self._expected}
+
+    def expected(self) -> Mapping[str, float]:
+        """How many should have it."""
+        return {role: float(count) for role, count in self._expected.items()}
+
+    def _role_troubles(self) -> list[str]:
+        found = []
+        for role, count in self._expected.items():
+            there = len(self._members.with_role(role))
+            if count and not there:
+                found.append(f"no process has the role {role}")
+            elif there < count:
+                found.append(f"{there} of {count} processes with the role {role} are there")
+        return found
 
     def _shard_troubles(self) -> list[str]:
         members, shards = self._members.all(), len(self._owned_at)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiormq.abc import AbstractConnection
 from pamqp import commands
@@ -13,6 +14,7 @@ from heliometer.cluster.event_bus import EventBus
 from heliometer.cluster.events import AlarmChanged, Member
 from heliometer.cluster.membership import Membership
 from heliometer.cluster.message import TICK
+from heliometer.core.background import together
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +60,11 @@ class OwnedShards:
 
     async def serve(self, connection: AbstractConnection) -> None:
         """Own the shards that the broker assigns."""
-        async with asyncio.TaskGroup() as group:
-            for consumer in self._consumers:
-                group.create_task(consumer.serve(connection))
-            group.create_task(self._send_ticks(connection))
-            group.create_task(self._balance())
+        await together(
+            ticks=partial(self._send_ticks, connection),
+            balance=self._balance,
+            **{f"shard {c.number}": partial(c.serve, connection) for c in self._consumers},
+        )
 
     async def _send_ticks(self, connection: AbstractConnection) -> None:
         """Send the time to the queue of every shard, whichever process owns it: the broker assigns

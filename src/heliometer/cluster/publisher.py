@@ -152,35 +152,47 @@ class Publisher:
 
     async def _send(self, shard: int) -> None:
         line = self._lines[shard]
-        # Clients that have just been answered post again at once: let them join this message.
-        await asyncio.sleep(0)
-        size = count = 0
-        for post in line.posts:
-            size += len(post.batch)
-            if count and size > LARGEST_MESSAGE:
-                break
-            count += 1
-        posts, line.posts = line.posts[:count], line.posts[count:]
+        posts: Sequence[_Post] = ()
+        try:
+            # Clients that have just been answered post again at once: let them join this message.
+            await asyncio.sleep(0)
+            posts = _first_of(line)
+            await self._hand_over(shard, posts)
+        finally:
+            if not posts:  # otherwise it has landed already
+                self._land(shard)
+            for post in posts:
+                if not post.done.done():  # whoever ended this task must not leave them waiting
+                    post.done.set_exception(_unavailable("It is not known whether it was taken."))
+                    post.done.exception()
+
+    def _land(self, shard: int) -> None:
+        self._lines[shard].flights -= 1
+        self._fly(shard)
+
+    async def _hand_over(self, shard: int, posts: Sequence[_Post]) -> None:
+        if not posts:
+            return
         started = time.perf_counter()
         token = new_token()
         series = self._new_series(shard)
         stored: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
         error: Exception | None = None
+        self._awaited[token] = stored
         try:
-            if posts:
-                self._awaited[token] = stored
+            try:
                 await self._publish(shard, token, posts, series)
-        except Exception as raised:
-            error = raised
+            except Exception as raised:
+                error = raised
+            finally:
+                self._land(shard)
+            refused: Mapping[str, str] = {}
+            if error is None:
+                self._series_index.saved(series)
+                refused = await self._settle(stored, bool(series))
+                self._committed(sum(len(p.batch) for p in posts), time.perf_counter() - started)
         finally:
-            line.flights -= 1
-            self._fly(shard)
-        refused: Mapping[str, str] = {}
-        if error is None and posts:
-            self._series_index.saved(series)
-            refused = await self._settle(stored, bool(series))
-            self._committed(sum(len(p.batch) for p in posts), time.perf_counter() - started)
-        self._awaited.pop(token, None)
+            self._awaited.pop(token, None)
         for post in posts:
             reason = refused.get(post.receipt.encoded_key) if post.receipt else None
             if post.done.done():
@@ -260,6 +272,18 @@ class Publisher:
             waiting = self._awaited.get(token)
             if waiting is not None and not waiting.done():
                 waiting.set_result(refused)
+
+
+def _first_of(line: _Line) -> Sequence[_Post]:
+    """Take the posts of the next message, as many as fit, but at least one if there is any."""
+    size = count = 0
+    for post in line.posts:
+        size += len(post.batch)
+        if count and size > LARGEST_MESSAGE:
+            break
+        count += 1
+    posts, line.posts = line.posts[:count], line.posts[count:]
+    return posts
 
 
 def _unavailable(message: str) -> HeliometerError:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from aiormq.abc import AbstractConnection
@@ -19,6 +20,7 @@ from heliometer.cluster.events import (
 )
 from heliometer.cluster.membership import Membership
 from heliometer.config import AmqpSettings
+from heliometer.core.background import together
 from heliometer.core.errors import HeliometerError
 from heliometer.feed import Feed
 from heliometer.feed.builtin import uri as builtin_uri
@@ -141,9 +143,9 @@ class FeedConsumer:
         # known yet, or that replaced one that is gone.
         self._looked.clear()
         await self._looked.wait()
-        async with asyncio.TaskGroup() as group:
-            for shard in range(self._shards):
-                group.create_task(self._take(connection, shard))
+        await together(
+            **{f"feed {n}": partial(self._take, connection, n) for n in range(self._shards)}
+        )
 
     async def _take(self, connection: AbstractConnection, shard: int) -> None:
         channel = await connection.channel(publisher_confirms=False)

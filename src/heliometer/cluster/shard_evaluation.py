@@ -5,10 +5,11 @@ import logging
 from collections.abc import Callable
 
 from heliometer.alarms.evaluator import Evaluator
-from heliometer.alarms.ports import AlarmStore
+from heliometer.alarms.ports import AlarmStore, Superseded
 from heliometer.cluster.feed_publisher import ShardBatch
 from heliometer.cluster.retrying import until_done
 from heliometer.cluster.watermark import Watermark
+from heliometer.core.background import Ended, Life
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.pipeline.shard import Shard
 from heliometer.projects.model import ProjectShard
@@ -29,17 +30,21 @@ class ShardEvaluation:
         watermark: Watermark,
         make_evaluator: MakeEvaluator,
         alarms: AlarmStore,
+        life: Life,
     ) -> None:
         self._projects = projects
         self._shard = shard
         self._watermark = watermark
         self._make_evaluator = make_evaluator
         self._alarms = alarms
+        self._life = life
         self._taking_over = asyncio.Lock()
         """Held while the alarms are read, until ``evaluator`` is set."""
         self.evaluator: Evaluator | None = None
         self.running: asyncio.Task[None] | None = None
         """The running evaluation; it ends when another owner has taken over, or with an error."""
+        self.has_failed = False
+        """Whether the last evaluation ended with an error."""
 
     @property
     def due_ms(self) -> int:
@@ -64,6 +69,9 @@ class ShardEvaluation:
             self.running = asyncio.create_task(
                 evaluator.run(), name=f"evaluation of shard {number}"
             )
+            self.has_failed = False
+            self._life.began()
+            self.running.add_done_callback(self._ended)
             self.evaluator = evaluator
         log.info("shard %d is owned by this process", number)
 
@@ -75,12 +83,20 @@ class ShardEvaluation:
         if running is not None:
             running.cancel()
             await asyncio.wait({running})
-            if not running.cancelled() and (error := running.exception()):
-                # Another owner has taken over; after any other error the shard is taken over anew.
-                number = self._projects.number
-                log.warning("shard %d: its evaluation ended: %s", number, _first(error))
         if evaluator is not None:
             await evaluator.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = Ended("it was cancelled") if task.cancelled() else task.exception()
+        if task is not self.running and task.cancelled():
+            self._life.left()  # by ``stop``
+        elif error is None or isinstance(error, Superseded):
+            self._life.left()
+            log.warning("shard %d: its evaluation ended: %s", self._projects.number, error)
+        else:
+            # The shard is taken over anew.
+            self.has_failed = True
+            self._life.ended(error)
 
     async def look_at(self, project_id: str, alarm_id: str) -> None:
         """Watch an alarm as it is in the database now."""
@@ -105,10 +121,3 @@ class ShardEvaluation:
         except HeliometerError as error:
             # The evaluator retries on its own; other events need not wait for it.
             log.warning("alarm %s is not watched yet: %s", alarm_id, error.message)
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error within groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

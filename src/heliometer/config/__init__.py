@@ -9,7 +9,7 @@ from heliometer.config.errors import WrongSetting
 from heliometer.config.loading import BOOTSTRAP_PASSWORD, from_variable, load
 from heliometer.config.reference import Entry, entries
 from heliometer.config.sections.alarms import AlarmSettings
-from heliometer.config.sections.cluster import BusSettings
+from heliometer.config.sections.cluster import BusSettings, ClusterSettings
 from heliometer.config.sections.collectors import CollectorSettings, StatsdSettings
 from heliometer.config.sections.feed import AmqpSettings
 from heliometer.config.sections.identity import IdentitySettings
@@ -33,6 +33,7 @@ __all__ = [
     "AlarmSettings",
     "AmqpSettings",
     "BusSettings",
+    "ClusterSettings",
     "CollectorSettings",
     "EmailSettings",
     "Entry",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from heliometer.config.errors import WrongSetting
 from heliometer.config.redaction import redacted, redacted_value
 from heliometer.config.settings import Settings
-from heliometer.config.values import parse_address, parse_networks, parse_roles
+from heliometer.config.values import parse_address, parse_expected, parse_networks, parse_roles
 
 
 def check_together(settings: Settings, origin: Mapping[str, str]) -> None:
@@ -22,6 +22,7 @@ def check_together(settings: Settings, origin: Mapping[str, str]) -> None:
         checks.listener(
             "amqp.listen", settings.amqp.listen, "HOST:PORT, such as 127.0.0.1:5672, or empty"
         )
+    checks.expected()
     if settings.clustered:
         checks.cluster()
     if settings.identity.backend == "keystone":
@@ -71,6 +72,13 @@ class _Checks:
                 f"{error}; allowed: addresses and networks separated by commas, such as "
                 "127.0.0.1,10.0.0.0/8",
             ) from error
+
+    def expected(self) -> None:
+        value = self._settings.cluster.expected
+        try:
+            parse_expected(value)
+        except ValueError as error:
+            raise self._wrong("cluster.expected", value, str(error)) from error
 
     def cluster(self) -> None:
         settings = self._settings

@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from heliometer.config.sections.alarms import AlarmSettings
-from heliometer.config.sections.cluster import BusSettings
+from heliometer.config.sections.cluster import BusSettings, ClusterSettings
 from heliometer.config.sections.collectors import CollectorSettings, StatsdSettings
 from heliometer.config.sections.feed import AmqpSettings
 from heliometer.config.sections.identity import IdentitySettings
@@ -19,7 +19,7 @@ from heliometer.config.sections.notifications import (
 from heliometer.config.sections.secrets import SecretSettings
 from heliometer.config.sections.server import LogSettings, ServerSettings
 from heliometer.config.sections.storage import MetricSettings, ResourceSettings
-from heliometer.config.values import Network, parse_address, parse_networks
+from heliometer.config.values import Network, parse_address, parse_expected, parse_networks
 
 KEY_FILE = "secrets.key"
 """In the data directory, unless ``secrets.key_file`` names another file."""
@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     resources: ResourceSettings = ResourceSettings()
     metrics: MetricSettings = MetricSettings()
     bus: BusSettings = BusSettings()
+    cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     secrets: SecretSettings = SecretSettings()
     alarms: AlarmSettings = AlarmSettings()
@@ -66,6 +67,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def clustered(self) -> bool:
         """Whether other processes have a part in this service."""
         return self.bus.url not in ("", "inproc:")
+
+    @property
+    def expected_processes(self) -> dict[str, int]:
+        """How many processes should have each role that is named."""
+        return parse_expected(self.cluster.expected)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -23,6 +23,26 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
+PROCESS_ROLES = ("api", "evaluator", "notifier", "feed", "collector")
+"""The roles of processes (``serve --roles``)."""
+MOST_PROCESSES = 10_000
+
+
+def parse_expected(text: str) -> dict[str, int]:
+    """``ROLE=NUMBER,…`` as how many processes should have each role."""
+    expected: dict[str, int] = {}
+    for part in filter(str.strip, text.split(",")):
+        role, _, number = (each.strip() for each in part.partition("="))
+        if role not in PROCESS_ROLES:
+            raise ValueError(f"{role[:64]!r} is no role; allowed: {', '.join(PROCESS_ROLES)}")
+        if not (number.isascii() and number.isdecimal()) or int(number[:9]) > MOST_PROCESSES:
+            raise ValueError(f"{part.strip()[:64]!r} is not ROLE=NUMBER, such as evaluator=2")
+        if role in expected:
+            raise ValueError(f"{role} is given twice")
+        expected[role] = int(number)
+    return expected
+
+
 def parse_roles(text: str) -> dict[str, str]:
     """``THEIRS=OURS,…`` as a mapping from Keystone's roles, case-folded, to ours."""
     pairs: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """What the doctor's checks know of the server that may be running."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,3 +21,12 @@ class ServerStatus:
     health: int | None = None
     """Status of ``GET /v2/health``; ``None``: no answer, or no such page."""
     health_body: str = ""
+
+    def found(self, part: str) -> dict[str, str]:
+        """What is ``failed`` or ``degraded`` by the health's answer: names, and why."""
+        try:
+            body = json.loads(self.health_body or "{}")
+        except ValueError:
+            return {}
+        named = body.get(part) if isinstance(body, dict) else None
+        return {str(k): str(v) for k, v in named.items()} if isinstance(named, dict) else {}

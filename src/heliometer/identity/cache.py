@@ -9,6 +9,8 @@ from heliometer.identity.model import Caller
 FRESH_S = 30.0
 """For how many seconds an answer is used. A revocation by any process is honoured within 60 s; this
 leaves as much again for a slow answer."""
+KEPT_S = 55.0
+"""For how many seconds an answer is used while no new one can be had."""
 SIZE = 20_000
 
 
@@ -44,6 +46,14 @@ class TokenCache:
         """A fresh answer, if there is one."""
         found = self._good.get(digest) or self._bad.get(digest)
         if found is None or self._monotonic() - found[0] >= self._fresh_s:
+            return None
+        return found[1]
+
+    def stale(self, digest: bytes) -> Known | None:
+        """The answer about a valid token that is no longer fresh, for use while no new one can be
+        had; it is still young enough for a revocation to be honoured in time."""
+        found = self._good.get(digest)
+        if found is None or self._monotonic() - found[0] >= KEPT_S:
             return None
         return found[1]
 

@@ -37,6 +37,8 @@ from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.stall_detector import StallDetector
 from heliometer.cluster.watermark import Watermark
 from heliometer.config import Settings, WrongSetting
+from heliometer.core.background import Supervisor
+from heliometer.core.loopback import reachable
 from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.series_ids import SeriesIds
 from heliometer.pipeline.shard import Shard
@@ -83,13 +85,13 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
     shards = settings.bus.partitions
     consumers = [_consumer(base, owner, ProjectShard(n, shards)) for n in range(shards)]
     owned = OwnedShards(consumers, bus, links.members, base.clock)
-    broker.add(bus, links.members, publisher)
+    broker.add(events=bus, membership=links.members, publisher=publisher)
     if "evaluator" in roles:
-        broker.add(owner.stalls, owner.feed, owned)
+        broker.add(stalls=owner.stalls, feed_publisher=owner.feed, shards=owned)
         watch_alarms(base.instruments, owned.alarms, lambda: owned.lag_s, owned.total)
     streaming = RemoteFeedServer(settings.amqp, bus, links.members)
     stack.push_async_callback(streaming.stop)
-    health = ClusterHealth(links.members, shards)
+    health = ClusterHealth(links.members, shards, settings.expected_processes)
     needed: dict[str, Probe] = {"bus": broker.ping}
     others: dict[str, Probe] = {"members": health.ping}
     feed = await _feed_role(stack, base, links) if "feed" in roles else None
@@ -98,6 +100,7 @@ async def clustered(stack: AsyncExitStack, base: Base) -> Core:
         (others if "api" in roles else needed)["messages"] = feed.messages.ping
         others["feed"] = feed.server.ping
     _watch(base, publisher, owned, links.members)
+    _watch_processes(base, health)
 
     async def start() -> None:
         if feed is not None:
@@ -140,7 +143,7 @@ def _links(base: Base, describe: Callable[[], Member]) -> _Links:
     bus = EventBus(name)
     return _Links(
         name=name,
-        broker=_broker(base.settings, name),
+        broker=_broker(base.settings, name, base.tasks),
         bus=bus,
         members=Membership(bus, describe),
         ids=base.ids,
@@ -148,9 +151,9 @@ def _links(base: Base, describe: Callable[[], Member]) -> _Links:
     )
 
 
-def _broker(settings: Settings, name: str) -> Broker:
+def _broker(settings: Settings, name: str, tasks: Supervisor) -> Broker:
     try:
-        return Broker(settings.bus, name)
+        return Broker(settings.bus, name, tasks)
     except ValueError:  # its message may have a piece of the password
         raise WrongSetting(
             "bus.url: not amqp://user:password@host:5672/vhost; write / # ? @ : within user and "
@@ -165,11 +168,18 @@ def _describe(base: Base, name: str, owned: OwnedShards) -> Member:
         socket.gethostname(),
         os.getpid(),
         __version__,
-        base.settings.base_url,
+        _own_url(base.settings),
         owned.numbers,
         round(owned.lag_s, 1),
         of=base.settings.bus.partitions,
     )
+
+
+def _own_url(settings: Settings) -> str:
+    """Where this very process listens: ``server.public_url`` is the same for all of them."""
+    host, port = settings.address
+    shown = host if reachable(host) == host else socket.gethostname()
+    return f"{settings.scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 def _publisher(base: Base, links: _Links) -> Publisher:
@@ -206,6 +216,7 @@ def _consumer(base: Base, owner: _Owner, projects: ProjectShard) -> ShardConsume
         committed=base.instruments.committed,
     )
     watermark = Watermark(number, base.clock)
+    life = base.tasks.life("shard-evaluation")
 
     def make_evaluator() -> Evaluator:
         return Evaluator(
@@ -222,7 +233,7 @@ def _consumer(base: Base, owner: _Owner, projects: ProjectShard) -> ShardConsume
     return ShardConsumer(
         shard,
         name=links.name,
-        evaluation=ShardEvaluation(projects, shard, watermark, make_evaluator, base.alarms),
+        evaluation=ShardEvaluation(projects, shard, watermark, make_evaluator, base.alarms, life),
         watermark=watermark,
         receiver=Receiver(number, links.ids, links.series_catalog, links.bus),
         receipts=owner.receipts,
@@ -238,7 +249,7 @@ async def _feed_role(stack: AsyncExitStack, base: Base, links: _Links) -> Served
         feed.server, feed.queues, base.feed, links.bus, base.settings.bus.partitions
     )
     consumer.knows(feed.endpoints)
-    links.broker.add(consumer)
+    links.broker.add(feed_consumer=consumer)
     return feed
 
 
@@ -263,3 +274,12 @@ def _watch(base: Base, publisher: Publisher, owned: OwnedShards, members: Member
     watch("pending_measurements", "Measurements not acknowledged yet.", lambda: publisher.pending)
     watch("parts_owned", "Shards that this process owns.", lambda: len(owned.numbers))
     watch("members", "Processes of the service.", lambda: len(members.all()))
+
+
+def _watch_processes(base: Base, health: ClusterHealth) -> None:
+    base.instruments.watch_each(
+        "cluster_processes", "Processes by role, as heard of.", "role", health.running
+    )
+    base.instruments.watch_each(
+        "cluster_expected", "Processes by role, as there should be.", "role", health.expected
+    )

@@ -22,6 +22,7 @@ CHECKS = (
     ("identity", "identity.keystone.doctor:identity"),
     ("cluster", "cluster.doctor:cluster"),
     ("server", "server.host_checks:port"),
+    ("health", "server.host_checks:health"),
     ("TLS", "server.host_checks:tls"),
     ("feed", "feed.amqp_server.doctor:feed"),
     ("feed", "feed.rabbitmq_doctor:feed"),

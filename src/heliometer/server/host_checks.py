@@ -70,7 +70,19 @@ def port(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
             "end the program that uses the address, or set server.listen",
         )  # fmt: skip
     else:
-        yield Finding("server", OK, f"does not run; {listen} is free")
+        # Processes of a cluster have addresses of their own, and are listed one by one.
+        free = f"{listen} is free"
+        yield Finding("server", OK, free if settings.clustered else f"does not run; {free}")
+
+
+def health(settings: Settings, server: ServerStatus) -> Iterator[Finding]:
+    """What the running server itself finds not to work, other than what has a check of its own."""
+    for level, part in ((FAIL, "failed"), (WARN, "degraded")):
+        for name, why in server.found(part).items():
+            if name == "tasks":
+                yield Finding("tasks", FAIL, why, "see the server's log; restart it")
+            elif name in ("alarms", "process"):
+                yield Finding("health", level, f"{name}: {why}", "see the server's log")
 
 
 def tls(settings: Settings, server: ServerStatus) -> Iterator[Finding]:

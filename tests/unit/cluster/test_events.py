@@ -13,6 +13,7 @@ from heliometer.cluster import event_bus as module
 from heliometer.cluster import health as health_module
 from heliometer.cluster import membership as membership_module
 from heliometer.cluster import stall_detector as stall_module
+from heliometer.cluster.doctor import processes
 from heliometer.cluster.event_bus import EventBus, until_handled
 from heliometer.cluster.events import (
     AlarmChanged,
@@ -40,7 +41,9 @@ from heliometer.cluster.events import (
 from heliometer.cluster.health import NEEDED, ClusterHealth
 from heliometer.cluster.membership import Membership
 from heliometer.cluster.stall_detector import StallDetector
+from heliometer.config import ClusterSettings, Settings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.finding import FAIL, OK, WARN
 from heliometer.feed.model import Usage
 from heliometer.metrics.model import Series
 
@@ -74,10 +77,16 @@ def tell(members: Membership, *found: Member) -> None:
         members.heard_of(MemberHere(each))
 
 
-def test_nobody_is_missing_when_all_roles_and_parts_are_taken(members: Membership) -> None:
+def test_nobody_is_missing_when_all_roles_and_parts_are_taken(
+    members: Membership, now: Callable[[float], None]
+) -> None:
     health = ClusterHealth(members, 2)
     tell(members, member("a", *NEEDED, parts=[0, 1], of=2))
     assert health.missing() == []
+    members.connected()
+    assert not health.is_punctual()  # others may have been silent
+    now(membership_module.KNOWN_S + 1)
+    tell(members, member("a", *NEEDED, parts=[0, 1], of=2))
     assert health.is_punctual()
 
 
@@ -86,6 +95,54 @@ def test_a_role_that_nobody_has_is_missing(members: Membership) -> None:
     health = ClusterHealth(members, 1)
     assert health.missing() == ["no process has the role evaluator"]
     assert not health.is_punctual()
+
+
+async def test_without_a_connection_it_is_unknown_who_is_there(
+    members: Membership, now: Callable[[float], None]
+) -> None:
+    health = ClusterHealth(members, 1)
+    members.connected()
+    with pytest.raises(HeliometerError, match="not known which processes run"):
+        await health.ping()
+    now(membership_module.KNOWN_S + 1)
+    with pytest.raises(HeliometerError, match="no process has the role api"):
+        await health.ping()
+    all_roles = member("a", *NEEDED, parts=[0], failed={"email": "down"})
+    tell(members, all_roles)
+    await health.ping()
+    assert health.running() == dict.fromkeys(NEEDED, 1)
+    assert list(members.failed_elsewhere()) == ["email"]
+
+    members.disconnected()
+    now(10 * membership_module.GONE_S)
+    with pytest.raises(HeliometerError, match="not known which processes run"):
+        await health.ping()
+    assert health.running() == {}
+    assert not health.is_punctual()
+    assert members.failed_elsewhere() == {}
+    # Changes are acknowledged by those that were there, once they can be told again.
+    assert members.names("evaluator") == {"a"}
+
+    members.connected()
+    now(membership_module.KNOWN_S + 1)
+    tell(members, all_roles)
+    await health.ping()
+    now(membership_module.GONE_S + 1)
+    with pytest.raises(HeliometerError, match="no process has the role api"):
+        await health.ping()
+
+
+def test_a_lost_second_evaluator_is_missed_if_it_is_expected(members: Membership) -> None:
+    tell(members, member("a", *NEEDED, parts=[0]))
+    assert ClusterHealth(members, 1).missing() == []
+    health = ClusterHealth(members, 1, {"evaluator": 2, "collector": 1, "feed": 0})
+    assert health.missing() == [
+        "1 of 2 processes with the role evaluator are there", "no process has the role collector",
+    ]  # fmt: skip
+    tell(members, member("b", "evaluator", "collector"))
+    assert health.missing() == []
+    members.left(MemberLeft("a"))
+    assert "no process has the role feed" not in health.missing()
 
 
 def test_a_part_is_missed_only_after_a_while(
@@ -235,3 +292,17 @@ def test_events_keep_their_encoded_form(event: AnyEvent, wire: list[object]) -> 
 def test_events_of_another_version_are_refused(wire: object) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         decode(msgspec.msgpack.encode(wire))
+
+
+def test_the_doctor_names_processes_by_their_own_addresses(members: Membership) -> None:
+    settings = Settings(cluster=ClusterSettings(expected="evaluator=2"))
+    assert [(f.level, f.message) for f in processes(members, settings)] == [
+        (WARN, "no process of the cluster runs")
+    ]
+    every = list(range(settings.bus.partitions))
+    tell(members, member("a", *NEEDED, parts=every), member("b", "api", failed={"tasks": "x"}))
+    found = processes(members, settings)
+    assert [f.level for f in found] == [OK, FAIL, FAIL]
+    assert "http://host" in found[0].message
+    assert "tasks: x" in found[1].message
+    assert found[2].message == "1 of 2 processes with the role evaluator are there"

@@ -27,6 +27,7 @@ from heliometer.cluster.series_catalog import SeriesCatalog
 from heliometer.cluster.shard_evaluation import ShardEvaluation
 from heliometer.cluster.watermark import Watermark
 from heliometer.config import AlarmSettings, MetricSettings, ServerSettings, Settings
+from heliometer.core.background import Supervisor
 from heliometer.identity.accounts import Project
 from heliometer.metrics.model import Batch, Series
 from heliometer.metrics.receipts import Receipt
@@ -125,7 +126,12 @@ class World:
             shard,
             name="me",
             evaluation=ShardEvaluation(
-                ProjectShard(0, 1), shard, watermark, make_evaluator, self.alarms
+                ProjectShard(0, 1),
+                shard,
+                watermark,
+                make_evaluator,
+                self.alarms,
+                Supervisor().life("shard-evaluation"),
             ),
             watermark=watermark,
             receiver=Receiver(0, self.ids, series_catalog, others),

@@ -85,6 +85,52 @@ async def test_known_tokens_are_not_looked_up_again(world: World) -> None:
     assert world.tokens.finds == 2
 
 
+async def test_known_tokens_outlive_a_short_outage_and_then_get_503(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a 401, upon which clients would sign in again; and nobody gets in unchecked."""
+
+    async def fail(_: bytes) -> None:
+        nonlocal asked
+        asked += 1
+        raise HeliometerError(Code.UNAVAILABLE, "away")
+
+    asked = 0
+    token, unknown = await sign_in(world), await sign_in(world)
+    await world.identity.authenticate(token)
+    find = world.tokens.find
+    monkeypatch.setattr(world.tokens, "find", fail)
+    for _ in range(18):
+        world.pass_time(3)
+        assert (await world.identity.authenticate(token)).user_name == "ann"
+        assert (await world.identity.authenticate(token)).user_name == "ann"
+        assert asked <= 10
+    world.pass_time(1)  # 55 s after the answer
+    for secret in (token, unknown):
+        with pytest.raises(HeliometerError) as caught:
+            await world.identity.authenticate(secret)
+        assert caught.value.code is Code.UNAVAILABLE
+    monkeypatch.setattr(world.tokens, "find", find)
+    await world.identity.authenticate(token)
+
+
+async def test_one_that_is_revoked_does_not_outlive_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: bytes) -> None:
+        raise HeliometerError(Code.UNAVAILABLE, "away")
+
+    token = await sign_in(world)
+    await world.identity.authenticate(token)
+    monkeypatch.setattr(world.tokens, "find", fail)
+    world.pass_time(31)
+    await world.identity.authenticate(token)
+    await world.identity.revoke(token)
+    with pytest.raises(HeliometerError) as caught:
+        await world.identity.authenticate(token)
+    assert caught.value.code is Code.UNAVAILABLE
+
+
 async def test_bad_tokens_are_remembered_too(world: World) -> None:
     for _ in range(10):
         await refused(world.identity, "x" * 43)

@@ -5,6 +5,17 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 
+class ClusterSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    expected: Annotated[
+        str,
+        Meta(
+            description="How many processes should have each role, such as api=2,evaluator=2; "
+            "health is degraded, and the doctor warns, when there are fewer. A role that is not "
+            "named needs one process, the collector none."
+        ),
+    ] = ""
+
+
 class BusSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,

@@ -37,6 +37,8 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 PURGE_ROWS = 5_000
 """Expired tokens that one transaction removes, so that others do not wait long."""
 LOOKUP_S = 10.0
+AWAY_S = 2.0
+"""For so long a store that did not answer is not asked again about tokens that are known."""
 
 
 class BuiltinIdentity(Directory):
@@ -71,6 +73,7 @@ class BuiltinIdentity(Directory):
         )
         self._cache = TokenCache(monotonic)
         self._lookups: SingleFlight[bytes, Known] = SingleFlight()
+        self._away_until = float("-inf")
         self._basic_auth = BasicAuthCache(monotonic)
 
     def close(self) -> None:
@@ -78,16 +81,27 @@ class BuiltinIdentity(Directory):
         self._passwords.close()
 
     async def authenticate(self, token: str) -> Caller:
-        """Return the caller; raise UNAUTHENTICATED or UNAVAILABLE. The answer may be 30 s old."""
+        """Return the caller; raise UNAUTHENTICATED or UNAVAILABLE. The answer may be 30 s old, or
+        55 s while the store does not answer."""
         digest = _digest(token)
         if digest is None:
             raise unauthenticated()
-        known = self._cache.get(digest) or await self._lookups.of(
-            digest, lambda: self._read(digest)
-        )
+        known = self._cache.get(digest) or await self._look_up(digest)
         if known.caller is None or self._clock() >= known.expires_at:
             raise unauthenticated()
         return known.caller
+
+    async def _look_up(self, digest: bytes) -> Known:
+        if self._cache.now() < self._away_until and (stale := self._cache.stale(digest)):
+            return stale  # not each request waits for a store that is known not to answer
+        try:
+            return await self._lookups.of(digest, lambda: self._read(digest))
+        except HeliometerError as error:
+            stale = self._cache.stale(digest)
+            if error.code is not Code.UNAVAILABLE or stale is None:
+                raise
+            self._away_until = self._cache.now() + AWAY_S
+            return stale
 
     async def validate(self, token: str) -> TokenOwner:
         """What a token stands for, fresh from the store; raise UNAUTHENTICATED if nothing."""
