@@ -90,12 +90,13 @@ async def test_known_tokens_outlive_a_short_outage_and_then_get_503(
 ) -> None:
     """Never a 401, upon which clients would sign in again; and nobody gets in unchecked."""
 
+    asked = 0
+
     async def fail(_: bytes) -> None:
         nonlocal asked
         asked += 1
         raise HeliometerError(Code.UNAVAILABLE, "away")
 
-    asked = 0
     token, unknown = await sign_in(world), await sign_in(world)
     await world.identity.authenticate(token)
     find = world.tokens.find
