@@ -216,7 +216,8 @@ def test_figures_have_the_names_that_the_documentation_says(people: People) -> N
     text = httpx.get(f"{people.server.url}/metrics").text
     served = dict(re.findall(r"# TYPE (heliometer_\w+) (\w+)", text))
     elsewhere = tuple(
-        f"heliometer_{name}" for name in ("collector_", "statsd_", "libvirt_", "parts_", "members")
+        f"heliometer_{name}"
+        for name in ("collector_", "statsd_", "libvirt_", "parts_", "members", "cluster_")
     )
     assert "heliometer_measurements_total" in documented
     for name, kind in documented.items():
