@@ -46,6 +46,7 @@ bench: install ## Measure speed and size; prints a table (about 15 minutes)
 lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o requirements.lock pyproject.toml
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -c requirements-dev.lock -o requirements-build.lock requirements-build.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/clients/requirements.lock tests/engines/clients/requirements.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/keystone/requirements.lock tests/engines/keystone/requirements.in
 	uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header -o tests/engines/libvirt/requirements.lock tests/engines/libvirt/requirements.in
@@ -58,10 +59,11 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "heliometer needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/python
 	@echo "setting up $(VENV) (once) …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --no-deps -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --require-hashes -r requirements-build.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed

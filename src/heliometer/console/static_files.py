@@ -30,8 +30,10 @@ class StaticFile(NamedTuple):
 
 @functools.cache
 def _names() -> frozenset[str]:
-    """All files. Other names are neither opened nor cached."""
-    return frozenset(each.name for each in FILES.iterdir())
+    """All files of these types; beside them are the licences of what others wrote. Other names are
+    neither opened nor cached."""
+    names = (each.name for each in FILES.iterdir())
+    return frozenset(name for name in names if name.rpartition(".")[2] in TYPES)
 
 
 @functools.cache
