@@ -22,4 +22,4 @@ def load_feed(settings: AmqpSettings, queues: FeedHub, tasks: Supervisor) -> Fee
         return RabbitFeed(settings, queues, tasks)
     from heliometer.feed.builtin import BuiltinFeed
 
-    return BuiltinFeed(settings, queues)
+    return BuiltinFeed(settings, queues, tasks)

@@ -1,10 +1,13 @@
 """The built-in feed: the service's own AMQP listener in front of its queues."""
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Iterable
+from functools import partial
 
 from heliometer.config import AmqpSettings, WrongSetting, parse_address
+from heliometer.core.background import Supervised, Supervisor
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed.amqp_server.broker import Broker, Terms
 from heliometer.feed.amqp_server.listener import Listener, PortTaken
@@ -16,6 +19,8 @@ log = logging.getLogger(__name__)
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104
 """Addresses that an operator may have set, but clients cannot connect to."""
 PORT = 5672
+RETRY_S = 5.0
+"""Between two attempts to have a port that another program had."""
 
 
 def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None = None) -> str:
@@ -32,8 +37,10 @@ def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None 
 class BuiltinFeed:
     """Serves endpoints from this process."""
 
-    def __init__(self, settings: AmqpSettings, queues: FeedHub) -> None:
+    def __init__(self, settings: AmqpSettings, queues: FeedHub, tasks: Supervisor) -> None:
         self._settings = settings
+        self._tasks = tasks
+        self._retry: Supervised | None = None
         self._queues = queues
         self._host, self._port = (
             parse_address(settings.listen) if settings.listen else ("127.0.0.1", PORT)
@@ -45,25 +52,26 @@ class BuiltinFeed:
         """Why clients cannot connect; empty if they can."""
 
     async def start(self, endpoints: Iterable[Endpoint], *, listen: bool = True) -> None:
-        """Accept clients. If the port is taken, that is logged and the feed runs without a
-        listener."""
+        """Accept clients. If the port is taken, that is logged, and it is tried again until it is
+        free."""
         for endpoint in endpoints:
             self.broker.admit(endpoint)
         if not self._settings.listen or not listen:
             self.off = "amqp.listen is empty" if listen else "this process has no feed role"
             return
-        try:
-            await self._listener.open(self._host, self._port, self._tls())
-        except PortTaken as error:
-            self.off = f"cannot listen on {self._settings.listen}: {error}"
+        tls = self._tls()
+        if not await self._listens(tls):
             log.warning(
                 "the feed is off: %s; is a RabbitMQ running there? "
                 "choose another address with amqp.listen (HELIOMETER_AMQP_LISTEN)",
                 self.off,
             )
+            self._retry = self._tasks.start(partial(self._listen_later, tls), "feed-listener")
 
     async def stop(self) -> None:
         """Close all connections with a reason."""
+        if self._retry is not None:
+            await self._retry.stop()
         await self._listener.close()
 
     async def ping(self) -> None:
@@ -113,6 +121,22 @@ class BuiltinFeed:
     async def usage(self, project_id: str) -> Usage:
         """Counts of the project's messages."""
         return self._queues.usage(project_id)
+
+    async def _listens(self, tls: ssl.SSLContext | None) -> bool:
+        try:
+            await self._listener.open(self._host, self._port, tls)
+        except PortTaken as error:
+            self.off = f"cannot listen on {self._settings.listen}: {error}"
+            return False
+        self.off = ""
+        return True
+
+    async def _listen_later(self, tls: ssl.SSLContext | None) -> None:
+        while self.off:
+            await asyncio.sleep(RETRY_S)
+            if await self._listens(tls):
+                log.info("the feed is on: it listens on %s", self._settings.listen)
+        await asyncio.Event().wait()
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self._settings.tls_cert:

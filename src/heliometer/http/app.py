@@ -16,7 +16,9 @@ from heliometer.core.errors import Code, HeliometerError
 from heliometer.core.instruments import Instruments
 from heliometer.http.answers import AnswerBudget, write
 from heliometer.http.credentials import Password, read_credentials, read_token
+from heliometer.http.decoding import Decoder
 from heliometer.http.limits import RateLimit
+from heliometer.http.lingering import lingering
 from heliometer.http.operation import STATUS, BodyBudget, Call, Dialect, Operation
 from heliometer.http.proxies import TrustedProxies
 from heliometer.http.routing import Route, Router, loggable, operation_of
@@ -75,6 +77,7 @@ class HttpApp:
         self._hsts = f"max-age={options.hsts_s}".encode()
         self._bodies = BodyBudget(max(options.bodies_bytes, options.body_bytes))
         self._answers = options.answers
+        self._decoder = Decoder()
         self._instruments = instruments
 
     @property
@@ -96,7 +99,7 @@ class HttpApp:
         operation: Operation | None = None
         call = Call(
             request, request_id, params, self._base_url(request), self._options.body_bytes,
-            self._bodies,
+            self._bodies, self._decoder,
         )  # fmt: skip
         try:
             _check_headers(scope)
@@ -136,6 +139,8 @@ class HttpApp:
         response.raw_headers.append((b"x-content-type-options", b"nosniff"))
         if self._options.hsts_s and scope["scheme"] == "https":
             response.raw_headers.append((b"strict-transport-security", self._hsts))
+        if response.headers.get("connection") == "close":
+            send = lingering(receive, send)
         try:
             await write(response, scope, receive, send)
         finally:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from heliometer.core.errors import Malformed
+from heliometer.http.decoding import check_values
 
 DEPTH = 32
 """Deepest nesting of objects and arrays."""
@@ -21,15 +22,17 @@ _ZEROS = bytes(ord("0") if chr(c).isdigit() and c < 128 else c for c in range(25
 _MANY_DIGITS = b"0" * (NUMBER_LENGTH // 3)
 """A number that is too long has this many digits in its integer part, fraction or exponent."""
 _LARGEST = int(1.7976931348623157e308)
-_PIECE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_PIECE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
 def strict_loads(body: bytes) -> Any:
     """Read a JSON document. Raises MALFORMED with the place of the first error.
 
     Besides invalid JSON it refuses encodings other than UTF-8, NaN and infinities, numbers that
-    exceed a float or are absurdly long, duplicate keys, lone surrogates and deep nesting.
+    exceed a float or are absurdly long, duplicate keys, lone surrogates and deep nesting. Raises
+    TOO_LARGE for too many values.
     """
+    check_values(body)
     if not body.strip():
         raise Malformed("The body is empty; a JSON document was expected.")
     try:

@@ -1,15 +1,24 @@
 """A dialect as data: its operations with their documents, and how it renders faults."""
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.http.decoding import INLINE_BYTES, Decoder
 from heliometer.identity.model import Caller, Permission
+
+T = TypeVar("T")
+
+OPEN_BODY_BYTES = 64 << 10
+"""Most bytes of a body while the caller is not known; it may not be compressed either."""
+INFLATED_BYTES = 256 << 10
+"""Bytes that are inflated at once, before others have their turn."""
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
@@ -66,6 +75,7 @@ class Call:
     """``scheme://host:port`` under which the client reaches the service, without a final slash."""
     body_limit: int
     budget: BodyBudget
+    decoder: Decoder
     caller_or_none: Caller | None = None
     held_bytes: int = 0
     """Bytes of the budget that the body has reserved."""
@@ -81,11 +91,20 @@ class Call:
         """The whole body, decompressed: gzip, or an encoding that ``unpack`` names.
 
         Raises TOO_LARGE as soon as the body is known to exceed the limit, without reading the
-        rest, and UNSUPPORTED_MEDIA_TYPE for any other encoding.
+        rest, and UNSUPPORTED_MEDIA_TYPE for any other encoding. From a caller who has not signed in
+        it takes OPEN_BODY_BYTES, and nothing compressed.
         """
         headers = self.request.headers
         encoding = headers.get("content-encoding", "identity").strip().lower()
         other = (unpack or {}).get(encoding)
+        if self.caller_or_none is None:
+            self.body_limit = min(self.body_limit, OPEN_BODY_BYTES)
+            if encoding not in ("identity", ""):
+                raise HeliometerError(
+                    Code.UNSUPPORTED_MEDIA_TYPE,
+                    "A compressed body is only taken with a valid token.",
+                    details="Send the body as it is, without Content-Encoding.",
+                )
         if other is None and encoding not in ("identity", "gzip", ""):
             raise HeliometerError(
                 Code.UNSUPPORTED_MEDIA_TYPE,
@@ -101,16 +120,15 @@ class Call:
         size = 0
         try:
             async for received in self.request.stream():
-                chunk = received
-                if inflate is not None:
-                    chunk = inflate.decompress(received, self.body_limit - size + 1)
-                size += len(chunk)
-                if size > self.body_limit:
-                    raise self._too_large()
-                if chunk:
-                    self.budget.take(len(chunk))
-                    self.held_bytes += len(chunk)
-                    chunks.append(chunk)
+                if inflate is None:
+                    size += self._hold(received, size, chunks)
+                    continue
+                while received:
+                    chunk = inflate.decompress(received, INFLATED_BYTES)
+                    size += self._hold(chunk, size, chunks)
+                    received = inflate.unconsumed_tail
+                    if received:
+                        await asyncio.sleep(0)
         except zlib.error as error:
             raise Malformed("The body is not valid gzip.") from error
         except ClientDisconnect as error:
@@ -119,6 +137,25 @@ class Call:
             raise Malformed("The gzip body is not complete, or bytes follow it.")
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return body if other is None else self._unpacked(body, other)
+
+    async def decode(
+        self, body: bytes, read: Callable[[], T], inline_bytes: int = INLINE_BYTES
+    ) -> T:
+        """The result of ``read``, which decodes the body; in a thread if it is large."""
+        if len(body) <= inline_bytes:
+            return read()
+        caller = self.caller_or_none
+        return await self.decoder.run(caller.project_id if caller else "", read)
+
+    def _hold(self, chunk: bytes, size: int, chunks: list[bytes]) -> int:
+        """Keep a part of the body, which had ``size`` bytes before; the bytes of the part."""
+        if size + len(chunk) > self.body_limit:
+            raise self._too_large()
+        if chunk:
+            self.budget.take(len(chunk))
+            self.held_bytes += len(chunk)
+            chunks.append(chunk)
+        return len(chunk)
 
     def _unpacked(self, packed: bytes, unpack: Unpack) -> bytes:
         body = unpack(packed, self.body_limit)
@@ -132,7 +169,9 @@ class Call:
         return HeliometerError(
             Code.TOO_LARGE,
             f"The body is larger than {self.body_limit} bytes.",
-            details="Send fewer measurements in one request.",
+            details="Send fewer measurements in one request."
+            if self.caller_or_none
+            else "More is only taken with a valid token.",
         )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -26,11 +27,15 @@ FIRST_REQUEST_S = 0.5
 SETTLE_S = 0.02
 """Lets pending handshakes complete and be accepted before the listener closes."""
 KEEP_ALIVE_S = 75
-REQUEST_S = 60
-"""A request must arrive completely within this time, or its connection is closed."""
+REQUEST_S = 25
+"""A request must arrive completely within this time, plus what its body takes at SLOWEST."""
+SLOWEST = 64 << 10
+"""Bytes a second. A body that comes more slowly is given up."""
+HANDSHAKE_S = 20
+"""A TLS handshake must be complete within this time."""
 UNREAD_S = 15
 """A client that has not read half of what the connection holds for it within this time is cut."""
-SWEEP_S = 10
+SWEEP_S = 2
 HEAD_BYTES = 2 << 20
 """A longer request line with headers is refused here; shorter ones by the application, in the
 form of the dialect."""
@@ -67,6 +72,8 @@ class _Protocol(HttpToolsProtocol):
     _sweep: asyncio.TimerHandle | None = None
     _unread: tuple[int, float] | None = None
     """Bytes that wait for the client, and since when it has not read half of them."""
+    _body_bytes = 0
+    """Bytes received of the body of a request."""
     _head_bytes: int | None = None
     """Bytes received of an incomplete head; ``None`` outside a head."""
 
@@ -87,7 +94,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._waiting_since = self.loop.time()
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -97,6 +104,7 @@ class _Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
         if not self.cycle.response_complete:
             self.cycle.body += body
             if len(self.cycle.body) > READ_AHEAD_BYTES:
@@ -150,7 +158,9 @@ class _Protocol(HttpToolsProtocol):
         since = self._waiting_since
         if not self._reads():
             self.transport.abort()  # closing would wait for the client
-        elif since is not None and self.loop.time() - since > REQUEST_S:
+        elif since is not None and (
+            self.loop.time() - since > REQUEST_S + self._body_bytes / SLOWEST
+        ):
             self.transport.close()
         else:
             self._sweep = self.loop.call_later(SWEEP_S, self._close_if_slow)
@@ -257,8 +267,22 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
+        """Listen as uvicorn does, but give up handshakes that are not completed."""
+        config = self.config
+        connection = partial(_Protocol, config=config, server_state=self.state, app_state={})
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listener,
+                backlog=config.backlog,
+                ssl=config.ssl,
+                ssl_handshake_timeout=HANDSHAKE_S if config.ssl else None,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+        if sockets:
             self._ready(sockets[0])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

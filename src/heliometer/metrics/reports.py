@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class Reports:
     async def take(
         self,
         caller: Caller,
-        reports: Mapping[str, Callable[[ProjectSeries], Columns]],
+        reports: Mapping[str, Callable[[ProjectSeries], Awaitable[Columns]]],
         receipt: Receipt | None,
     ) -> Outcome:
         """Store what an agent sends; return when it is durable.
@@ -78,14 +78,14 @@ class Reports:
             outcome.intervals_s[reference] = LEVEL_INTERVAL_S[project.level]
             series = await self._metrics.target(caller, None if reference == OWN else project.id)
             try:
-                columns = decode(series)
+                columns = await decode(series)
                 try:
-                    batches.append(self._metrics.batch(series, columns))
+                    batches.append(await self._metrics.batch(series, columns))
                 except HeliometerError as error:
                     if error.code is not Code.RATE_LIMITED:
                         raise
                     # It has all the series that it may have: those go on.
-                    batches.append(self._metrics.batch(series, of_known(columns, series)))
+                    batches.append(await self._metrics.batch(series, of_known(columns, series)))
                     outcome.refused[reference] = error.message
             except HeliometerError as error:
                 if error.code is not Code.INVALID:

@@ -155,6 +155,25 @@ class SeriesIndex:
         Raises RATE_LIMITED, and makes none, when the project would have more than it may.
         """
         project = self.project(project_id)
+        ids, new = self._known_and_new(project, names)
+        self._check(project, new)
+        for name in new:
+            series = Series(self._next, project_id, name.namespace, name.dimensions)
+            self._next += 1
+            self._add(series)
+            self._unsaved[series.id] = series
+            ids[name] = series.id
+        return ids
+
+    def check_room(self, project_id: str, names: Iterable[Name]) -> None:
+        """Raise RATE_LIMITED if ``intern`` would."""
+        project = self.project(project_id)
+        self._check(project, self._known_and_new(project, names)[1])
+
+    @staticmethod
+    def _known_and_new(
+        project: ProjectSeries, names: Iterable[Name]
+    ) -> tuple[dict[Name, int], list[Name]]:
         ids: dict[Name, int] = {}
         new: list[Name] = []
         for name in dict.fromkeys(names):
@@ -163,6 +182,9 @@ class SeriesIndex:
                 new.append(name)
             else:
                 ids[name] = known
+        return ids, new
+
+    def _check(self, project: ProjectSeries, new: Sequence[Name]) -> None:
         if new and len(project) + len(new) > self._limit:
             raise HeliometerError(
                 Code.RATE_LIMITED,
@@ -172,13 +194,6 @@ class SeriesIndex:
                 "there goes on being accepted.",
                 retry_after=3600,
             )
-        for name in new:
-            series = Series(self._next, project_id, name.namespace, name.dimensions)
-            self._next += 1
-            self._add(series)
-            self._unsaved[series.id] = series
-            ids[name] = series.id
-        return ids
 
     def adopt(self, series: Iterable[Series]) -> list[Series]:
         """Take in what another process made, with shared ids, under numbers of our own; those that

@@ -1,5 +1,6 @@
 """Metrics: post measurements, query statistics, list series."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from heliometer.metrics.statistics import MINUTE_MS
 from heliometer.metrics.validation import FUTURE_MS
 from heliometer.projects.ports import ProjectStore
 
+NEW_AT_ONCE = 2_000
+"""So many series are made in a few milliseconds."""
 RECENT_SERIES = 20_000
 """So many series' recent measurements are counted in a few milliseconds."""
 
@@ -155,14 +158,16 @@ class Metrics:
     async def _post(
         self, project: ProjectSeries, columns: Columns, receipt: Receipt | None
     ) -> None:
-        await self._writer.write(self.batch(project, columns), receipt)
+        await self._writer.write(await self.batch(project, columns), receipt)
 
-    def batch(self, project: ProjectSeries, columns: Columns) -> Batch:
+    async def batch(self, project: ProjectSeries, columns: Columns) -> Batch:
         """A decoded request as a batch for ``store``. Raises RATE_LIMITED for too many series."""
         if columns.names:
-            ids = self._series_index.intern(
-                project.project_id, [name for name, _ in columns.names.values()]
-            )
+            names = [name for name, _ in columns.names.values()]
+            if len(names) <= NEW_AT_ONCE:
+                ids = self._series_index.intern(project.project_id, names)
+            else:
+                ids = await self._intern_many(project.project_id, names)
             for position, (name, spelling) in columns.names.items():
                 columns.series[position] = ids[name]
                 if spelling is not None:
@@ -171,6 +176,15 @@ class Metrics:
         if columns.repeats is not None:
             series = np.repeat(series, columns.repeats)
         return Batch(series, columns.timestamp, columns.value)
+
+    async def _intern_many(self, project_id: str, names: Sequence[Name]) -> dict[Name, int]:
+        """The same as ``SeriesIndex.intern``, while others have their turns."""
+        self._series_index.check_room(project_id, names)
+        ids: dict[Name, int] = {}
+        for at in range(0, len(names), NEW_AT_ONCE):
+            ids |= self._series_index.intern(project_id, names[at : at + NEW_AT_ONCE])
+            await asyncio.sleep(0)
+        return ids
 
     async def query(self, caller: Caller, query: Query) -> Statistics:
         """One result for each series that has data, ordered by dimensions.

@@ -1,6 +1,7 @@
 """The names, dimensions, timestamps and values that the API documents allow."""
 
 import re
+from collections.abc import Mapping
 
 from heliometer.core.errors import Code, HeliometerError, Invalid
 
@@ -9,6 +10,9 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 NAMESPACE_LENGTH = 64
 KEY_LENGTH = 50
 VALUE_LENGTH = 300
+MOST_DIMENSIONS = 64
+SERIES_BYTES = 16 << 10
+"""Most bytes of the keys and values of one series."""
 RESERVED_PREFIX = "hpcs."
 
 PAST_MS = 14 * 86_400_000
@@ -36,6 +40,19 @@ def check_dimension(key: str, value: str, path: str = "dimensions") -> None:
         raise Invalid(
             f"{path}.{key}: a dimension value may only have printable characters; "
             f"character {next(i for i, c in enumerate(value, 1) if not c.isprintable())} is not."
+        )
+
+
+def check_dimensions(dimensions: Mapping[str, str], path: str = "dimensions") -> None:
+    """Raise INVALID for more dimensions, or larger ones, than a series may have."""
+    if len(dimensions) > MOST_DIMENSIONS:
+        raise Invalid(
+            f"{path}: a series may have {MOST_DIMENSIONS} dimensions, not {len(dimensions)}."
+        )
+    size = sum(len(k.encode()) + len(v.encode()) for k, v in dimensions.items())
+    if size > SERIES_BYTES:
+        raise Invalid(
+            f"{path}: the dimensions of a series may have {SERIES_BYTES} bytes, not {size}."
         )
 
 

@@ -71,6 +71,41 @@ def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(people: People) -
             assert reply.status_code == status
 
 
+@pytest.mark.parametrize("path", ["/v1.1/metrics", "/v1.1/alarms", "/identity/v2.0/tokens"])
+def test_who_sends_all_before_reading_reads_why_it_was_refused(people: People, path: str) -> None:
+    size = 8 * BODY_LIMIT
+    lines = head(people, f"Content-Length: {size}").replace(b"/v1.1/metrics", path.encode(), 1)
+    host, _, port = people.server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(lines)
+        for _ in range(8):
+            connection.sendall(bytes(BODY_LIMIT))
+        reply = b""
+        while received := connection.recv(65536):
+            reply += received
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than" in reply
+
+
+OPEN = (
+    "/identity/v2.0/tokens",
+    "/identity/v3/auth/tokens",
+    "/v1.1/notification-addresses/validate",
+    "/console/sign-in",
+)
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_without_a_token_little_is_taken_and_nothing_compressed(people: People, path: str) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"} if "console" in path else {}
+    with httpx.Client(base_url=people.server.url, headers=form) as client:
+        packed = gzip.compress(b"[" + b"[]," * 100_000 + b"[]]")
+        reply = client.post(path, content=packed, headers={"Content-Encoding": "gzip"})
+        assert reply.status_code == 415
+        assert client.post(path, content=b" " * 65_537).status_code == 413
+        assert client.post(path, content=b"a" * 65_536).status_code in (400, 401, 422)
+
+
 def peak_memory(people: People) -> int:
     """The most that the server ever held, in bytes; 0 where the system does not tell."""
     assert people.server.process is not None
@@ -229,3 +264,23 @@ def test_too_many_requests_or_series_are_429_and_a_full_disk_is_503(narrow: Runn
         assert "requests a second" in refused[0].json()["rate_limited"]["message"]
     with narrow.client(narrow.token("stranger", USERS["stranger"], "secret")) as neighbour:
         assert neighbour.get("/v1.1/metering").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "why"),
+    [
+        ({f"k{n}": "v" for n in range(65)}, "64 dimensions, not 65"),
+        ({f"k{n}": "é" * 290 for n in range(64)}, "16384 bytes, not"),
+    ],
+)
+def test_a_series_has_bounds(people: People, dimensions: dict[str, str], why: str) -> None:
+    metric = {"namespace": "bounds", "dimensions": dimensions, "value": 1}
+    with people.client() as client:
+        reply = client.post("/v1.1/metrics/aggregate", json=[metric])
+        assert reply.status_code == 422
+        assert why in reply.json()["unprocessable_entity"]["message"]
+        metric["dimensions"] = {f"k{n}": "v" * 100 for n in range(64)}
+        assert client.post("/v1.1/metrics/aggregate", json=[metric]).status_code == 204
+        label = ",".join(f"k{n}={'é' * 290}" for n in range(60))
+        reply = client.post("/write?db=bounds", content=f"m,{label} value=1".encode())
+        assert reply.status_code == 400

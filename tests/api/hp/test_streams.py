@@ -360,7 +360,10 @@ def test_a_taken_port_turns_the_feed_off_and_nothing_else(tmp_path: Path) -> Non
         lines = [line for line in shop.server.log().splitlines() if "feed is off" in line]
         assert len(lines) == 1
         assert "HELIOMETER_AMQP_LISTEN" in lines[0]
-        assert shop.stop() == 0
+    eventually(lambda: "feed" not in shop.client.get("/v2/health").json().get("degraded", {}))
+    host, _, port = address.partition(":")
+    socket.create_connection((host, int(port)), 5).close()
+    assert shop.stop() == 0
 
 
 def test_the_feed_can_be_switched_off(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from heliometer.cluster.events import SubscriptionsChanged
 from heliometer.cluster.feed_publisher import FeedPublisher
 from heliometer.cluster.remote_feed import FeedConsumer
 from heliometer.config import AmqpSettings, ServerSettings, Settings
+from heliometer.core.background import Supervisor
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.feed import messages as messages_module
 from heliometer.feed.builtin import BuiltinFeed
@@ -287,7 +288,7 @@ class Receiver:
             limit=100,
             keep_s=100,
         )
-        builtin = BuiltinFeed(AmqpSettings(listen=""), self.queues)
+        builtin = BuiltinFeed(AmqpSettings(listen=""), self.queues, Supervisor())
         self.consumer = FeedConsumer(builtin, self.queues, feed, self.bus, 1)
 
     async def has(self, channel: Channel, number: int) -> None:

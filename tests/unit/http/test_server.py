@@ -5,10 +5,14 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from certificates import make
+from effort import effort
+from heliometer.config import load
 from heliometer.http import server
 from heliometer.http.server import Server
 
@@ -197,5 +201,46 @@ def test_draining_ends_when_told_twice() -> None:
             assert not it.task.done()
             it.server.drain()
             assert await asyncio.wait_for(it.task, SOON_S) == 0
+
+    asyncio.run(scenario())
+
+
+def test_slow_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(server, "SWEEP_S", 0.1)
+    starts = (
+        b"",
+        GET[:20],
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+    )
+
+    async def scenario() -> None:
+        async with running() as it:
+            clients = [await it.connect() for _ in range(effort(100, 1000))]
+            for number, client in enumerate(clients):
+                client.writer.write(starts[number % len(starts)])
+            assert (await (await it.connect()).ask()).startswith(b"HTTP/1.1 204")
+            assert all([await client.is_closed() for client in clients])
+
+    asyncio.run(scenario())
+
+
+def test_unfinished_handshakes_are_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_S", 0.5)
+    certificate, key = make(tmp_path)
+    settings = load(None, {}, {"server.tls_cert": str(certificate), "server.tls_key": str(key)})
+
+    async def no_app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    async def scenario() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        serving = Server(no_app, settings)
+        task = asyncio.create_task(serving.run(listener))
+        silent = Client(*await asyncio.open_connection(*listener.getsockname()))
+        assert await silent.is_closed()
+        serving.stop()
+        assert await asyncio.wait_for(task, SOON_S) == 0
 
     asyncio.run(scenario())

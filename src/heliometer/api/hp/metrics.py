@@ -9,16 +9,18 @@ import msgspec
 from starlette.responses import Response
 
 from heliometer.api.hp import wire
-from heliometer.api.hp.metrics_json import read_metrics
+from heliometer.api.hp.metrics_json import read_inline, read_metrics
 from heliometer.core.errors import HeliometerError, Invalid
 from heliometer.http import paging
 from heliometer.http.answers import json_list
 from heliometer.http.json import strict_loads
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Permission
+from heliometer.metrics.columns import Columns
 from heliometer.metrics.queries import Query, SeriesStatistics
 from heliometer.metrics.receipts import Receipt
 from heliometer.metrics.reports import Reports
+from heliometer.metrics.series_index import ProjectSeries
 from heliometer.metrics.service import Metrics
 from heliometer.metrics.statistics import STATISTICS
 
@@ -122,10 +124,13 @@ class MetricOperations:
         project = await self._metrics.target(call.caller, headers.get("x-tenant-id"))
         body = await call.body()
         now_ms = self._metrics.now_ms()
-        columns = read_metrics(
-            body, project, now_ms,
-            reserved_allowed=Permission.POST_RESERVED in call.caller.permissions,
-        )  # fmt: skip
+        reserved = Permission.POST_RESERVED in call.caller.permissions
+        columns = read_inline(body, project, now_ms, reserved)
+        if columns is None:
+            columns = await call.decode(
+                body,
+                lambda: read_metrics(body, project, now_ms, reserved_allowed=reserved),
+            )
         receipt = _receipt(call, body, now_ms, project.project_id)
         await self._metrics.post(project, columns, receipt)
         return Response(status_code=204)
@@ -135,11 +140,15 @@ class MetricOperations:
         body = await call.body()
         now_ms = self._metrics.now_ms()
         reserved = Permission.POST_RESERVED in call.caller.permissions
-        readers = {
-            part.project: partial(
-                read_metrics, bytes(part.metrics), now_ms=now_ms, reserved_allowed=reserved
+
+        async def decode(part: bytes, project: ProjectSeries) -> Columns:
+            return await call.decode(
+                part, lambda: read_metrics(part, project, now_ms, reserved_allowed=reserved)
             )
-            for part in _read_report(body)
+
+        readers = {
+            part.project: partial(decode, bytes(part.metrics))
+            for part in await call.decode(body, lambda: _read_report(body))
         }
         outcome = await self._reports.take(call.caller, readers, _receipt(call, body, now_ms))
         return wire.json_response(

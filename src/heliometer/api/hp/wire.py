@@ -13,8 +13,9 @@ from starlette.responses import Response
 from heliometer.core.errors import Code, HeliometerError, Invalid, Malformed
 from heliometer.http import paging
 from heliometer.http.answers import json_list
-from heliometer.http.json import convert, strict_loads
+from heliometer.http.documents import read_typed
 from heliometer.http.operation import Call, Parameter
+from heliometer.metrics.validation import MOST_DIMENSIONS
 
 MEDIA_TYPE = "application/json"
 CONTENT_TYPE = "application/json; charset=UTF-8"
@@ -112,6 +113,8 @@ def dimensions(texts: Iterable[str]) -> dict[str, str]:
             if key in pairs:
                 raise Malformed(f"dimensions: {key[:50]!r} is given more than once.")
             pairs[key] = re.sub(r"\\(.)", r"\1", value)
+    if len(pairs) > MOST_DIMENSIONS:
+        raise Malformed(f"dimensions: no series has more than {MOST_DIMENSIONS}.")
     return pairs
 
 
@@ -123,7 +126,7 @@ def escaped(value: str) -> str:
 async def body(call: Call, type_: type[T]) -> T:
     """The JSON body as a value of a msgspec type. Raises MALFORMED with the path of the error."""
     require_json_body(call)
-    return convert(strict_loads(await call.body()), type_)
+    return await read_typed(call, type_)
 
 
 def iso(milliseconds: int) -> str:

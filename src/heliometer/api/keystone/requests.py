@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.http.json import convert, strict_loads
+from heliometer.http.documents import read_typed
 from heliometer.http.operation import Call
 from heliometer.identity.accounts import TokenOwner
 from heliometer.identity.model import Caller, Permission, unauthenticated
@@ -24,7 +24,7 @@ async def read(call: Call, type_: type[T]) -> T:
             "XML is not understood.",
             details="Send JSON, with Content-Type: application/json.",
         )
-    return convert(strict_loads(await call.body()), type_)
+    return await read_typed(call, type_)
 
 
 def header(call: Call, name: str) -> str:

@@ -21,7 +21,6 @@ from heliometer.identity.keystone.faults import receipt_of, refusal
 from heliometer.identity.keystone.references import limiter_key
 from heliometer.identity.keystone.service import KeystoneIdentity
 
-BODY_BYTES = 64 << 10
 RECEIPT = "OpenStack-Auth-Receipt"
 RECEIPT_LENGTH = 4096
 
@@ -45,7 +44,6 @@ class KeystoneHandlers:
         self._region = region
 
     async def sign_in(self, call: Call) -> Response:
-        call.body_limit = min(call.body_limit, BODY_BYTES)
         auth = (await read(call, SignIn)).auth
         document = {"auth": msgspec.to_builtins(auth)}
         if auth.scope is None:
@@ -92,7 +90,6 @@ class KeystoneHandlers:
         return await self._own(call, "/auth/domains")
 
     async def change_password(self, call: Call) -> Response:
-        call.body_limit = min(call.body_limit, BODY_BYTES)
         given = (await read(call, PasswordChange)).user
         answer = await self._identity.change_password(
             call.path_params["user_id"], given.original_password, given.password, address(call)

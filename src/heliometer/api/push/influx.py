@@ -79,7 +79,7 @@ class InfluxWrite:
         body = await call.body()
         intake = self._receiver.intake(project)
         unit = PRECISIONS[precision]
-        await self._receiver.decode(body, lambda: read(body, namespace, unit, intake))
+        await self._receiver.decode(call, body, lambda: read(body, namespace, unit, intake))
         await self._receiver.store(intake, intake.columns(), body, f"{precision} {namespace}")
         if intake.complaint:
             raise Malformed(f"partial write: {intake.complaint} dropped={intake.left_out}")

@@ -1,6 +1,7 @@
 """Decodes InfluxDB's line protocol."""
 
 import re
+from collections.abc import Iterator
 from functools import partial
 
 from heliometer.api.push.intake import MOST_SAMPLES, Intake, too_many
@@ -13,25 +14,25 @@ LONGEST_SERIES = 8192
 PLAIN_FIELD = "value"
 """The metric of a field with this name is called as its measurement, without a suffix."""
 
-_KEY = r"(?:[^,= \\]|\\.)+"
-_TEXT = r'"(?:[^"\\]|\\.)*"'
-_VALUE = rf'(?:{_TEXT}|[^\s,"][^\s,]*)'
-"""Either text or not: an ambiguous pattern would backtrack forever."""
-_SERIES = rf"(?:[^, \\]|\\.)+(?:,{_KEY}={_KEY})*"
+# Every repetition is possessive: none gives back what it took, so that matching takes linear time.
+_KEY = r"(?:[^,= \\]|\\.)++"
+_TEXT = r'"(?:[^"\\]|\\.)*+"'
+_VALUE = rf'(?:{_TEXT}|[^\s,"][^\s,]*+)'
+_SERIES = rf"(?:[^, \\]|\\.)++(?:,{_KEY}={_KEY})*+"
 _LINE = re.compile(
-    rf"(?P<series>{_SERIES}) +(?P<fields>{_KEY}={_VALUE}(?:,{_KEY}={_VALUE})*)"
-    r"(?: +(?P<stamp>-?\d{1,19}))? *\r?"
+    rf"(?P<series>{_SERIES}) ++(?P<fields>{_KEY}={_VALUE}(?:,{_KEY}={_VALUE})*+)"
+    r"(?: ++(?P<stamp>-?\d{1,19}+))?+ *+\r?"
 )
-_UNCLOSED = re.compile(rf'{_SERIES} +(?:{_KEY}={_VALUE},)*{_KEY}="(?:[^"\\]|\\.)*')
+_UNCLOSED = re.compile(rf'{_SERIES} ++(?:{_KEY}={_VALUE},)*+{_KEY}="(?:[^"\\]|\\.)*+')
 """A line that ends inside a text, which continues on the next lines."""
-_CLOSING = re.compile(r'(?:[^"\\]|\\.)*"')
+_CLOSING = re.compile(r'(?:[^"\\]|\\.)*+"')
 _TEXT_LINES = 100
 """Most lines that a text may span."""
-_FIELD = re.compile(rf"(?P<key>{_KEY})=(?:(?P<text>{_TEXT})|(?P<value>[^\s,]+))")
+_FIELD = re.compile(rf"(?P<key>{_KEY})=(?:(?P<text>{_TEXT})|(?P<value>[^\s,]++))")
 _TAG = re.compile(rf",(?P<key>{_KEY})=(?P<value>{_KEY})")
-_MEASUREMENT = re.compile(r"(?:[^, \\]|\\.)+")
+_MEASUREMENT = re.compile(r"(?:[^, \\]|\\.)++")
 _ESCAPED = re.compile(r"\\([,= ])")
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|NaN|nan")
+_FLOAT = re.compile(r"[+-]?([0-9]++(\.[0-9]*+)?|\.[0-9]++)([eE][+-]?[0-9]++)?|NaN|nan")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}[iu]")
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Stands for bytes that are not UTF-8."""
@@ -94,7 +95,7 @@ def _read_line(
         intake.leave_out(f"line {number}: measurement and tags are too long")
         return
     stamp = None if found["stamp"] is None else int(found["stamp"]) * unit[0] // unit[1]
-    for field in _FIELD.finditer(found["fields"]):
+    for field in _each(_FIELD, found["fields"]):
         if field["text"] is not None:
             continue  # text is not a metric
         value = _number(field["value"])
@@ -118,9 +119,18 @@ def _name(namespace: str, series: str, field: str) -> Name:
         metric if key == PLAIN_FIELD else f"{metric}_{key}",
         [
             (_unescaped(tag["key"]), _unescaped(tag["value"]))
-            for tag in _TAG.finditer(series, measurement.end())
+            for tag in _each(_TAG, series, measurement.end(), 0)
         ],
     )
+
+
+def _each(
+    pattern: re.Pattern[str], text: str, at: int = 0, between: int = 1
+) -> Iterator[re.Match[str]]:
+    """The matches from ``at`` on, one after the other, with so many characters between them."""
+    while found := pattern.match(text, at):
+        yield found
+        at = found.end() + between
 
 
 def _number(text: str) -> float | None:
@@ -145,4 +155,4 @@ def _why(line: str) -> str:
     rest = line[start.end() :].strip()
     if "=" not in rest:
         return "missing fields" if not rest else "invalid field format"
-    return "bad timestamp" if re.match(rf"{_KEY}=\S+ +\S", rest) else "invalid field format"
+    return "bad timestamp" if re.match(rf"{_KEY}=\S++ ++\S", rest) else "invalid field format"

@@ -12,6 +12,7 @@ from heliometer.metrics.validation import (
     KEY_LENGTH,
     NAMESPACE_LENGTH,
     VALUE_LENGTH,
+    check_dimensions,
     check_not_reserved,
 )
 
@@ -59,6 +60,7 @@ def name_of(namespace: str, metric: str, pairs: Iterable[tuple[str, str]]) -> Na
         dimensions[legal] = _value(value)
     if len(dimensions) > MOST_LABELS:
         raise Invalid(f"there are more than {MOST_LABELS} labels.")
+    check_dimensions(dimensions, "labels")
     return Name(namespace, tuple(sorted(dimensions.items())))
 
 

@@ -80,7 +80,7 @@ class OtlpExport:
         body = await call.body()
         intake = self._receiver.intake(project)
         await self._receiver.decode(
-            body, lambda: take(decode(body, is_json=kind == JSON), namespace, intake)
+            call, body, lambda: take(decode(body, is_json=kind == JSON), namespace, intake)
         )
         await self._receiver.store(intake, intake.columns(), body, namespace)
         answer = ExportMetricsServiceResponse()

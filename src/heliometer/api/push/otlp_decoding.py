@@ -10,21 +10,25 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from heliometer.api.push.intake import Intake
+from heliometer.api.push.intake import MOST_SAMPLES, Intake, too_many
 from heliometer.api.push.naming import MOST_LABELS, name_of
 from heliometer.core.errors import Malformed
+from heliometer.http.decoding import check_fields, check_values
 
 LEFT_OUT = ("telemetry.", "process.", "os.")
 """Resource attributes that describe how something runs rather than what it is."""
 INSTANCE, PROCESS, SCOPE = "service.instance.id", "process.pid", "otel.scope.name"
 NO_VALUE = 1
 """The flag of a data point without a value."""
+_TAGS = bytes(number << 3 | 2 for number in (1, 2, 3, 4, 5, 7, 8, 11))
+"""The first bytes of the fields that hold messages."""
 
 Pairs = list[tuple[str, str]]
 
 
 def decode(body: bytes, *, is_json: bool) -> ExportMetricsServiceRequest:
-    """The request in a body. Raises MALFORMED."""
+    """The request in a body. Raises MALFORMED, TOO_LARGE."""
+    check_values(body) if is_json else check_fields(body, _TAGS)
     request = ExportMetricsServiceRequest()
     try:
         if is_json:
@@ -37,8 +41,12 @@ def decode(body: bytes, *, is_json: bool) -> ExportMetricsServiceRequest:
 
 
 def take(request: ExportMetricsServiceRequest, namespace: str, intake: Intake) -> None:
-    """Gather the data points of a request."""
+    """Gather the data points of a request. Raises TOO_LARGE."""
+    seen = len(request.resource_metrics)
     for resource in request.resource_metrics:
+        seen += len(resource.scope_metrics) + sum(len(s.metrics) for s in resource.scope_metrics)
+        if seen > MOST_SAMPLES:
+            raise too_many()
         given = _pairs(resource.resource.attributes)
         shared = [pair for pair in given if not pair[0].startswith(LEFT_OUT)]
         if not any(key == INSTANCE for key, _ in given):

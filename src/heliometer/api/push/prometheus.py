@@ -65,7 +65,7 @@ class RemoteWrite:
 
         body = await call.body({"snappy": unpack_it})
         intake = self._receiver.intake(project)
-        columns = await self._receiver.decode(body, lambda: read(body, namespace, intake))
+        columns = await self._receiver.decode(call, body, lambda: read(body, namespace, intake))
         # Of the two bodies, the packed one is cheaper to digest.
         await self._receiver.store(intake, columns, packed or body, namespace)
         if intake.complaint:

@@ -1,6 +1,5 @@
 """Receives a push: what is the same in all formats, around the decoding of each."""
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -42,11 +41,9 @@ class Receiver:
         """Gathers the samples of a request that arrived now."""
         return Intake(project, self._form, self._metrics.now_ms())
 
-    async def decode(self, body: bytes, read: Callable[[], T]) -> T:
+    async def decode(self, call: Call, body: bytes, read: Callable[[], T]) -> T:
         """Call ``read``, which decodes the body."""
-        if len(body) > self._inline_bytes:
-            return await asyncio.to_thread(read)
-        return read()
+        return await call.decode(body, read, self._inline_bytes)
 
     async def store(self, intake: Intake, columns: Columns, body: bytes, where: str) -> None:
         """Store the columns; of new series beyond the project's limit, none.

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from heliometer.api.push.intake import MOST_SAMPLES, Intake, too_many
 from heliometer.api.push.naming import MOST_LABELS, name_of
 from heliometer.core.errors import Malformed
+from heliometer.http.decoding import check_fields
 from heliometer.metrics.columns import Columns
 from heliometer.metrics.series_index import Name
 from heliometer.metrics.validation import FUTURE_MS, LARGEST, PAST_MS, SMALLEST
@@ -108,6 +109,7 @@ def unpack(packed: bytes, limit: int) -> bytes | None:
 
 def read(body: bytes, namespace: str, intake: Intake) -> Columns:
     """Decode a request; ``intake`` counts samples that cannot be stored. Raises MALFORMED."""
+    check_fields(body, bytes([_LABEL]))
     try:
         items = list(_MESSAGES["WriteRequest"].FromString(body).timeseries)
     except DecodeError as error:

@@ -31,7 +31,8 @@ from heliometer.api.telemetry.alarm_rules import CombinationRule, Rules, Thresho
 from heliometer.api.telemetry.query import conditions
 from heliometer.core.errors import Code, HeliometerError, Malformed
 from heliometer.http.answers import json_list
-from heliometer.http.json import convert, strict_loads
+from heliometer.http.documents import read_document, read_typed
+from heliometer.http.json import convert
 from heliometer.http.operation import Call, Operation, Parameter
 from heliometer.identity.model import Caller, Permission
 from heliometer.meters.service import Meters
@@ -101,7 +102,7 @@ class AlarmOperations:
         )  # fmt: skip
 
     async def create(self, call: Call) -> Response:
-        fields = convert(strict_loads(await call.body()), AlarmFields)
+        fields = await read_typed(call, AlarmFields)
         alarm = await self._alarms.create(call.caller, await self._definition(call, fields))
         if fields.state is not None and state_of(fields.state) is not alarm.state:
             alarm = await self._alarms.set_state(call.caller, alarm.id, state_of(fields.state))
@@ -133,7 +134,7 @@ class AlarmOperations:
 
     async def update(self, call: Call) -> Response:
         # Some clients send the whole alarm, others only the fields that change.
-        given = strict_loads(await call.body())
+        given = await read_document(call)
         if not isinstance(given, dict):
             raise Malformed("body: expected object.")
         alarm = await self._alarm(call)
@@ -155,7 +156,7 @@ class AlarmOperations:
         return wire.reply(STATES[(await self._alarm(call)).state])
 
     async def set_state(self, call: Call) -> Response:
-        state = state_of(convert(strict_loads(await call.body()), str))
+        state = state_of(await read_typed(call, str))
         alarm = await self._alarms.set_state(call.caller, (await self._alarm(call)).id, state)
         return wire.reply(STATES[alarm.state])
 

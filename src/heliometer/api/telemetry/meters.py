@@ -87,7 +87,7 @@ class MeterOperations:
     async def put(self, call: Call) -> Response:
         name = call.path_params["meter_name"]
         body = await call.body()
-        document = strict_loads(body)
+        document = await call.decode(body, lambda: strict_loads(body))
         if not isinstance(document, list):
             document, body = [document], b"[" + body + b"]"
         if len(document) > ITEMS:

@@ -9,6 +9,8 @@ from heliometer.feed.amqp_server.connection import Connection
 
 BACKLOG = 1024
 FAREWELL_S = 2.0
+HANDSHAKE_S = 20.0
+"""A TLS handshake must be complete within this time."""
 
 
 class PortTaken(Exception):
@@ -43,6 +45,7 @@ class Listener:
             sock=listening,
             ssl=tls,
             backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
         )
 
     async def close(self) -> None:
