@@ -84,7 +84,8 @@ class UseStore(Protocol):
         ...
 
     async def purge(self, now_ms: int) -> None:
-        """Remove what is past its span, and the oldest beyond the store's bound."""
+        """Remove what is past its span, and beyond the store's bound what would be past it
+        soonest."""
         ...
 
 
@@ -92,7 +93,11 @@ class Quotas:
     """Counts uses in a store, and the refusals for the service's metrics. ``clock`` is the wall
     clock, in seconds: uses outlive the process."""
 
-    def __init__(self, store: UseStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: UseStore, clock: Callable[[], float], *, shared: bool = False
+    ) -> None:
+        self.shared = shared
+        """Whether other processes count in the same store."""
         self._store = store
         self._clock = clock
         self.refused: Counter[str] = Counter()
@@ -105,6 +110,14 @@ class Quotas:
     async def check(self, *uses: Use) -> None:
         """Raise as ``take`` does, without counting."""
         self._raise(await self._store.check(uses, self._now_ms()))
+
+    async def count(self, *uses: Use) -> None:
+        """Count a use of each unless one is used up."""
+        await self._store.take(uses, self._now_ms())
+
+    async def is_used_up(self, use: Use) -> bool:
+        """Whether a use would be refused, which is not counted as a refusal."""
+        return await self._store.check([use], self._now_ms()) is not None
 
     async def forget(self, use: Use) -> None:
         """Begin to count anew for whoever uses it."""

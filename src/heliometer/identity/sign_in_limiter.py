@@ -5,20 +5,23 @@
 Three budgets of wrong passwords: one for each pair of user and address, larger ones for each
 address and for each user. A budget refills slowly, so a try is refused for a while, never for
 good. A pair that has signed in before uses only its own budget, so that guesses from elsewhere
-cannot lock the user out. A try in flight counts as a failure until its result is known, so that
-parallel tries get no more guesses than sequential ones.
+cannot lock the user out; such pairs are remembered across restarts. Where there are several
+processes, they count failures together (``SharedFailures``). A try in flight counts as a failure
+until its result is known, so that parallel tries of one process get no more guesses than
+sequential ones.
 """
 
 import asyncio
 import ipaddress
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.quotas import Quota, Quotas, Use
 
 PAIR_REFILL_S = 60.0
 """Seconds after which a pair gets one more try."""
@@ -29,6 +32,8 @@ USER_REFILL_S = 30.0
 """An address has 10 times the failures of a pair and a user 20 times; both refill faster."""
 SIZE = 10_000
 """The most budgets of each kind, and known pairs, that are remembered."""
+GOOD_S = 90 * 86_400
+"""For how long a network is remembered from which a user has signed in."""
 
 Key = tuple[str, str]
 
@@ -119,6 +124,14 @@ class Throttle:
             budgets.start(key)
         return Attempt(self, pair, tuple(spends))
 
+    def is_good(self, user: str, address: str) -> bool:
+        """Whether the user has signed in from there."""
+        return (user, network(address)) in self._good
+
+    def know(self, user: str, address: str) -> None:
+        """Note that the user has signed in from there before."""
+        put_newest(self._good, (user, network(address)), None, self._size)
+
     def settle(self, attempt: "Attempt", *, failed: bool, proven: bool) -> None:
         """Count the result of a try; ``proven``: the password was right."""
         now = self._clock()
@@ -141,6 +154,8 @@ class Attempt:
     pair: Key
     spends: tuple[tuple[Budgets, Key], ...]
     settled: bool = False
+    proven: bool | None = None
+    """Whether the password was right; ``None``: that is not known."""
 
     def succeeded(self) -> None:
         """The password was right: the pair's failures are forgotten."""
@@ -157,6 +172,7 @@ class Attempt:
     def _settle(self, *, failed: bool, proven: bool) -> None:
         if not self.settled:
             self.settled = True
+            self.proven = proven if failed or proven else None
             self.throttle.settle(self, failed=failed, proven=proven)
 
 
@@ -176,15 +192,25 @@ def network(address: str) -> str:
 class SignInLimiter:
     """A throttle whose callers wait for each other. ``monotonic`` is in seconds."""
 
-    def __init__(self, failures: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, failures: int, monotonic: Callable[[], float], quotas: Quotas | None = None
+    ) -> None:
         self._throttle = Throttle(failures, monotonic)
+        self._kept = SharedFailures(quotas, failures) if quotas is not None else None
+        self._quotas = quotas
         self._settled = asyncio.Event()
 
     @asynccontextmanager
     async def admitted(self, user: str, address: str) -> AsyncIterator[Attempt]:
         """A try of a password. It counts as failed unless the block reports another result or
         raises UNAVAILABLE. Raises RATE_LIMITED after too many failures."""
-        while (attempt := self._throttle.begin(user, address)) is None:
+        was_good = self._throttle.is_good(user, address)
+        if self._kept is not None:
+            if not was_good and await self._kept.is_good(user, address):
+                self._throttle.know(user, address)
+                was_good = True
+            await self._kept.check(user, address, good=was_good)
+        while (attempt := self._begin(user, address)) is None:
             await self._settled.wait()
         try:
             yield attempt
@@ -196,3 +222,74 @@ class SignInLimiter:
             attempt.failed()  # unless another result was reported
             self._settled.set()  # those who wait now look again; later ones wait for the next event
             self._settled = asyncio.Event()
+            if self._kept is not None and attempt.proven is not None:
+                await self._kept.settle(user, address, good=was_good, proven=attempt.proven)
+
+    def _begin(self, user: str, address: str) -> Attempt | None:
+        try:
+            return self._throttle.begin(user, address)
+        except HeliometerError:
+            if self._quotas is not None:
+                self._quotas.refused["sign_in"] += 1
+            raise
+
+
+class SharedFailures:
+    """What outlives a process, and what all processes count together. While the store does not
+    answer, each process has its own budgets alone."""
+
+    def __init__(self, quotas: Quotas, failures: int) -> None:
+        self._quotas = quotas
+        message = "Too many sign-ins have failed."
+        self._pairs, self._addresses, self._users = (
+            Quota(name, most, round(most * refill_s), message)
+            for name, most, refill_s in (
+                ("sign_in_pair", failures, PAIR_REFILL_S),
+                ("sign_in_address", failures * ADDRESS_FACTOR, ADDRESS_REFILL_S),
+                ("sign_in_user", failures * USER_FACTOR, USER_REFILL_S),
+            )
+        )
+        self._good = Quota("signed_in", 1, GOOD_S, "")
+
+    async def is_good(self, user: str, address: str) -> bool:
+        """Whether the user has signed in from there, also before this process was started."""
+        with _unless_unavailable():
+            return await self._quotas.is_used_up(self._good.of(_pair(user, address)))
+        return False
+
+    async def check(self, user: str, address: str, *, good: bool) -> None:
+        """Raise RATE_LIMITED after too many failures in all processes together."""
+        if self._quotas.shared:
+            with _unless_unavailable():
+                await self._quotas.check(*self._uses(user, address, good))
+
+    async def settle(self, user: str, address: str, *, good: bool, proven: bool) -> None:
+        """Count a failure, or note that the password was right."""
+        with _unless_unavailable():
+            if not proven:
+                if self._quotas.shared:
+                    await self._quotas.count(*self._uses(user, address, good))
+                return
+            if not good:
+                await self._quotas.count(self._good.of(_pair(user, address)))
+            if self._quotas.shared:
+                await self._quotas.forget(self._pairs.of(_pair(user, address)))
+
+    def _uses(self, user: str, address: str, good: bool) -> list[Use]:
+        uses = [self._pairs.of(_pair(user, address))]
+        if not good:
+            uses += [self._addresses.of(network(address)), self._users.of(user)]
+        return uses
+
+
+def _pair(user: str, address: str) -> str:
+    return f"{user}\0{network(address)}"
+
+
+@contextmanager
+def _unless_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except HeliometerError as error:
+        if error.code is not Code.UNAVAILABLE:
+            raise

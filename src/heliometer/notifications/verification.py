@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from argon2.low_level import Type, hash_secret_raw
 
 from heliometer.core.errors import Code, HeliometerError, Malformed
+from heliometer.core.quotas import Quotas
 from heliometer.identity.model import Caller, Permission
 from heliometer.identity.sign_in_limiter import SIZE
 from heliometer.notifications.channels import find_channel
@@ -38,12 +39,13 @@ class Validation:
         codes: CodeStore,
         clock: Callable[[], float],
         steady: Callable[[], float],
+        quotas: Quotas | None = None,
     ) -> None:
         self._addresses = addresses
         self._codes = codes
         self._clock = clock
         self._steady = steady
-        self._budgets = CodeBudgets()
+        self._budgets = CodeBudgets(quotas)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._right: dict[tuple[str, bytes], None] = {}
         """Codes that were right recently, the latest last, by project and digest."""
@@ -102,13 +104,13 @@ class Validation:
             found = await self._codes.find_long(known[1], now)
             if found is None:
                 if known not in self._right:
-                    self._budgets.check(project, client, self._steady())
+                    await self._budgets.check(project, client, self._steady())
                 found = await self._find_short(project, text, now)
             if found is not None:
                 self._remember(known)
                 return await self._addresses.verify(found.address_id, now, "validation")
             if known not in self._right:
-                self._budgets.charge(project, client, self._steady())
+                await self._budgets.charge(project, client, self._steady())
                 if project:
                     await self._codes.count_failure(project, FAILURES)
             return False

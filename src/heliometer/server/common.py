@@ -133,11 +133,11 @@ async def open_base(
         await asyncio.to_thread(engine.open)
         stack.push_async_callback(engine.close)
         await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
-    quotas = Quotas(SqlUseStore(resources), clock)
+    quotas = Quotas(SqlUseStore(resources), clock, shared=resources.shared)
     people = await stack.enter_async_context(load_identity(settings, resources, clock, quotas))
     series_index = SeriesIndex((), settings.limits.series_per_project, ids)
     stores = notification_stores(resources)
-    validation = Validation(stores.addresses, stores.codes, clock, time.monotonic)
+    validation = Validation(stores.addresses, stores.codes, clock, time.monotonic, quotas)
     senders = load_channels(settings)
     notifier = Notifier(
         stores.outbox,

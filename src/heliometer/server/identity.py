@@ -60,7 +60,7 @@ async def load_identity(
                 settings.identity.keystone_domain,
                 time.monotonic,
             )
-            identity = KeystoneIdentity(keystone, projects, settings, clock)
+            identity = KeystoneIdentity(keystone, projects, settings, clock, quotas=quotas)
             yield People(identity, projects, projects.find, {"identity": keystone.ping})
         finally:
             await keystone.close()

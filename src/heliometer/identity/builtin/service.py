@@ -62,7 +62,7 @@ class BuiltinIdentity(Directory):
         super().__init__(accounts, passwords or Passwords(), clock)
         self._tokens = tokens
         self._lifetime_ms = settings.identity.token_lifetime * 1000
-        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic, quotas)
         self._quotas = quotas
         self._rescopes = Quota(
             "rescope",

@@ -9,6 +9,7 @@ from typing import Any
 from heliometer.config import Settings, parse_roles
 from heliometer.core.bounded import put_newest
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.core.quotas import Quotas
 from heliometer.core.single_flight import SingleFlight
 from heliometer.identity.accounts import (
     Issued,
@@ -62,6 +63,7 @@ class KeystoneIdentity:
         settings: Settings,
         clock: Callable[[], float] = time.time,
         *,
+        quotas: Quotas | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         fresh_s: float = FRESH_S,
     ) -> None:
@@ -71,7 +73,7 @@ class KeystoneIdentity:
         self._roles = Roles(parse_roles(settings.identity.keystone_roles))
         self._clock = clock
         self._fresh_s = fresh_s
-        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic)
+        self._sign_in_limiter = SignInLimiter(settings.limits.sign_in_failures, monotonic, quotas)
         self._cache = TokenCache(monotonic, fresh_s=fresh_s)
         self._lookups: SingleFlight[bytes, Known] = SingleFlight()
         self._basic_auth = BasicAuthCache(monotonic)

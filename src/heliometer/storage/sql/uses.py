@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from heliometer.core.quotas import Refused, Use, judge
@@ -48,9 +48,13 @@ class SqlUseStore:
     @rerun
     async def purge(self, now_ms: int) -> None:
         async with self._database.write() as connection:
-            newest = (await connection.execute(select(func.max(UseRow.id)))).scalar() or 0
-            gone = or_(UseRow.ends_at <= now_ms, UseRow.id <= newest - self._largest)
-            await connection.execute(delete(UseRow).where(gone))
+            await connection.execute(delete(UseRow).where(UseRow.ends_at <= now_ms))
+            number = (await connection.execute(select(func.count()).select_from(UseRow))).scalar()
+            if number and number > self._largest:
+                # Those that would go soonest anyway lose least.
+                soonest = select(UseRow.id).order_by(UseRow.ends_at, UseRow.id)
+                some = soonest.limit(number - self._largest)
+                await connection.execute(delete(UseRow).where(UseRow.id.in_(some)))
 
 
 async def _firsts(
