@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
@@ -37,7 +38,13 @@ def uri(settings: AmqpSettings, endpoint: Endpoint, host: str, port: int | None 
 class BuiltinFeed:
     """Serves endpoints from this process."""
 
-    def __init__(self, settings: AmqpSettings, queues: FeedHub, tasks: Supervisor) -> None:
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        queues: FeedHub,
+        tasks: Supervisor,
+        refusals: Counter[str] | None = None,
+    ) -> None:
         self._settings = settings
         self._tasks = tasks
         self._retry: Supervised | None = None
@@ -46,7 +53,7 @@ class BuiltinFeed:
             parse_address(settings.listen) if settings.listen else ("127.0.0.1", PORT)
         )
         terms = Terms(settings.connections, settings.connections_per_project, settings.heartbeat)
-        self.broker = Broker(queues, terms)
+        self.broker = Broker(queues, terms, refusals)
         self._listener = Listener(self.broker)
         self.off = ""
         """Why clients cannot connect; empty if they can."""

@@ -58,7 +58,7 @@ async def open_feed(
     stack.push_async_callback(queues.close)
     endpoints = await base.feed.load_endpoints()
     await queues.load([e.project_id for e in endpoints], subscriptions)
-    server = load_feed(settings.amqp, queues, base.tasks)
+    server = load_feed(settings.amqp, queues, base.tasks, base.quotas.refused)
     stack.push_async_callback(server.stop)
     _watch(base.instruments, queues)
     return ServedFeed(queues, messages, server, endpoints)

@@ -1,5 +1,6 @@
 """The AMQP listener, with real clients and with bytes that no client would send."""
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from amqp_feed import PASSWORD, SHOP, STOCK, AmqpFeed, settle
 from effort import effort
-from heliometer.feed.amqp_server.broker import Terms
+from heliometer.feed.amqp_server.broker import SIGN_IN_FAILURES, Terms
 from heliometer.feed.amqp_server.frames import PROTOCOL, body_frames
 
 QUEUE = f"metrics-{SHOP}"
@@ -279,6 +280,20 @@ async def test_aio_pika_may_declare_it(feed: AmqpFeed) -> None:
 def test_a_wrong_password_or_user_is_refused(feed: AmqpFeed, user: str, password: str) -> None:
     with pytest.raises(pika.exceptions.ProbableAuthenticationError, match=r"403.*wrong user or"):
         connect(feed, user, password)
+
+
+def test_guessing_is_refused_after_a_while_but_not_the_right_password(feed: AmqpFeed) -> None:
+    texts = []
+    for i in range(SIGN_IN_FAILURES + 2):
+        with pytest.raises(pika.exceptions.ProbableAuthenticationError) as refused:
+            connect(feed, USER, f"guess {i}")
+        texts.append(str(refused.value))
+    assert ["wrong user or" in text for text in texts] == [True] * SIGN_IN_FAILURES + [False] * 2
+    assert re.search(r"403.*Too many .* Try again in \d+ seconds", texts[-1])
+    # Another user at the same address has its own count, and the right password always gets in.
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError, match="wrong user or"):
+        connect(feed, f"mon-{STOCK}", "guess")
+    connect(feed).close()
 
 
 @pytest.mark.parametrize("vhost", [STOCK, "/", "", "c" * 32])

@@ -1,18 +1,27 @@
 """What connections share: the endpoints, the limits and the queues."""
 
 import logging
+import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from heliometer.core.errors import HeliometerError
 from heliometer.feed.credentials import hash_password, is_password
 from heliometer.feed.hub import FeedHub
 from heliometer.feed.model import Endpoint
 from heliometer.feed.queue import Queue
+from heliometer.identity.sign_in_limiter import Throttle
 
 log = logging.getLogger(__name__)
 
 STRANGERS = 200
 """The most connections that have not signed in; one more ends the oldest of them."""
+SIGN_IN_FAILURES = 5
+"""Wrong passwords of one user from one address that are answered as such; ``Throttle`` has the
+budgets of the address and of the user."""
+USER_LENGTH = 80
 _NOBODY = hash_password("")
 
 
@@ -40,9 +49,18 @@ class Guest(Protocol):
 
 
 class Broker:
-    """Knows the endpoints and their connections."""
+    """Knows the endpoints and their connections. ``refusals`` counts, by budget, what was refused
+    for wrong passwords; ``monotonic`` is in seconds."""
 
-    def __init__(self, queues: FeedHub, terms: Terms) -> None:
+    def __init__(
+        self,
+        queues: FeedHub,
+        terms: Terms,
+        refusals: Counter[str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._refusals = Counter() if refusals is None else refusals
+        self._throttle = Throttle(SIGN_IN_FAILURES, monotonic)
         self.queues = queues
         self.terms = terms
         self.refused = 0
@@ -74,12 +92,24 @@ class Broker:
         """All connections, signed in or not."""
         return [*self._strangers, *(g for guests in self._guests.values() for g in guests)]
 
-    def sign_in(self, user: str, password: str) -> Endpoint | None:
-        """The endpoint whose user and password these are."""
+    def sign_in(self, user: str, password: str, address: str) -> Endpoint | None:
+        """The endpoint whose user and password these are. Raises RATE_LIMITED after too many wrong
+        ones of that user or address."""
         endpoint = self._endpoints.get(user)
         # An unknown user takes as long as a wrong password.
         right = is_password(password, endpoint.password_hash if endpoint else _NOBODY)
-        return endpoint if right and endpoint is not None else None
+        if right and endpoint is not None:
+            # Always: a password of 144 random bits is not found by guessing, and one consumer with
+            # an old password must not keep out the others behind its address.
+            return endpoint
+        try:
+            attempt = self._throttle.begin(user[:USER_LENGTH], address)
+        except HeliometerError:
+            self._refusals["amqp_sign_in"] += 1
+            raise
+        if attempt is not None:
+            attempt.failed()
+        return None
 
     def arrived(self, guest: Guest) -> None:
         """Note a new connection, which has not signed in."""

@@ -73,6 +73,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._connected.add(self)
         transport.set_write_buffer_limits(high=UNSENT)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._sign_in.address = str(peer[0])
         sock = transport.get_extra_info("socket")
         if sock is not None:
             # Notices a client that vanished, even one that wants no heartbeats.

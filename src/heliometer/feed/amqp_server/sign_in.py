@@ -10,6 +10,7 @@ from pamqp.base import Frame
 from pamqp.common import FieldTable
 
 from heliometer import __version__
+from heliometer.core.errors import HeliometerError
 from heliometer.feed.amqp_server import faults
 from heliometer.feed.amqp_server.broker import Broker
 from heliometer.feed.amqp_server.faults import Fault
@@ -60,6 +61,8 @@ class SignIn:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.address = ""
+        """The client's network address."""
         self.wanted: type[Frame] | None = C.StartOk
         """The method that the client has to send next; ``None`` when it has signed in."""
         self.endpoint: Endpoint | None = None
@@ -75,7 +78,11 @@ class SignIn:
             capabilities.get("authentication_failure_close")
         )
         user, password = _credentials(method.mechanism, method.response)
-        self.endpoint = self._broker.sign_in(user, password)
+        try:
+            self.endpoint = self._broker.sign_in(user, password, self.address)
+        except HeliometerError as error:
+            text = f"login refused: {error.message} {error.details}"
+            raise WrongPassword(Fault(faults.ACCESS_REFUSED, text, hard=True), tell) from error
         if self.endpoint is None:
             log.info("the feed refused user %r", user[:80])
             fault = Fault(
