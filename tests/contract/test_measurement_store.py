@@ -396,16 +396,18 @@ async def test_receipts_are_forgotten_after_a_day(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_files_that_an_interruption_left_are_removed(tmp_path: Path) -> None:
+async def test_files_that_nothing_knows_are_set_aside(tmp_path: Path) -> None:
     store = open_duckdb(tmp_path)
     await store.append(batch((1, NOW, 1.0)), [], [])
     await store.maintain(NOW, seal_all=True)
     await store.close()
-    for name in ("2026-01-01.1.parquet", "2026-01-01.2.parquet.tmp"):
+    unknown = ("2026-01-01.1.parquet", "2026-01-01.2.parquet.tmp")
+    for name in unknown:
         (tmp_path / "partitions" / name).write_bytes(b"half")
     (tmp_path / "backup-left").mkdir()
     store = open_duckdb(tmp_path)
     assert len(list((tmp_path / "partitions").iterdir())) == 1
+    assert all((tmp_path / "quarantine" / name).read_bytes() == b"half" for name in unknown)
     assert not (tmp_path / "backup-left").exists()
     assert await counts(store, 1) == {1: 1}
     await store.close()
@@ -425,8 +427,8 @@ async def test_a_damaged_partition_is_set_aside_and_the_rest_served(tmp_path: Pa
     first.write_bytes(first.read_bytes()[:-3])
     store = open_duckdb(tmp_path)
     assert [p.file for p in store.sources.partitions] == [second.name]
-    assert first.with_suffix(".damaged").exists()
-    assert any("set aside" in wrong for wrong in await store.verify())
+    assert (tmp_path / "quarantine" / first.name).exists()
+    assert any("left out" in wrong for wrong in await store.verify())
     await store.append(batch((1, NOW - DAY, 1.0)), [], [])
     await store.close()
 
@@ -486,7 +488,7 @@ async def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="newer version"):
         open_duckdb(tmp_path)
     (tmp_path / "recent.duckdb").write_bytes(b"garbage" * 1000)
-    with pytest.raises(StoreUnusable, match="cannot open"):
+    with pytest.raises(StoreUnusable, match="is damaged"):
         open_duckdb(tmp_path)
 
 
@@ -536,7 +538,7 @@ async def test_a_partition_that_a_query_finds_damaged_is_set_aside_and_the_rest_
     store = open_duckdb(tmp_path)
     found = await asyncio.gather(*(counts(store, *range(50)) for _ in range(8)))
     assert found == [dict.fromkeys(range(50), 2)] * 8
-    assert damaged.with_suffix(".damaged").read_bytes() == bytes(20) + content[20:]
+    assert (tmp_path / "quarantine" / damaged.name).read_bytes() == bytes(20) + content[20:]
     await store.close()
 
 
@@ -558,7 +560,7 @@ async def test_what_comes_late_for_a_damaged_day_is_not_taken_for_it(
         await store.close()
     store = open_duckdb(tmp_path)
     assert await counts(store, 1) == {1: 3}
-    assert damaged.with_suffix(".damaged").exists()
+    assert (tmp_path / "quarantine" / damaged.name).exists()
     await store.close()
 
 

@@ -35,6 +35,7 @@ BROKEN_PIPE = 1
         "tail": ("tail:tail", "Show the project's metrics as they arrive."),
         "secrets": ("secrets:secrets", "The key that secrets are encrypted with."),
         "doctor": ("doctor:doctor", "Check settings, data, disk and clock, with advice."),
+        "repair": ("repair:repair", "Save what can be saved of damaged data."),
         "backup": ("backup:backup", "Write the embedded data to one file, also while serving."),
         "restore": ("backup:restore", "Put a backup into a data directory."),
         "migrate": ("migrate:migrate", "Move the embedded data to PostgreSQL and ClickHouse."),

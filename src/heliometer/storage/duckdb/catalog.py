@@ -27,7 +27,12 @@ CREATE TABLE IF NOT EXISTS receipts (
   project_id VARCHAR, key VARCHAR, fingerprint BLOB, at_ms BIGINT);
 CREATE TABLE IF NOT EXISTS partitions (
   day INTEGER, file VARCHAR, rows BIGINT, bytes BIGINT, sha256 VARCHAR);
+CREATE TABLE IF NOT EXISTS contents (file VARCHAR, content BLOB);
+CREATE TABLE IF NOT EXISTS unused_files (file VARCHAR);
 """
+
+
+TABLES = ("format", "probe", "series", "receipts", "partitions", "contents", "unused_files")
 
 
 class WrongFormat(Exception):
@@ -36,8 +41,6 @@ class WrongFormat(Exception):
 
 def open_database(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """Open or create the database. Raises WrongFormat or ``duckdb.Error``."""
-    if path.exists() and not path.stat().st_size:
-        path.unlink()  # the first start was interrupted before anything was written
     connection = duckdb.connect(
         str(path),
         config={
@@ -49,16 +52,21 @@ def open_database(path: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     )
     try:
         connection.execute("SET parquet_metadata_cache = true")
+        # Checkpoints are made by the writer: the mark of the log has to know of each.
+        connection.execute("SET checkpoint_threshold = '1TB'")
         connection.execute(_SCHEMA)
         found = connection.execute("SELECT max(version) FROM format").fetchone()
         version = found[0] if found else None
         if version is None:
             connection.execute("INSERT INTO format VALUES ($1)", [FORMAT])
+            connection.execute("CHECKPOINT")
         elif version > FORMAT:
             raise WrongFormat(
                 f"{path} has format {version}, written by a newer version of heliometer; "
                 f"this one reads formats up to {FORMAT}"
             )
+        for table in TABLES:  # what is damaged here must not show later
+            connection.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t").fetchall()
         return connection
     except BaseException:
         connection.close()
@@ -81,6 +89,49 @@ def read_sources(connection: duckdb.DuckDBPyConnection) -> Sources:
         tuple(sorted(tables, key=lambda t: (t.day, t.number))),
         tuple(Partition(*row) for row in partitions),
     )
+
+
+def insert_partition(
+    connection: duckdb.DuckDBPyConnection, partition: Partition, content: bytes | None
+) -> None:
+    """Add a partition, and what its file says of itself, within the caller's transaction."""
+    p = partition
+    connection.execute(
+        "INSERT INTO partitions VALUES ($1, $2, $3, $4, $5)",
+        [p.day, p.file, p.rows, p.bytes, p.sha256],
+    )
+    if content is not None:
+        connection.execute("INSERT INTO contents VALUES ($1, $2)", [p.file, content])
+
+
+def delete_partitions(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Remove partitions, within the caller's transaction."""
+    for file in files:
+        connection.execute("DELETE FROM partitions WHERE file = $1", [file])
+        connection.execute("DELETE FROM contents WHERE file = $1", [file])
+
+
+def read_contents(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
+    """What the files of partitions say of themselves, by file."""
+    return dict(connection.execute("SELECT file, content FROM contents").fetchall())
+
+
+def read_unused(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The files that the catalogue has replaced, or began and did not finish: only these may be
+    removed."""
+    return {file for (file,) in connection.execute("SELECT file FROM unused_files").fetchall()}
+
+
+def mark_unused(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Note that files are to be removed, within the caller's transaction."""
+    for file in files:
+        connection.execute("INSERT INTO unused_files VALUES ($1)", [file])
+
+
+def forget_unused(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Note that files are in use, or gone, within the caller's transaction."""
+    for file in files:
+        connection.execute("DELETE FROM unused_files WHERE file = $1", [file])
 
 
 def insert_series(connection: duckdb.DuckDBPyConnection, series: Sequence[Series]) -> None:

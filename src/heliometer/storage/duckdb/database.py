@@ -11,12 +11,17 @@ from pathlib import Path
 import duckdb
 
 from heliometer.core.errors import Code, HeliometerError
-from heliometer.storage.duckdb import catalog
+from heliometer.storage.duckdb import catalog, condition
+from heliometer.storage.duckdb.log_mark import LogMark
+from heliometer.storage.duckdb.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 
 _COMMITTED = "COMMIT succeeded and is durable"
 """DuckDB's message when a checkpoint failed after the commit."""
+
+CHECKPOINT_BYTES = 16 << 20
+"""Size of the log beyond which its content goes into the database's file."""
 
 Work = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -37,20 +42,30 @@ class Database:
         self._path = path
         self._memory_bytes = memory_bytes
         self._reopened = reopened
+        self._mark = LogMark(path)
+        self._checkpoint_at = CHECKPOINT_BYTES
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._local = threading.local()
         self._readers: list[_Reader] = []
         self._registering = threading.Lock()
 
     def open(self) -> duckdb.DuckDBPyConnection:
-        """Open or create the file. Raises catalog.WrongFormat, or ``duckdb.Error``."""
+        """Open or create the file. Raises condition.InUse, condition.Damaged, catalog.WrongFormat,
+        OSError or ``duckdb.Error``."""
+        condition.require_whole(self._path, self._mark, Quarantine(self._path.parent))
+        if self._path.exists():
+            self._mark.release()  # DuckDB may replace the log as it opens it
         self._connection = catalog.open_database(self._path, self._memory_bytes)
+        self._mark.release()
+        self._mark.keep_headers()
+        self._checkpoint_at = CHECKPOINT_BYTES
         return self._connection
 
     def close(self) -> None:
         """Checkpoint and close the file."""
         with ExitStack() as stack:
             self._close(stack)
+        self._mark.close()
 
     def transaction(self, work: Work) -> None:
         """Run ``work`` as a transaction, in the writing thread only. Raises UNAVAILABLE when it was
@@ -68,6 +83,7 @@ class Database:
             except BaseException:
                 _roll_back(connection)
                 raise
+            self._committed(connection)
         except duckdb.Error as error:
             log.error("measurements could not be stored: %s", error)
             if isinstance(error, duckdb.FatalException | duckdb.InternalException):
@@ -96,6 +112,23 @@ class Database:
                 reader.cursor = self._connection.cursor()
             yield reader.cursor
 
+    def _committed(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Note how far the log is safe, and make a checkpoint when it is long. The commit stands,
+        whatever becomes of this."""
+        try:
+            length = self._mark.advance()
+            if length < self._checkpoint_at:
+                return
+            self._mark.release()
+            connection.execute("CHECKPOINT")
+            self._mark.keep_headers()
+            self._checkpoint_at = CHECKPOINT_BYTES
+        except (duckdb.Error, OSError) as error:
+            log.warning("the log of the measurements could not be shortened: %s", error)
+            self._checkpoint_at += CHECKPOINT_BYTES
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._start_over()
+
     def _start_over(self) -> None:
         """Reopen the database: after a failed sync, for example, DuckDB refuses everything until
         every connection is closed."""
@@ -105,7 +138,9 @@ class Database:
                 connection = self.open()
                 self._reopened(connection)
                 log.warning("the store of the measurements was opened again after a fatal error")
-            except (duckdb.Error, catalog.WrongFormat, OSError) as error:
+            except (
+                duckdb.Error, catalog.WrongFormat, condition.InUse, condition.Damaged, OSError
+            ) as error:  # fmt: skip
                 log.critical("the store of the measurements cannot be opened again: %s", error)
 
     def _close(self, stack: ExitStack) -> None:
@@ -120,8 +155,10 @@ class Database:
                 reader.cursor = None
         if self._connection is not None:
             try:
+                self._mark.release()
                 self._connection.close()
-            except duckdb.Error as error:
+                self._mark.keep_headers()
+            except (duckdb.Error, OSError) as error:
                 log.warning("closing the store of the measurements: %s", error)
             self._connection = None
 

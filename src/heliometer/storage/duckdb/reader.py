@@ -31,17 +31,23 @@ _NOT_OF_FILES = (
 
 
 class Reader:
-    """Runs queries, in any thread. ``leave_out_damaged`` takes the partitions that a failed query
-    has read, and returns whether any of them is now left out."""
+    """Runs queries, in any thread.
+
+    ``damaged_among`` returns which of some partitions have not the recorded checksum; it is asked
+    before each query, so that none reads what is damaged. ``leave_out_damaged`` takes the sources
+    that a query failed on, and returns whether any of them is now left out.
+    """
 
     def __init__(
         self,
         writer: Writer,
         path_of: Callable[[str], str],
-        leave_out_damaged: Callable[[Sequence[Partition]], bool],
+        damaged_among: Callable[[Sequence[Partition]], Sequence[Partition]],
+        leave_out_damaged: Callable[[Sources], bool],
     ) -> None:
         self._writer = writer
         self._path_of = path_of
+        self._damaged_among = damaged_among
         self._leave_out_damaged = leave_out_damaged
 
     def aggregate(self, a: Aggregation) -> Datapoints:
@@ -94,6 +100,12 @@ class Reader:
         for attempt in range(_RETRIES):
             now = self._writer.sources
             sources = now.within(start_ms, end_ms)
+            damaged = self._damaged_among(sources.partitions)
+            if damaged and now is self._writer.sources:
+                self._leave_out_damaged(sources)
+                sources = sources.replace((), damaged)
+            elif damaged:  # replaced, not damaged
+                continue
             try:
                 with self._writer.reading() as cursor:
                     return query(cursor, sources)
@@ -103,11 +115,7 @@ class Reader:
                     if now is self._writer.sources:
                         time.sleep(_SWAP_S)
                     continue
-                if (
-                    sources.partitions
-                    and not isinstance(error, _NOT_OF_FILES)
-                    and self._leave_out_damaged(sources.partitions)
-                ):
+                if not isinstance(error, _NOT_OF_FILES) and self._leave_out_damaged(sources):
                     return self._read(query, start_ms, end_ms)
                 log.error("measurements could not be read: %s", error)
                 raise HeliometerError(

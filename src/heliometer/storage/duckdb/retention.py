@@ -5,7 +5,9 @@ import logging
 import duckdb
 
 from heliometer.metrics.receipts import PUSH_LIFE_MS, RECEIPT_LIFE_MS, ReceiptKind
+from heliometer.storage.duckdb import catalog
 from heliometer.storage.duckdb.partition_files import PartitionFiles
+from heliometer.storage.duckdb.sealing import remove_files
 from heliometer.storage.duckdb.sources import DAY_MS
 from heliometer.storage.duckdb.writer import Writer
 
@@ -23,10 +25,12 @@ def delete_before(writer: Writer, files: PartitionFiles, timestamp_ms: int) -> N
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         for table in tables:
             connection.execute(f"DROP TABLE {table.name}")
-        connection.execute("DELETE FROM partitions WHERE day < $1", [last])
+        catalog.delete_partitions(connection, [p.file for p in partitions])
+        connection.execute("DELETE FROM partitions WHERE day < $1", [last])  # damaged ones too
+        catalog.mark_unused(connection, [p.file for p in partitions])
 
     writer.change(work, lambda sources: sources.replace(tables, partitions))
-    files.remove(partitions)
+    remove_files(writer, files, partitions)
     log.info(
         "retention removed %s days of measurements",
         len({t.day for t in tables} | {p.day for p in partitions}),

@@ -8,8 +8,10 @@ import duckdb
 
 from heliometer.config import MetricSettings
 from heliometer.metrics.validation import FUTURE_MS, PAST_MS
-from heliometer.storage.duckdb import sql
-from heliometer.storage.duckdb.partition_files import PartitionFiles, date
+from heliometer.storage.duckdb import catalog, sql
+from heliometer.storage.duckdb.content import Content, NoContent
+from heliometer.storage.duckdb.partition_files import PartitionFiles, date, file_name
+from heliometer.storage.duckdb.partition_writing import write_partition
 from heliometer.storage.duckdb.sources import DAY_MS, Partition, Sources, Table
 from heliometer.storage.duckdb.writer import Writer
 
@@ -19,6 +21,18 @@ LATE_ROWS = 1_000_000
 """With so many late measurements, a sealed day gets another partition before it closes."""
 MOST_PARTS = 8
 """With more partitions than this, a day is merged before it closes."""
+
+
+_SIGNS_OF_DAMAGE = (
+    "Corrupt database file",
+    "Corrupt WAL file",
+    "not a valid DuckDB database file",
+    "Could not read enough bytes",
+    "WAL does not match database file",
+    "Failure while replaying WAL file",
+    "Serialization Error",
+)
+"""What DuckDB says of a damaged file."""
 
 
 class Sealer:
@@ -40,12 +54,31 @@ class Sealer:
             if parts > MOST_PARTS or (parts > 1 and _is_closed(day, now_ms)):
                 self._replace(day, merge=True)
 
-    def leave_out_damaged(self, suspects: Sequence[Partition]) -> None:
-        """Leave out damaged ones among the partitions, so that the rest can be read."""
-        current = self._writer.sources.partitions
-        damaged = self._files.set_aside_damaged([p for p in suspects if p in current])
-        if damaged:
-            self._writer.change(lambda _: None, lambda now: now.replace((), damaged))
+    def leave_out_damaged(
+        self, partitions: Sequence[Partition], tables: Sequence[Table] = ()
+    ) -> None:
+        """Leave out what is damaged among these, so that the rest can be read."""
+        now = self._writer.sources
+        damaged = self._files.set_aside_damaged([p for p in partitions if p in now.partitions])
+        broken = [t for t in tables if t in now.tables and not self._is_readable(t)]
+        for table in broken:
+            log.error(
+                "the measurements of %s that are not sealed are damaged in recent.duckdb (table "
+                "%s), and left out; heliometer repair shows what can be saved",
+                date(table.day), table.name,
+            )  # fmt: skip
+        self._writer.damaged_tables.update(broken)
+        if damaged or broken:
+            self._writer.change(lambda _: None, lambda now: now.replace(broken, damaged))
+
+    def _is_readable(self, table: Table) -> bool:
+        try:
+            with self._writer.reading() as cursor:
+                cursor.execute(f"SELECT sum(series), sum(ts), sum(value) FROM {table.name}")  # noqa: S608
+                cursor.fetchall()
+        except duckdb.Error as error:
+            return not is_damage(error)
+        return True
 
     def _is_due(self, day: int, now_ms: int) -> bool:
         if now_ms < (day + 1) * DAY_MS + self._settings.seal_after * 1000:
@@ -69,38 +102,48 @@ class Sealer:
         old = [p for p in current if merge and p.day == day]
         if not tables and not old:
             return
+        if self._files.find_damaged(old):  # what is damaged must not be sealed as if it were whole
+            self.leave_out_damaged(old)
+            return
         parts = [p.number for p in (*current, *self._files.damaged) if p.day == day]
         number = max([max(parts, default=0) + 1, *(t.number for t in tables)])
-        sources = Sources(tuple(tables), tuple(old))
+        rows = sql.everything(Sources(tuple(tables), tuple(old)), self._files.path)
+        about = Content(
+            day=day,
+            file=file_name(day, number),
+            tables=tuple(t.name for t in tables),
+            replaces=tuple(p.file for p in old),
+        )
 
-        def copy_to(path: Path) -> int:
+        def copy_to(path: Path) -> Content:
             with self._writer.reading() as cursor:
-                copied = cursor.execute(sql.sorted_copy(sources, self._files.path, str(path)))
-                return int(copied.fetchall()[0][0])
+                return write_partition(cursor, rows, path, about)
 
+        # Whatever interrupts us, the next start knows the file.
+        self._writer.change(
+            lambda connection: catalog.mark_unused(connection, [about.file]), lambda now: now
+        )
         try:
-            partition = self._files.write(day, number, copy_to)
-        except (duckdb.Error, OSError) as error:
+            partition, packed = self._files.write(day, number, copy_to)
+        except (duckdb.Error, OSError, NoContent) as error:
             log.error("day %s could not be sealed, will be tried again: %s", date(day), error)
-            self.leave_out_damaged(old)
+            self.leave_out_damaged(old, tables)
             return
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
-            for p in old:
-                connection.execute("DELETE FROM partitions WHERE file = $1", [p.file])
+            catalog.delete_partitions(connection, [p.file for p in old])
+            catalog.forget_unused(connection, [partition.file])
+            catalog.mark_unused(connection, [p.file for p in old])
             for table in tables:
                 connection.execute(
                     f"UPDATE series SET last_day = greatest(coalesce(last_day, 0), {day}) "  # noqa: S608
                     f"WHERE id IN (SELECT series FROM {table.name})"
                 )
                 connection.execute(f"DROP TABLE {table.name}")
-            connection.execute(
-                "INSERT INTO partitions VALUES ($1, $2, $3, $4, $5)",
-                [day, partition.file, partition.rows, partition.bytes, partition.sha256],
-            )
+            catalog.insert_partition(connection, partition, packed)
 
         self._writer.change(work, lambda now: now.replace(tables, old, [partition]))
-        self._files.remove(old)
+        remove_files(self._writer, self._files, old)
         log.info(
             "sealed %s: %s measurements, %.2f bytes each",
             date(day), partition.rows, partition.bytes / max(1, partition.rows),
@@ -111,6 +154,19 @@ class Sealer:
         tables = [t for t in self._writer.sources.tables if t.day == day]
         self._writer.change(lambda _: None, lambda sources: sources.close_tables(tables))
         return tables
+
+
+def remove_files(writer: Writer, files: PartitionFiles, replaced: Sequence[Partition]) -> None:
+    """Remove the files of partitions that the catalogue has marked as unused."""
+    if replaced:
+        files.remove(replaced)
+        names = [p.file for p in replaced]
+        writer.change(lambda connection: catalog.forget_unused(connection, names), lambda now: now)
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB found its own file damaged."""
+    return any(sign in str(error) for sign in _SIGNS_OF_DAMAGE)
 
 
 def _is_closed(day: int, now_ms: int) -> bool:

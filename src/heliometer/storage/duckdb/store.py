@@ -11,6 +11,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,15 +22,15 @@ from heliometer.config import MetricSettings
 from heliometer.core.errors import Code, HeliometerError
 from heliometer.metrics.model import Aggregation, Batch, Datapoints, Series
 from heliometer.metrics.receipts import Receipt
-from heliometer.storage.duckdb import catalog
+from heliometer.storage.duckdb import catalog, condition
 from heliometer.storage.duckdb.catalog import WrongFormat
 from heliometer.storage.duckdb.database_copy import DatabaseCopy, with_copy
 from heliometer.storage.duckdb.free_space import FreeSpace, free_bytes
 from heliometer.storage.duckdb.partition_files import PartitionFiles
 from heliometer.storage.duckdb.reader import Reader
 from heliometer.storage.duckdb.retention import delete_before, forget_receipts
-from heliometer.storage.duckdb.sealing import Sealer
-from heliometer.storage.duckdb.sources import DAY_MS, Partition, Sources
+from heliometer.storage.duckdb.sealing import Sealer, is_damage
+from heliometer.storage.duckdb.sources import DAY_MS, Sources
 from heliometer.storage.duckdb.writer import Writer
 from heliometer.storage.errors import StoreUnusable
 
@@ -38,6 +40,18 @@ log = logging.getLogger(__name__)
 READERS = 4
 _CHECK_S = 5
 """How long a failed query waits for the check of its partitions, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is damaged, and left out, or was set aside."""
+
+    partitions: int
+    tables: int
+    measurements: int
+    """Of the damaged partitions."""
+    quarantined: int
+    """Files in quarantine, whatever became of them."""
 
 
 class DuckDBStore:
@@ -53,8 +67,18 @@ class DuckDBStore:
         self._settings = settings
         self._space = FreeSpace(folder, settings.min_free_bytes, measure_free)
         self._files = PartitionFiles(folder)
-        self._writer = Writer(folder / "recent.duckdb", settings.memory_bytes, self._files)
-        self._reader = Reader(self._writer, self._files.path, self._leave_out_damaged)
+        self._database = folder / "recent.duckdb"
+        self._advice = (
+            "nothing was changed; what can be saved is shown by: heliometer repair --data-dir "
+            f"{folder.parent}"
+        )
+        self._writer = Writer(self._database, settings.memory_bytes, self._files)
+        self._reader = Reader(
+            self._writer,
+            self._files.path,
+            self._files.find_damaged,
+            self._leave_out_damaged,
+        )
         self._sealer = Sealer(settings, self._writer, self._files)
         self._readers = ThreadPoolExecutor(READERS, "measurements-read")
         self._maintainer = ThreadPoolExecutor(1, "measurements-maintain")
@@ -66,13 +90,20 @@ class DuckDBStore:
             self._writer.open()
         except WrongFormat as error:
             raise StoreUnusable(str(error)) from error
+        except condition.InUse as error:
+            raise StoreUnusable(
+                f"cannot open {self._database}: another process has it open; "
+                "is a server already running on this folder?"
+            ) from error
+        except condition.Damaged as error:
+            raise StoreUnusable(f"{error}; {self._advice}") from error
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
-            if "lock" in reason.lower():
-                reason = "another process has it open; is a server already running on this folder?"
-            raise StoreUnusable(
-                f"cannot open {self._folder / 'recent.duckdb'}: {reason}"
-            ) from error
+            if is_damage(error):
+                raise StoreUnusable(
+                    f"{self._database} is damaged: {reason}; {self._advice}"
+                ) from error
+            raise StoreUnusable(f"cannot open {self._database}: {reason}") from error
         except OSError as error:
             raise StoreUnusable(f"cannot use {self._folder}: {error.strerror}") from error
 
@@ -81,6 +112,26 @@ class DuckDBStore:
         for executor in (self._maintainer, self._readers, self._writer.executor):
             await asyncio.to_thread(executor.shutdown)
         await asyncio.to_thread(self._writer.close)
+
+    @property
+    def condition(self) -> Condition:
+        """What is damaged, or was set aside."""
+        return Condition(
+            len(self._files.damaged),
+            len(self._writer.damaged_tables),
+            sum(p.rows for p in self._files.damaged),
+            len(self._files.quarantine.entries()),
+        )
+
+    async def require_undamaged(self) -> None:
+        """Raise UNAVAILABLE while something is left out."""
+        found = self.condition
+        if found.partitions or found.tables:
+            raise HeliometerError(
+                Code.UNAVAILABLE,
+                f"{found.partitions} partitions and {found.tables} tables are damaged, and left "
+                "out; the rest is served.",
+            )
 
     @property
     def sources(self) -> Sources:
@@ -164,16 +215,36 @@ class DuckDBStore:
         )
 
     async def verify(self) -> list[str]:
-        """Read all partitions; describe each problem in a sentence."""
-        return await _in(
-            self._maintainer, lambda: self._files.verify(self._writer.sources.partitions)
-        )
+        """Read everything; leave out what is damaged. Describes each problem in a sentence."""
 
-    def _leave_out_damaged(self, suspects: Sequence[Partition]) -> bool:
-        check = self._maintainer.submit(self._sealer.leave_out_damaged, suspects)
+        def run() -> list[str]:
+            self._sealer.leave_out_damaged((), self._writer.sources.tables)
+            return [
+                *self._files.verify(self._writer.sources.partitions),
+                *(f"table {t.name} of recent.duckdb is damaged: its measurements are left out"
+                  for t in sorted(self._writer.damaged_tables, key=lambda t: t.name)),
+                *(f"{e.path} is in quarantine: {e.why}" for e in self._files.quarantine.entries()),
+            ]  # fmt: skip
+
+        return await _in(self._maintainer, run)
+
+    async def scrub(self) -> None:
+        """Read everything once, piece by piece, and leave out what is damaged."""
+        for table in self.sources.tables:
+            await _in(self._maintainer, partial(self._sealer.leave_out_damaged, (), [table]))
+        for partition in self.sources.partitions:
+            await _in(self._maintainer, partial(self._sealer.leave_out_damaged, [partition]))
+            await asyncio.sleep(0)
+
+    def _leave_out_damaged(self, suspects: Sources) -> bool:
+        check = self._maintainer.submit(
+            self._sealer.leave_out_damaged, suspects.partitions, suspects.tables
+        )
         wait({check}, _CHECK_S)  # a check that takes longer continues
-        left_out = self._files.damaged.difference(self._writer.sources.partitions)
-        return not left_out.isdisjoint(suspects)
+        now = self._writer.sources
+        left_out: set[object] = set(self._files.damaged.difference(now.partitions))
+        left_out |= self._writer.damaged_tables.difference(now.tables)
+        return not left_out.isdisjoint((*suspects.partitions, *suspects.tables))
 
 
 async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -13,7 +13,7 @@ from heliometer.metrics.receipts import Receipt
 from heliometer.storage.duckdb import catalog, sql
 from heliometer.storage.duckdb.database import Database
 from heliometer.storage.duckdb.partition_files import PartitionFiles
-from heliometer.storage.duckdb.sources import DAY_MS, Sources
+from heliometer.storage.duckdb.sources import DAY_MS, Sources, Table
 
 
 class Writer:
@@ -23,6 +23,8 @@ class Writer:
         self._database = Database(path, memory_bytes, self._reopened)
         self._files = files
         self._sources = Sources()
+        self.damaged_tables: set[Table] = set()
+        """Tables that are left out."""
         self.executor = ThreadPoolExecutor(1, "measurements-write")
 
     @property
@@ -31,8 +33,13 @@ class Writer:
         return self._sources
 
     def open(self) -> None:
-        """Open or create the database. Raises catalog.WrongFormat, ``duckdb.Error`` or OSError."""
-        self._sources = self._files.check(catalog.read_sources(self._database.open()))
+        """Open or create the database. Raises condition.InUse, condition.Damaged,
+        catalog.WrongFormat, ``duckdb.Error`` or OSError."""
+        connection = self._database.open()
+        unused = catalog.read_unused(connection)
+        self._sources = self._files.check(catalog.read_sources(connection), unused)
+        if unused and not self._files.damaged:
+            connection.execute("DELETE FROM unused_files")
 
     def close(self) -> None:
         """Checkpoint the database and close it."""
@@ -60,7 +67,7 @@ class Writer:
         days = [int(day[0])] if len(day) and day[0] == day.min() == day.max() else None
         if days is None:
             days = [int(d) for d in np.unique(day)]
-        target = {d: self._sources.open_table(d) or self._sources.next_table(d) for d in days}
+        target = {d: self._sources.open_table(d) or self._next_table(d) for d in days}
         new = [table for table in target.values() if table not in self._sources.tables]
 
         def work(connection: duckdb.DuckDBPyConnection) -> None:
@@ -94,12 +101,19 @@ class Writer:
         with self._database.reading() as cursor:
             return cursor.execute("SELECT at_ms FROM probe").fetchall() == [(now_ms,)]
 
+    def _next_table(self, day: int) -> Table:
+        """A table with a number that none had, damaged ones included."""
+        table = self._sources.next_table(day)
+        taken = [t.number for t in self.damaged_tables if t.day == day]
+        taken += [p.number for p in self._files.damaged if p.day == day]
+        return Table(day, max(table.number, max(taken, default=0) + 1))
+
     def _reopened(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The sources after the database was reopened: those that it names, except damaged ones.
         Tables that are being sealed stay closed."""
         found = catalog.read_sources(connection)
         self._sources = Sources(
-            found.tables,
+            tuple(t for t in found.tables if t not in self.damaged_tables),
             tuple(p for p in found.partitions if p not in self._files.damaged),
             self._sources.closed & set(found.tables),
         )
