@@ -27,16 +27,19 @@ from heliometer.notifications.dispatcher import Notifier
 from heliometer.notifications.model import DELIVERED, FAILED
 from heliometer.notifications.ports import NotificationStores
 from heliometer.notifications.verification import Validation
+from heliometer.server import stores_check
 from heliometer.server.control import Command
 from heliometer.server.identity import People, load_identity
 from heliometer.server.peers import Peers
 from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb.store import DuckDBStore
+from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
 from heliometer.storage.sql.secret_keys import reseal
+from heliometer.storage.sql.projects import SqlProjectStore
 from heliometer.storage.sql.uses import SqlUseStore
 
 DAY_MS = 86_400_000
@@ -116,6 +119,7 @@ async def open_base(
             f"server.data_dir: {settings.server.data_dir!r} cannot be made: {error.strerror}"
         ) from error
     instruments = Instruments()
+    stores_check.require(settings)
     resources = await Database.open(settings)
     stack.push_async_callback(resources.close)
     await reseal(resources)
@@ -132,6 +136,8 @@ async def open_base(
         store = engine = DuckDBStore(settings.data_dir / "metrics", settings.metrics)
         await asyncio.to_thread(engine.open)
         stack.push_async_callback(engine.close)
+        if settings.identity.backend != "keystone":
+            await _check_owners(settings, resources, engine)
         await asyncio.to_thread(engine.forget_idle_series, int(clock() * 1000))
     quotas = Quotas(SqlUseStore(resources), clock, shared=resources.shared)
     people = await stack.enter_async_context(load_identity(settings, resources, clock, quotas))
@@ -177,6 +183,12 @@ async def open_base(
     )
     _watch(base)
     return base
+
+
+async def _check_owners(settings: Settings, resources: Database, engine: DuckDBStore) -> None:
+    projects = await SqlProjectStore(resources).ids()
+    users = len(await SqlAccountStore(resources).list_users())
+    stores_check.require_owners(settings, projects, users, await engine.owners())
 
 
 async def ping_reads(base: Base) -> None:
@@ -227,6 +239,7 @@ def _watch(base: Base) -> None:
     )
     engine = base.engine
     if isinstance(engine, DuckDBStore):
+        _watch_damage(instruments, engine)
         instruments.watch(
             "recent_tables",
             "Days with measurements not sealed.",
@@ -240,6 +253,27 @@ def _watch(base: Base) -> None:
             "Size of the sealed partitions.",
             lambda: sum(p.bytes for p in engine.sources.partitions),
         )
+
+
+def _watch_damage(instruments: Instruments, engine: DuckDBStore) -> None:
+    instruments.watch(
+        "damaged_partitions",
+        "Sealed partitions that are damaged, and left out.",
+        lambda: engine.condition.partitions,
+    )
+    instruments.watch(
+        "damaged_tables",
+        "Tables of measurements not sealed that are damaged, and left out.",
+        lambda: engine.condition.tables,
+    )
+    instruments.watch(
+        "measurements_left_out",
+        "Measurements of the damaged partitions.",
+        lambda: engine.condition.measurements,
+    )
+    instruments.watch(
+        "quarantined_files", "Files in quarantine.", lambda: engine.condition.quarantined
+    )
 
 
 def watch_alarms(

@@ -1,5 +1,6 @@
 """One process does everything: one shard behind a group commit."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -9,10 +10,15 @@ from heliometer.metrics.idempotency import Receipts
 from heliometer.metrics.receipts import RECEIPT_LIFE_MS
 from heliometer.pipeline.group_commit import GroupCommit
 from heliometer.pipeline.shard import Shard
+from heliometer.server import stores_check
 from heliometer.server.common import Base, Core, Probe, maintain, watch_alarms
 from heliometer.server.control_commands import commands
 from heliometer.server.feed import ServedFeed, open_feed
 from heliometer.server.peers import NoPeers
+from heliometer.storage.duckdb.store import DuckDBStore
+
+SCRUB_S = 86_400
+"""Seconds between two searches of everything for damage."""
 
 
 async def embedded(stack: AsyncExitStack, base: Base) -> Core:
@@ -57,6 +63,9 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
 
     async def start() -> None:
         await feed.start(stack, base, listen="feed" in base.roles)
+        stores_check.remember(base.settings)
+        if isinstance(base.engine, DuckDBStore):
+            base.tasks.run(stack, partial(_scrub, base.engine), "scrub")
         if "evaluator" in base.roles:
             base.tasks.run(stack, evaluator.run, "evaluator")
         if "notifier" in base.roles:
@@ -85,8 +94,17 @@ async def embedded(stack: AsyncExitStack, base: Base) -> Core:
     )
 
 
+async def _scrub(engine: DuckDBStore) -> None:
+    """Look for damage after the start, and once a day."""
+    while True:
+        await engine.scrub()
+        await asyncio.sleep(SCRUB_S)
+
+
 def _others(base: Base, evaluator: Evaluator, feed: ServedFeed) -> dict[str, Probe]:
     probes: dict[str, Probe] = {}
+    if isinstance(base.engine, DuckDBStore):
+        probes["damage"] = base.engine.require_undamaged
     if "evaluator" in base.roles:
         probes["alarms"] = evaluator.ping
     if "feed" in base.roles:

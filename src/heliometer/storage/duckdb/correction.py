@@ -4,8 +4,10 @@ is damaged in its file and its log is corrected or left out."""
 import os
 import shutil
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -83,18 +85,32 @@ def copy_corrected(database: Path, target: Path, *, prefix: bool = False) -> Cop
                 found.corrected += 1
             else:
                 broken.append(at)
-        if broken and broken[0] in HEADERS:
-            headers = LogMark(database).headers()
-            found.notes.append(f"a header of {database.name} is damaged")
-            if headers:
-                file.seek(0)
-                file.write(headers)
-                found.corrected += 1
+        _restore_headers(database, file, [at for at in broken if at in HEADERS], found)
         damaged = [at for at in broken if at >= BLOCKS_AT]
         if damaged:
             found.notes.append(f"{len(damaged)} blocks of {database.name} may be damaged")
     _copy_log(database, target, found, prefix)
     return found
+
+
+def _restore_headers(database: Path, file: BinaryIO, broken: Sequence[int], found: Copied) -> None:
+    """The first header never changes: the mark has a copy. Of the two others, which are written in
+    turn, one is enough."""
+    if not broken:
+        return
+    found.notes.append(f"a header of {database.name} is damaged")
+    copy = LogMark(database).headers()
+    for at in broken:
+        if at == HEADERS[0]:
+            source = copy[:HEADER] if copy else b""
+        else:
+            other = HEADERS[1] + HEADERS[2] - at
+            file.seek(other)
+            source = file.read(HEADER) if other not in broken else b""
+        if source:
+            file.seek(at)
+            file.write(source)
+            found.corrected += 1
 
 
 def _copy_log(database: Path, target: Path, found: Copied, prefix: bool) -> None:

@@ -55,9 +55,9 @@ class Database:
         condition.require_whole(self._path, self._mark, Quarantine(self._path.parent))
         if self._path.exists():
             self._mark.release()  # DuckDB may replace the log as it opens it
+            self._mark.keep_headers()
         self._connection = catalog.open_database(self._path, self._memory_bytes)
         self._mark.release()
-        self._mark.keep_headers()
         self._checkpoint_at = CHECKPOINT_BYTES
         return self._connection
 
@@ -121,7 +121,6 @@ class Database:
                 return
             self._mark.release()
             connection.execute("CHECKPOINT")
-            self._mark.keep_headers()
             self._checkpoint_at = CHECKPOINT_BYTES
         except (duckdb.Error, OSError) as error:
             log.warning("the log of the measurements could not be shortened: %s", error)

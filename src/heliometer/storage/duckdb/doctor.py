@@ -73,6 +73,9 @@ def _running(server: ServerStatus) -> Finding:
             NAME, FAIL, f"the running server reports a failure: {server.health_body[:300]}",
             "see its log",
         )  # fmt: skip
+    if server.health == 200 and '"damage"' in server.health_body:
+        text = f"the running server leaves out what is damaged: {server.health_body[:300]}"
+        return Finding(NAME, FAIL, text, REPAIR)
     if server.health == 200:
         return Finding(NAME, OK, "the running server reads and writes them")
     if server.ours:

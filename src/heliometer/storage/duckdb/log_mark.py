@@ -76,14 +76,19 @@ class LogMark:
         return length
 
     def keep_headers(self) -> None:
-        """After a checkpoint: copy the headers of the database's file. Raises OSError."""
+        """Copy the headers of the database's file. Raises OSError.
+
+        Never while DuckDB has the file open in this process: closing it here would release
+        DuckDB's lock.
+        """
         with self._database.open("rb") as file:
             raw = file.read(HEADERS_END)
         if self._descriptor >= 0 and len(raw) == HEADERS_END:
             os.pwrite(self._descriptor, raw + _CHECK.pack(zlib.crc32(raw)), _HEADERS_AT)
 
     def headers(self) -> bytes | None:
-        """The copy of the headers; ``None``: there is none, or it is damaged."""
+        """The copy of the headers, as they were when the file was last opened or closed; ``None``:
+        there is none, or it is damaged."""
         try:
             raw = self.path.read_bytes()[_HEADERS_AT:]
         except OSError:

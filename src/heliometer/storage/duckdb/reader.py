@@ -84,6 +84,11 @@ class Reader:
         """All series, sorted by id."""
         return self._read(lambda cursor, _: catalog.read_series(cursor))
 
+    def owners(self) -> set[str]:
+        """The projects that have series."""
+        text = "SELECT DISTINCT project_id FROM series WHERE project_id <> ''"
+        return self._read(lambda cursor, _: {p for (p,) in cursor.execute(text).fetchall()})
+
     def receipts(self, since_ms: int) -> list[Receipt]:
         """The receipts of requests accepted since then."""
         return self._read(lambda cursor, _: catalog.read_receipts(cursor, since_ms))

@@ -168,6 +168,10 @@ class DuckDBStore:
     async def load_series(self) -> list[Series]:
         return await _in(self._readers, self._reader.series)
 
+    async def owners(self) -> set[str]:
+        """The projects that have series."""
+        return await _in(self._readers, self._reader.owners)
+
     async def load_receipts(self, since_ms: int) -> list[Receipt]:
         return await _in(self._readers, lambda: self._reader.receipts(since_ms))
 
