@@ -185,7 +185,28 @@ class Client:
             if not chunk:
                 raise ConnectionResetError("the server closed the connection")
             received += chunk
-        return Response(int(received[9:12]), bytes(received[received.find(b"\r\n\r\n") + 4 :]))
+        body = received.find(b"\r\n\r\n") + 4
+        pieces = _pieces(received, body) if _is_in_pieces(received[:body]) else None
+        content = received[body:] if pieces is None else b"".join(pieces)
+        return Response(int(received[9:12]), bytes(content))
+
+
+def _is_in_pieces(head: bytes | bytearray) -> bool:
+    return re.search(rb"\r\ntransfer-encoding: *chunked", head, re.IGNORECASE) is not None
+
+
+def _pieces(received: bytes | bytearray, at: int) -> list[bytes] | None:
+    """The content of an answer in chunks that begins there; None until it is complete."""
+    pieces: list[bytes] = []
+    while (end := received.find(b"\r\n", at)) >= 0:
+        size = int(received[at:end], 16)
+        at = end + 2 + size + 2
+        if at > len(received):
+            return None
+        if not size:
+            return pieces
+        pieces.append(bytes(received[end + 2 : end + 2 + size]))
+    return None
 
 
 def answer_length(received: bytes | bytearray) -> int | None:
@@ -193,6 +214,8 @@ def answer_length(received: bytes | bytearray) -> int | None:
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return None
+    if _is_in_pieces(received[: end + 2]):
+        return None if _pieces(received, end + 4) is None else len(received)
     found = re.search(rb"\r\ncontent-length: *(\d+)", received[: end + 2], re.IGNORECASE)
     return end + 4 + (int(found[1]) if found else 0)
 

@@ -38,8 +38,8 @@ from heliometer.storage.sql.alarms import SqlAlarmStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
-from heliometer.storage.sql.secret_keys import reseal
 from heliometer.storage.sql.projects import SqlProjectStore
+from heliometer.storage.sql.secret_keys import reseal
 from heliometer.storage.sql.uses import SqlUseStore
 
 DAY_MS = 86_400_000
