@@ -11,7 +11,7 @@ from typing import Any
 from heliometer.alarms.model import Alarm, State, Transition
 from heliometer.alarms.reason import reason_document
 from heliometer.notifications.channels import needs_confirmation
-from heliometer.notifications.checks import NOT_VERIFIED
+from heliometer.notifications.checks import NOT_VERIFIED, PROJECT_DISABLED
 from heliometer.notifications.model import (
     ALARM_MESSAGE,
     PENDING,
@@ -37,6 +37,7 @@ class Recorded:
     transition: Transition
     alarm: Alarm
     project_name: str
+    project_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ def withheld_because(transition: Transition, recipient: Recipient) -> str:
 def _delivery(recorded: Recorded, recipient: Recipient, delivery_id: str) -> Delivery:
     transition, alarm = recorded.transition, recorded.alarm
     reason = withheld_because(transition, recipient)
+    if not recorded.project_enabled:
+        reason = PROJECT_DISABLED
     return Delivery(
         id=delivery_id,
         kind=ALARM_MESSAGE,

@@ -21,8 +21,12 @@ BROKEN_PIPE = 1
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     lazy={
         "serve": ("serve:serve", "Run the service."),
-        "project": ("project:project", "Create and list projects (on the data directory)."),
+        "project": ("project:project", "Create and manage projects (on the data directory)."),
         "user": ("user:user", "Create and manage users (on the data directory)."),
+        "operator": (
+            "operators:operator",
+            "Name users who operate the whole service (on the data directory).",
+        ),
         "token": ("token:token", "Issue, show and revoke tokens."),
         "password": ("password:password", "Change your own password."),
         "metrics": ("metrics:metrics", "Push, list and query measurements."),

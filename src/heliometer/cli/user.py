@@ -8,6 +8,7 @@ import click
 from heliometer.cli.access import read_password
 from heliometer.cli.operator import manage
 from heliometer.cli.options import settings_options
+from heliometer.cli.removal import confirmed, removal_options
 from heliometer.cli.table import table
 from heliometer.identity.model import ROLES
 
@@ -38,7 +39,9 @@ def user() -> None:
     Examples:
       heliometer user create ann --project shop
       heliometer user grant ann --project stock --role reader
+      heliometer user revoke ann --project stock
       heliometer user list
+      heliometer user delete ann --dry-run
     """
 
 
@@ -134,6 +137,20 @@ def grant(name: str, project: str, role: str, data_dir: str | None, config: Path
 
 @user.command()
 @click.argument("name")
+@_project
+@settings_options
+def revoke(name: str, project: str, data_dir: str | None, config: Path | None) -> None:
+    """Take the role of the user NAME in a project away; its tokens there are revoked.
+
+    \b
+    Examples:
+      heliometer user revoke ann --project stock
+    """
+    manage(config, data_dir, lambda directory: directory.revoke_role(name, project))
+
+
+@user.command()
+@click.argument("name")
 @_password
 @settings_options
 def password(name: str, password_stdin: bool, data_dir: str | None, config: Path | None) -> None:
@@ -172,3 +189,22 @@ def enable(name: str, data_dir: str | None, config: Path | None) -> None:
       heliometer user enable ann
     """
     manage(config, data_dir, lambda directory: directory.enable_user(name))
+
+
+@user.command()
+@click.argument("name")
+@removal_options
+@settings_options
+def delete(name: str, dry_run: bool, yes: bool, data_dir: str | None, config: Path | None) -> None:
+    """Delete the user NAME, after saying what would go with it.
+
+    \b
+    Examples:
+      heliometer user delete ann --dry-run
+      heliometer user delete ann --yes
+    """
+    holdings = manage(config, data_dir, lambda directory: directory.user_holdings(name))
+    what = f"user {name} would be deleted with its"
+    after = "What it made in projects stays, and the audit trail keeps its name."
+    if confirmed(what, holdings, after, dry_run=dry_run, yes=yes):
+        manage(config, data_dir, lambda directory: directory.delete_user(name))

@@ -30,6 +30,8 @@ class User:
     name: str
     password_hash: str = field(repr=False)
     enabled: bool = True
+    is_operator: bool = False
+    """Whether the user may operate the whole service, whatever its roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,13 @@ class Membership:
     """A project that a user belongs to, with the role there."""
 
     project: Project
+    role: str
+
+
+class Member(NamedTuple):
+    """A user of a project, with the role there."""
+
+    user: User
     role: str
 
 

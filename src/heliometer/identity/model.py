@@ -11,18 +11,40 @@ class Permission(Enum):
 
     READ = "read what belongs to the project"
     POST_METRICS = "post measurements"
-    POST_RESERVED = "post measurements in reserved namespaces, for any project"
+    POST_RESERVED = "post measurements in reserved namespaces"
+    POST_ELSEWHERE = "post measurements for other projects"
     MANAGE = "create, change and delete what belongs to the project"
-    ADMINISTER = "administer the service"
+    ADMINISTER = "administer the members of the project"
+    OPERATE = "operate the service"
+    """No role allows this: operators are named by command."""
 
 
 ROLES: dict[str, frozenset[Permission]] = {
     "reader": frozenset({Permission.READ}),
     "member": frozenset({Permission.READ, Permission.POST_METRICS, Permission.MANAGE}),
-    "agent": frozenset({Permission.READ, Permission.POST_METRICS, Permission.POST_RESERVED}),
-    "admin": frozenset(Permission),
+    "agent": frozenset(
+        {
+            Permission.READ,
+            Permission.POST_METRICS,
+            Permission.POST_RESERVED,
+            Permission.POST_ELSEWHERE,
+        }
+    ),
+    "admin": frozenset(
+        {
+            Permission.READ,
+            Permission.POST_METRICS,
+            Permission.POST_RESERVED,
+            Permission.MANAGE,
+            Permission.ADMINISTER,
+        }
+    ),
 }
-"""What each role allows. A user has one role in each of its projects."""
+"""What each role allows in its project. A user has one role in each of its projects."""
+OPERATOR = frozenset({Permission.OPERATE, Permission.POST_ELSEWHERE})
+"""What operators may do besides, whatever their role."""
+SERVICE_WIDE = frozenset({"agent"})
+"""Roles that reach beyond their project, which only operators grant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,14 @@ class Caller:
 
     def require(self, permission: Permission) -> None:
         """Raise FORBIDDEN unless the caller's role allows ``permission``."""
+        if permission is Permission.OPERATE:
+            if permission not in self.permissions:
+                raise HeliometerError(
+                    Code.FORBIDDEN,
+                    f"You may not {permission.value}.",
+                    details="Operators may; heliometer operator add names one.",
+                )
+            return
         if not self.project_id:
             raise HeliometerError(
                 Code.FORBIDDEN,

@@ -1,8 +1,17 @@
 """The ports of identity: to its stores, and from the rest of the service to it."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from heliometer.identity.accounts import Issued, Membership, Project, Token, TokenOwner, User
+from heliometer.identity.accounts import (
+    Issued,
+    Member,
+    Membership,
+    Project,
+    Token,
+    TokenOwner,
+    User,
+)
 from heliometer.identity.model import Caller
 
 
@@ -78,12 +87,28 @@ class ProjectDirectory(Protocol):
         """Every project, by name."""
         ...
 
+    async def set_project_enabled(self, project: Project, enabled: bool, at: int, by: str) -> None:
+        """Enable or disable a project; disabling revokes its tokens, and withholds what waits to
+        be sent. Its data stays."""
+        ...
+
+    async def remove_project(self, project: Project, at: int, by: str) -> None:
+        """Remove a project with everything that belongs to it, but for measurements."""
+        ...
+
+    async def project_holdings(self, project_id: str) -> Mapping[str, int]:
+        """How much of each kind belongs to the project and would be removed with it."""
+        ...
+
 
 class UserDirectory(Protocol):
     """Stores users and their memberships of projects."""
 
-    async def add_user(self, user: User, project: Project, role: str, at: int, by: str) -> None:
-        """Add a user as a member of a project; raise CONFLICT when the name is taken."""
+    async def add_user(
+        self, user: User, project: Project | None, role: str, at: int, by: str
+    ) -> None:
+        """Add a user, as a member of a project if there is one; raise CONFLICT when the name is
+        taken."""
         ...
 
     async def find_user(self, reference: str) -> User | None:
@@ -102,6 +127,18 @@ class UserDirectory(Protocol):
         """Enable or disable a user; disabling revokes the user's tokens."""
         ...
 
+    async def set_operator(self, user: User, is_operator: bool, at: int, by: str) -> None:
+        """Let a user operate the whole service, or no longer."""
+        ...
+
+    async def user_holdings(self, user_id: str) -> Mapping[str, int]:
+        """How much of each kind would be removed with the user."""
+        ...
+
+    async def remove_user(self, user: User, at: int, by: str) -> None:
+        """Remove a user with its memberships and tokens."""
+        ...
+
 
 class MembershipDirectory(Protocol):
     """Stores which user has which role in which project."""
@@ -114,8 +151,16 @@ class MembershipDirectory(Protocol):
         """Make the user a member of the project, or change its role there."""
         ...
 
+    async def remove_role(self, user: User, project: Project, at: int, by: str) -> bool:
+        """End a membership and revoke the user's tokens for the project; whether there was one."""
+        ...
+
     async def list_memberships(self, user_id: str) -> list[Membership]:
         """The enabled projects that the user belongs to, by name."""
+        ...
+
+    async def list_members(self, project_id: str) -> list[Member]:
+        """The users of a project, by name."""
         ...
 
 

@@ -70,11 +70,11 @@ class Reports:
         for reference, decode in reports.items():
             project = found.get(reference)
             if project is None:
-                caller.require(Permission.POST_RESERVED)
+                caller.require(Permission.POST_ELSEWHERE)
                 outcome.refused[reference] = "There is no such project."
                 continue
             if project.id != caller.project_id:
-                caller.require(Permission.POST_RESERVED)
+                caller.require(Permission.POST_ELSEWHERE)
             outcome.intervals_s[reference] = LEVEL_INTERVAL_S[project.level]
             series = await self._metrics.target(caller, None if reference == OWN else project.id)
             try:

@@ -71,7 +71,7 @@ class Metrics:
         Raises FORBIDDEN or NOT_FOUND."""
         if named is None or named == caller.project_id:
             return self._series_index.project(caller.project_id)
-        caller.require(Permission.POST_RESERVED)
+        caller.require(Permission.POST_ELSEWHERE)
         if not await self._projects.project_exists(named):
             raise HeliometerError(
                 Code.NOT_FOUND,

@@ -18,6 +18,7 @@ from heliometer.notifications.model import (
 HOUR_MS = 3_600_000
 METHOD_DELETED = "the notification method was deleted"
 NOT_VERIFIED = "the address is not verified"
+PROJECT_DISABLED = "the project is disabled"
 NOTHING_TO_CONFIRM = "the address is gone, or verified already"
 """Reasons for which deliveries are withheld."""
 

@@ -6,12 +6,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from heliometer.core.background import Repeated
 from heliometer.core.instruments import Instruments
 from heliometer.feed import Feed, load_feed
 from heliometer.feed.hub import FeedHub
 from heliometer.feed.model import Endpoint, Subscription
 from heliometer.server.common import Base
+from heliometer.server.project_watch import LOOK_S, ProjectWatch
 from heliometer.storage.feed_sqlite.store import SqliteMessageStore
+from heliometer.storage.sql.projects import SqlProjectStore
 
 FEED_COUNTS = {
     "published": "Messages put into the queues of all projects.",
@@ -38,6 +41,9 @@ class ServedFeed:
         """Look after the queues, and let clients in if ``listen``."""
         base.tasks.run(stack, self.queues.run, "feed-upkeep")
         await self.server.start(self.endpoints, listen=listen)
+        projects = SqlProjectStore(base.resources)
+        watch = ProjectWatch(self.server, base.feed.load_endpoints, projects.enabled)
+        base.tasks.run(stack, Repeated(watch.look, LOOK_S), "project-watch")
 
 
 async def open_feed(

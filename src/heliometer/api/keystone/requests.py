@@ -47,7 +47,7 @@ async def subject(identity: Identity, call: Call, token: str) -> TokenOwner:
     """The owner of the token that a request concerns.
 
     Raises UNAUTHENTICATED if the caller's own token is invalid, NOT_FOUND if the other is, and
-    FORBIDDEN if it belongs to another user and the caller is not an administrator.
+    FORBIDDEN if it belongs to another user and the caller is no operator.
     """
     caller = await signed_in(identity, call)
     try:
@@ -57,11 +57,11 @@ async def subject(identity: Identity, call: Call, token: str) -> TokenOwner:
             raise
         reason = "Could not find the token." if token else "X-Subject-Token must name one token."
         raise HeliometerError(Code.NOT_FOUND, reason) from error
-    if owner.user.id != caller.user_id and Permission.ADMINISTER not in caller.permissions:
+    if owner.user.id != caller.user_id and Permission.OPERATE not in caller.permissions:
         raise HeliometerError(
             Code.FORBIDDEN,
             "You are not authorized to see or revoke the tokens of other users.",
-            details="Use a token of that user, or one of a user with the admin role.",
+            details="Use a token of that user, or one of an operator.",
         )
     return owner
 

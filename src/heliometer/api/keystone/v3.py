@@ -1,10 +1,17 @@
-"""Identity v3: the part needed to sign in (Keystone v3, "Authentication and tokens")."""
+"""Identity v3: signing in (Keystone v3, "Authentication and tokens"), users, projects, roles."""
 
 from typing import Any, Protocol
 
 from starlette.responses import Response
 
-from heliometer.api.keystone import replies, v3_body, v3_builtin, v3_keystone, versions
+from heliometer.api.keystone import (
+    replies,
+    v3_body,
+    v3_builtin,
+    v3_keystone,
+    v3_people,
+    versions,
+)
 from heliometer.api.keystone.faults import challenged, render_fault
 from heliometer.api.services import Services
 from heliometer.http.operation import Call, Dialect, Operation, Parameter
@@ -47,10 +54,11 @@ def dialect(services: Services) -> Dialect:
     if isinstance(identity, KeystoneIdentity):
         return _dialect(v3_keystone.KeystoneHandlers(identity, region), v3_keystone.SignIn)
     assert isinstance(identity, BuiltinIdentity)
-    return _dialect(v3_builtin.BuiltinHandlers(identity, region), v3_body.SignIn)
+    people = v3_people.PeopleHandlers(identity).operations()
+    return _dialect(v3_builtin.BuiltinHandlers(identity, region), v3_body.SignIn, people)
 
 
-def _dialect(handlers: Handlers, sign_in: type[Any]) -> Dialect:
+def _dialect(handlers: Handlers, sign_in: type[Any], people: tuple[Operation, ...] = ()) -> Dialect:
     def operation(
         method: str, path: str, summary: str, handler: Any, *faults: int, **more: Any
     ) -> Operation:
@@ -114,6 +122,7 @@ def _dialect(handlers: Handlers, sign_in: type[Any]) -> Dialect:
             operation("GET", "/auth/projects", "List my projects", handlers.projects, 401),
             operation("GET", "/auth/catalog", "Show the catalog", handlers.catalog, 401, 403),
             operation("GET", "/auth/domains", "List my domains", handlers.domains, 401),
+            *people,
         ),
         render_fault=render_fault,
         replies=replies.V3,

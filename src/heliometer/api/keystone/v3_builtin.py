@@ -17,9 +17,10 @@ from heliometer.api.keystone.requests import (
     subject,
 )
 from heliometer.api.keystone.v3_body import DOMAIN, PasswordChange, SignIn, project_of, user_of
+from heliometer.api.keystone.v3_people import project_document
 from heliometer.core.errors import Malformed
 from heliometer.http.operation import Call
-from heliometer.identity.accounts import Issued, Project, TokenOwner
+from heliometer.identity.accounts import Issued, TokenOwner
 from heliometer.identity.builtin.service import BuiltinIdentity
 
 
@@ -72,7 +73,7 @@ class BuiltinHandlers:
         caller = await signed_in(self._identity, call)
         memberships = await self._identity.list_memberships(caller.user_id)
         body = {
-            "projects": [_project(call, membership.project) for membership in memberships],
+            "projects": [project_document(call, membership.project) for membership in memberships],
             "links": links(call, "/auth/projects"),
         }
         return reply(body, vary=True)
@@ -115,18 +116,3 @@ class BuiltinHandlers:
             if "nocatalog" not in call.request.query_params:
                 token["catalog"] = catalog_v3(call.base_url, self._region)
         return reply({"token": token}, status, vary=True, subject=secret)
-
-
-def _project(call: Call, project: Project) -> dict[str, Any]:
-    return {
-        "id": project.id,
-        "name": project.name,
-        "domain_id": DOMAIN["id"],
-        "parent_id": DOMAIN["id"],
-        "description": "",
-        "enabled": project.enabled,
-        "is_domain": False,
-        "tags": [],
-        "options": {},
-        "links": {"self": f"{call.base_url}/identity/v3/projects/{project.id}"},
-    }

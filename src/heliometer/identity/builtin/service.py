@@ -26,7 +26,7 @@ from heliometer.identity.basic_auth_cache import BasicAuthCache, only_project
 from heliometer.identity.builtin.directory import Directory
 from heliometer.identity.builtin.passwords import Passwords
 from heliometer.identity.cache import Known, TokenCache
-from heliometer.identity.model import ROLES, Caller, unauthenticated
+from heliometer.identity.model import OPERATOR, ROLES, Caller, unauthenticated
 from heliometer.identity.ports import AccountStore, TokenStore
 from heliometer.identity.sign_in_limiter import SignInLimiter
 
@@ -279,12 +279,13 @@ class BuiltinIdentity(Directory):
 
 def _known(owner: TokenOwner) -> Known:
     membership = owner.membership
+    allowed = ROLES.get(membership.role, frozenset()) if membership else frozenset()
     caller = Caller(
         user_id=owner.user.id,
         user_name=owner.user.name,
         project_id=membership.project.id if membership else "",
         project_name=membership.project.name if membership else "",
-        permissions=ROLES.get(membership.role, frozenset()) if membership else frozenset(),
+        permissions=allowed | OPERATOR if owner.user.is_operator else allowed,
     )
     return Known(caller, owner.token.expires_at / 1000)
 

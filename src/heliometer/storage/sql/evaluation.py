@@ -143,14 +143,14 @@ async def _commit_transitions(
 ) -> list[str]:
     """Record the transitions that apply, with their notifications; returns the alarms of those that
     do not."""
-    alarms, project_names = await _lock_alarms(connection, {t.alarm_id for t in transitions})
+    alarms, projects = await _lock_alarms(connection, {t.alarm_id for t in transitions})
     found = applicable(transitions, alarms)
     if found.transitions:
         # The alarms are locked, or this is the only writer: the values read still hold.
         await _set_states(connection, found)
         ids = await _add_history(connection, found)
         recorded = [
-            Recorded(number, transition, alarm, project_names[alarm.id])
+            Recorded(number, transition, alarm, *projects[alarm.id])
             for (transition, alarm), number in zip(found.transitions, ids, strict=True)
         ]
         await _fill_outbox(connection, recorded)
@@ -159,13 +159,17 @@ async def _commit_transitions(
 
 async def _lock_alarms(
     connection: AsyncConnection, alarm_ids: set[str]
-) -> tuple[list[Alarm], dict[str, str]]:
-    """The enabled alarms among these, each with its project's name."""
+) -> tuple[list[Alarm], dict[str, tuple[str, bool]]]:
+    """The enabled alarms among these, each with its project's name and whether that is enabled."""
     alarms: list[Alarm] = []
-    project_names: dict[str, str] = {}
+    projects: dict[str, tuple[str, bool]] = {}
     for chunk in chunks(sorted(alarm_ids)):
         wanted = (
-            select(AlarmRow.__table__, ProjectRow.name.label("project_name"))
+            select(
+                AlarmRow.__table__,
+                ProjectRow.name.label("project_name"),
+                ProjectRow.enabled.label("project_enabled"),
+            )
             .join(ProjectRow, ProjectRow.id == AlarmRow.project_id)
             .where(AlarmRow.id.in_(chunk), AlarmRow.enabled)
             .order_by(AlarmRow.id)
@@ -173,8 +177,8 @@ async def _lock_alarms(
         )
         rows = (await connection.execute(wanted)).all()
         alarms += await with_actions(connection, rows)
-        project_names.update((row.id, row.project_name) for row in rows)
-    return alarms, project_names
+        projects.update((row.id, (row.project_name, row.project_enabled)) for row in rows)
+    return alarms, projects
 
 
 async def _set_states(connection: AsyncConnection, found: Applicable) -> None:

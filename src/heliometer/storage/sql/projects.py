@@ -30,6 +30,12 @@ class SqlProjectStore:
         async with self._database.read() as connection:
             return list((await connection.execute(select(ProjectRow.id))).scalars())
 
+    async def enabled(self) -> Mapping[str, bool]:
+        """All projects by id, and whether each is enabled."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(ProjectRow.id, ProjectRow.enabled))
+            return {id_: is_enabled for id_, is_enabled in rows}
+
     async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
         """The enabled projects with these ids or names, by the id or name that was given."""
         found: dict[str, Found] = {}

@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -53,6 +54,7 @@ class UserRow(Base):
     name: Mapped[str] = mapped_column(string(64), unique=True)
     password_hash: Mapped[str] = mapped_column(string(255))
     enabled: Mapped[bool]
+    is_operator: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -90,7 +92,7 @@ class AuditRow(Base):
     """Who changed what. Rows outlive what they describe, so they reference nothing."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index(None, "project_id", "at"),)
+    __table_args__ = (Index(None, "project_id", "at"), Index(None, "at"))
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
     at: Mapped[int] = mapped_column(BigInteger)

@@ -73,8 +73,8 @@ class SqlTokenStore:
             return None
         values = tuple(row)
         project_id, methods, issued_at, expires_at, audit_ids = values[:5]
-        user = User(*values[5:9])
-        membership = Membership(Project(*values[9:12]), values[12]) if project_id else None
+        user = User(*values[5:10])
+        membership = Membership(Project(*values[10:13]), values[13]) if project_id else None
         found = Token(
             digest=digest,
             user_id=user.id,
