@@ -25,8 +25,11 @@ USERS = {
     "leaver": [("shop", "member")],
     "guessed": [("stock", "member")],
     "vandal": [("waste", "admin")],
+    "guest": [("shop", "member")],
+    "goner": [("shop", "member"), ("ruin", "member")],
+    "boss": [("shop", "reader"), ("stock", "reader")],
 }
-"""Each with what it may where; the password is ``secret``."""
+"""Each with what it may where; the password is ``secret``. The boss is an operator."""
 
 
 @dataclass
@@ -93,6 +96,7 @@ async def populate(settings: Settings) -> dict[str, str]:
         await add_user(database, user, project, role)
         for other, other_role in more:
             await identity.grant(user, other, other_role)
+    await identity.set_operator("boss", True)
     identity.close()
     await database.close()
     return projects

@@ -12,6 +12,7 @@ from heliometer.console import (
     account,
     alarms,
     feed,
+    members,
     meters,
     metrics,
     notifications,
@@ -40,6 +41,7 @@ def dialect(services: Services) -> Dialect:
         feed.section(use.streams, use.samples),
         meters.section(use.meters, use.metering),
         account.section(identity) if isinstance(identity, BuiltinIdentity) else (),
+        members.section(identity) if isinstance(identity, BuiltinIdentity) else (),
         people.section(identity) if isinstance(identity, BuiltinIdentity) else people.elsewhere(),
     )
     return Dialect(

@@ -32,6 +32,7 @@ NAVIGATION = (
     ("meters", "Meters", "/console/meters"),
 )
 PEOPLE = ("people", "Projects and users", "/console/people")
+MEMBERS = ("people", "Members", "/console/people")
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class PageRequest:
         """A page inside the console's frame."""
         notice = _read_notice(self.call)
         manages_people = self.session.is_admin and self.session.at_home
+        people = PEOPLE if self.session.is_operator else MEMBERS
         html = (
             environment()
             .get_template(template)
@@ -74,7 +76,7 @@ class PageRequest:
                 session=self.session,
                 caller=self.session.caller,
                 can_manage=self.allows(Permission.MANAGE),
-                navigation=[*NAVIGATION, *([PEOPLE] if manages_people else [])],
+                navigation=[*NAVIGATION, *([people] if manages_people else [])],
                 base_url=self.call.base_url,
                 said=notice,
                 values=self.form,

@@ -41,8 +41,13 @@ class Session:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the user may manage users and projects."""
+        """Whether the user may manage the project's members."""
         return Permission.ADMINISTER in self.caller.permissions
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the user may manage all users and projects."""
+        return Permission.OPERATE in self.caller.permissions
 
 
 class Sessions:

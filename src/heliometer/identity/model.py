@@ -41,7 +41,7 @@ ROLES: dict[str, frozenset[Permission]] = {
     ),
 }
 """What each role allows in its project. A user has one role in each of its projects."""
-OPERATOR = frozenset({Permission.OPERATE, Permission.POST_ELSEWHERE})
+OPERATOR = frozenset({Permission.OPERATE, Permission.ADMINISTER, Permission.POST_ELSEWHERE})
 """What operators may do besides, whatever their role."""
 SERVICE_WIDE = frozenset({"agent"})
 """Roles that reach beyond their project, which only operators grant."""

@@ -1,12 +1,13 @@
 """Users, projects and roles by Keystone's API: who may do what, and what nobody learns."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+
 from conftest import PASSWORD, RunningServer
 from eventually import eventually
 from heliometer.api.keystone.catalog import stable_id
@@ -245,14 +246,14 @@ def test_an_operator_makes_a_user_a_project_and_ends_both(village: Town) -> None
 
 
 @pytest.fixture
-def shop(server: RunningServer) -> Iterator[RunningServer]:
+def shop(server: RunningServer) -> RunningServer:
     """A project with an alarm and an endpoint, as a member sees it."""
     tenant = server.tenant("member")
     with tenant.client() as client:
         alarm = {"name": "hot", "expression": "max(room{metric_name=temperature}) > 30"}
         assert client.post("/v1.1/alarms", json={"alarm": alarm}).status_code == 201
         assert client.post("/v1.1/endpoints").status_code == 201
-    yield tenant
+    return tenant
 
 
 def test_commands_say_what_would_go_and_do_it_only_when_told(shop: RunningServer) -> None:

@@ -34,7 +34,7 @@ class SqlProjectStore:
         """All projects by id, and whether each is enabled."""
         async with self._database.read() as connection:
             rows = await connection.execute(select(ProjectRow.id, ProjectRow.enabled))
-            return {id_: is_enabled for id_, is_enabled in rows}
+            return {row.id: row.enabled for row in rows}
 
     async def resolve(self, references: Sequence[str]) -> Mapping[str, Found]:
         """The enabled projects with these ids or names, by the id or name that was given."""
