@@ -21,7 +21,7 @@ from heliometer.server.service import Service, running
 
 SUPERVISED = {
     "control", "evaluator", "feed-upkeep", "heartbeat", "host-collector", "notifier",
-    "outbox-watch", "scrub", "statsd", "upkeep",
+    "outbox-watch", "project-watch", "scrub", "statsd", "upkeep",
 }  # fmt: skip
 """The tasks of a process with all roles."""
 WITHIN = {"evaluation", "at once", "transitions", "reconciling"}
