@@ -6,6 +6,7 @@ from heliometer.alarms.service import Alarms
 from heliometer.config import Settings
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
+from heliometer.identity.audit import AuditTrail
 from heliometer.identity.ports import Identity
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
@@ -32,3 +33,4 @@ class Services:
     meters: Meters
     samples: Samples
     health: Health
+    audit: AuditTrail

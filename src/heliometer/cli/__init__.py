@@ -27,6 +27,7 @@ BROKEN_PIPE = 1
             "operators:operator",
             "Name users who operate the whole service (on the data directory).",
         ),
+        "audit": ("audit:audit", "Show who changed what."),
         "token": ("token:token", "Issue, show and revoke tokens."),
         "password": ("password:password", "Change your own password."),
         "metrics": ("metrics:metrics", "Push, list and query measurements."),

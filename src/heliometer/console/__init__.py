@@ -11,6 +11,7 @@ from heliometer.api.services import Services
 from heliometer.console import (
     account,
     alarms,
+    audit,
     feed,
     members,
     meters,
@@ -40,6 +41,7 @@ def dialect(services: Services) -> Dialect:
         notifications.section(use.notifications, use.validation),
         feed.section(use.streams, use.samples),
         meters.section(use.meters, use.metering),
+        audit.section(use.audit),
         account.section(identity) if isinstance(identity, BuiltinIdentity) else (),
         members.section(identity) if isinstance(identity, BuiltinIdentity) else (),
         people.section(identity) if isinstance(identity, BuiltinIdentity) else people.elsewhere(),

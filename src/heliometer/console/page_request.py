@@ -32,6 +32,7 @@ NAVIGATION = (
     ("meters", "Meters", "/console/meters"),
 )
 PEOPLE = ("people", "Projects and users", "/console/people")
+AUDIT = ("audit", "Audit trail", "/console/audit")
 MEMBERS = ("people", "Members", "/console/people")
 
 
@@ -76,7 +77,11 @@ class PageRequest:
                 session=self.session,
                 caller=self.session.caller,
                 can_manage=self.allows(Permission.MANAGE),
-                navigation=[*NAVIGATION, *([people] if manages_people else [])],
+                navigation=[
+                    *NAVIGATION,
+                    *([people] if manages_people else []),
+                    *([AUDIT] if self.session.is_admin else []),
+                ],
                 base_url=self.call.base_url,
                 said=notice,
                 values=self.form,

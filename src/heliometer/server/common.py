@@ -35,6 +35,7 @@ from heliometer.storage.clickhouse.store import ClickHouseStore
 from heliometer.storage.duckdb.store import DuckDBStore
 from heliometer.storage.sql.accounts import SqlAccountStore
 from heliometer.storage.sql.alarms import SqlAlarmStore
+from heliometer.storage.sql.audit import SqlAuditStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.feed import SqlFeedStore
 from heliometer.storage.sql.notification_stores import notification_stores
@@ -73,6 +74,7 @@ class Base:
     dry_runs: DryRunner
     notifications: NotificationStores
     feed: SqlFeedStore
+    audit: SqlAuditStore
     senders: Mapping[str, Sender]
     validation: Validation
     notifier: Notifier
@@ -177,6 +179,7 @@ async def open_base(
         dry_runs=dry_runs,
         notifications=stores,
         feed=SqlFeedStore(resources),
+        audit=SqlAuditStore(resources),
         senders=senders,
         validation=validation,
         notifier=notifier,
@@ -206,6 +209,8 @@ async def maintain(base: Base) -> None:
     kept_ms = base.settings.notify.keep_days * DAY_MS
     await base.notifications.log.forget(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
     await base.alarms.forget_history(now_ms - kept_ms, FORGOTTEN_AT_ONCE)
+    audited_ms = base.settings.identity.audit_days * DAY_MS
+    await base.audit.forget(now_ms - audited_ms, FORGOTTEN_AT_ONCE)
     await base.people.purge_expired()
     await base.quotas.purge()
 

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from heliometer.config import Settings
 from heliometer.core.errors import Code, HeliometerError
+from heliometer.identity.audit import AuditEntry, AuditFilter
 from heliometer.identity.builtin.service import BuiltinIdentity
 from heliometer.storage.sql.accounts import SqlAccountStore
+from heliometer.storage.sql.audit import SqlAuditStore
 from heliometer.storage.sql.database import Database
 from heliometer.storage.sql.tokens import SqlTokenStore
 
@@ -57,6 +59,17 @@ def rotate_secrets(settings: Settings, *, force: bool) -> Mapping[str, Any]:
     return asyncio.run(run())
 
 
+def read_audit(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditEntry]:
+    """Entries of the audit trail in the resource database, newest first. Raises WrongSetting and
+    UnusableData."""
+
+    async def run() -> list[AuditEntry]:
+        async with _database(settings) as database:
+            return await SqlAuditStore(database).find(wanted, None, limit)
+
+    return asyncio.run(run())
+
+
 def back_up_stopped(settings: Settings, target: Path) -> Mapping[str, int]:
     """Back up the embedded data of a server that does not run; how many measurements, series and
     bytes. Raises UnusableData when it does, CONFLICT and UNAVAILABLE."""
@@ -79,15 +92,24 @@ def back_up_stopped(settings: Settings, target: Path) -> Mapping[str, int]:
 
 @asynccontextmanager
 async def _identity(settings: Settings) -> AsyncIterator[BuiltinIdentity]:
-    _log_nothing()
-    async with AsyncExitStack() as stack:
-        if not settings.resources.url:
-            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        database = await Database.open(settings, make_key=False)
-        stack.push_async_callback(database.close)
+    async with _database(settings) as database:
         identity = BuiltinIdentity(SqlAccountStore(database), SqlTokenStore(database), settings)
-        stack.callback(identity.close)
-        yield identity
+        try:
+            yield identity
+        finally:
+            identity.close()
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    _log_nothing()
+    if not settings.resources.url:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = await Database.open(settings, make_key=False)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def _log_nothing() -> None:

@@ -19,6 +19,7 @@ from heliometer.http.app import HttpApp, HttpOptions
 from heliometer.http.limits import RateLimit
 from heliometer.http.operation import Dialect
 from heliometer.http.proxies import TrustedProxies
+from heliometer.identity.audit import AuditTrail
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
 from heliometer.metrics.reports import Reports
@@ -254,6 +255,7 @@ def _dialects(parts: _Parts) -> list[Dialect]:
         meters=meters,
         samples=samples,
         health=parts.health,
+        audit=AuditTrail(base.audit),
     )
     return [dialect(services) for dialect in DIALECTS]
 

@@ -2,6 +2,7 @@
 
 from heliometer.api.hp import notifications, replies, streams, versions
 from heliometer.api.hp.alarms import AlarmOperations
+from heliometer.api.hp.audit import AuditOperations
 from heliometer.api.hp.faults import render_fault
 from heliometer.api.hp.metering import MeteringOperations
 from heliometer.api.hp.metrics import MetricOperations
@@ -22,6 +23,7 @@ def dialect(services: Services) -> Dialect:
             *streams.operations(services.streams, streams.V1_1),
             *AlarmOperations(services.alarms).operations(),
             *notifications.operations_v1_1(services.notifications, services.validation),
+            *AuditOperations(services.audit).operations(),
         ),
         render_fault,
         replies=replies.V1_1,

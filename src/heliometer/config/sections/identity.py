@@ -45,3 +45,7 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
     token_lifetime: Annotated[
         int, Meta(ge=60, le=30 * 86400, description="Seconds for which a token is valid.")
     ] = 86_400
+    audit_days: Annotated[
+        int,
+        Meta(ge=1, le=36_500, description="Days for which the audit trail of all changes is kept."),
+    ] = 365

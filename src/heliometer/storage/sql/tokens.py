@@ -5,7 +5,7 @@ from sqlalchemy.sql import ColumnElement, and_, or_
 
 from heliometer.identity.accounts import Membership, Project, Token, TokenOwner, User
 from heliometer.storage.sql.accounts import PROJECT, USER
-from heliometer.storage.sql.database import Database
+from heliometer.storage.sql.database import Database, milliseconds, record
 from heliometer.storage.sql.tables import GrantRow, ProjectRow, TokenRow, UserRow
 from heliometer.storage.sql.transactions import locked, rerun
 
@@ -96,8 +96,11 @@ class SqlTokenStore:
     async def remove_all(self, user_id: str) -> None:
         """Remove all tokens of a user."""
         async with self._database.write() as connection:
-            await connection.execute(locked(select(UserRow.id).where(UserRow.id == user_id)))
+            user = locked(select(UserRow.name).where(UserRow.id == user_id))
+            name = (await connection.execute(user)).scalar_one_or_none()
             await connection.execute(delete(TokenRow).where(TokenRow.user_id == user_id))
+            if name is not None:
+                await record(connection, milliseconds(), name, "revoke all tokens", name)
 
     async def remove_expired(self, before: int, limit: int) -> int:
         """Remove up to ``limit`` tokens that expired at or before then; returns how many."""
