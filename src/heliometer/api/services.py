@@ -7,6 +7,7 @@ from heliometer.config import Settings
 from heliometer.core.health import Health
 from heliometer.feed.service import Streams
 from heliometer.identity.audit import AuditTrail
+from heliometer.identity.invitations import Invitations
 from heliometer.identity.ports import Identity
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
@@ -34,3 +35,5 @@ class Services:
     samples: Samples
     health: Health
     audit: AuditTrail
+    invitations: Invitations | None
+    """``None`` where users live in Keystone."""

@@ -5,6 +5,8 @@ section's list of pages is its ``section`` function. Pages show what the same se
 the dialects. Scripts only refresh, draw and validate: every form works without them.
 """
 
+from collections.abc import Sequence
+
 from starlette.responses import Response
 
 from heliometer.api.services import Services
@@ -20,7 +22,8 @@ from heliometer.console import (
     overview,
     people,
 )
-from heliometer.console.page_request import SOURCE, pages
+from heliometer.console.invitation import InvitationPage
+from heliometer.console.page_request import SOURCE, Handler, pages
 from heliometer.console.rendering import environment, html_response
 from heliometer.console.session import Sessions
 from heliometer.console.sign_in import SignIn
@@ -28,12 +31,17 @@ from heliometer.console.static_files import static_file
 from heliometer.core.errors import HeliometerError
 from heliometer.http.operation import STATUS, Dialect, Operation
 from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.invitations import Invitations
+from heliometer.identity.model import Permission
+from heliometer.identity.ports import Identity
+
+Section = Sequence[tuple[str, str, str, Handler, Permission]]
 
 
 def dialect(services: Services) -> Dialect:
     """The pages, mounted as a dialect for people."""
     use, identity = services, services.identity
-    sessions = Sessions(identity)
+    sessions, invited = Sessions(identity), use.invitations
     sections = (
         overview.section(use.metrics, use.alarms, use.notifications, use.health),
         metrics.section(use.metrics),
@@ -42,9 +50,7 @@ def dialect(services: Services) -> Dialect:
         feed.section(use.streams, use.samples),
         meters.section(use.meters, use.metering),
         audit.section(use.audit),
-        account.section(identity) if isinstance(identity, BuiltinIdentity) else (),
-        members.section(identity) if isinstance(identity, BuiltinIdentity) else (),
-        people.section(identity) if isinstance(identity, BuiltinIdentity) else people.elsewhere(),
+        *_people(identity, invited),
     )
     return Dialect(
         "console",
@@ -54,11 +60,22 @@ def dialect(services: Services) -> Dialect:
             Operation("GET", "/static/{name}", "A file of the console", SOURCE, static_file,
                       foreign=True),
             *SignIn(sessions).operations(),
+            *(InvitationPage(sessions, invited).operations() if invited else ()),
             *(page for section in sections for page in pages(sessions, section)),
         ),
         render_fault,
         is_api=False,
     )  # fmt: skip
+
+
+def _people(identity: Identity, invitations: Invitations | None) -> Sequence[Section]:
+    if not isinstance(identity, BuiltinIdentity):
+        return (people.elsewhere(),)
+    return (
+        account.section(identity),
+        members.section(identity, invitations),
+        people.section(identity, invitations),
+    )
 
 
 def render_fault(error: HeliometerError, request_id: str) -> Response:

@@ -9,28 +9,40 @@ from heliometer.console.page_request import Handler, PageRequest
 from heliometer.core.errors import HeliometerError
 from heliometer.identity.builtin.administration import Administration
 from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.invitations import Invitations
 from heliometer.identity.model import ROLES, SERVICE_WIDE, Permission
 
 HERE = "/console/people"
 
 
-def section(identity: BuiltinIdentity) -> Sequence[tuple[str, str, str, Handler, Permission]]:
+def section(
+    identity: BuiltinIdentity, invitations: Invitations | None
+) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The forms; the page itself is at ``/people`` for who is no operator."""
-    pages = MemberPages(identity)
+    pages = MemberPages(identity, invitations)
     administer = Permission.ADMINISTER
     one = "/people/members/{user_id}"
     return (
         ("GET", "/people/members", "Members", pages.members, administer),
         ("POST", f"{one}/role", "Change a member's role", pages.change, administer),
         ("POST", f"{one}/remove", "Remove a member", pages.remove, administer),
+        ("POST", "/people/invitations", "Invite somebody", pages.invite, administer),
+        (
+            "POST",
+            "/people/invitations/{invitation_id}/withdraw",
+            "Withdraw an invitation",
+            pages.withdraw,
+            administer,
+        ),
     )
 
 
 class MemberPages:
     """Members of the session's project, and their roles."""
 
-    def __init__(self, identity: BuiltinIdentity) -> None:
+    def __init__(self, identity: BuiltinIdentity, invitations: Invitations | None) -> None:
         self._administration = Administration(identity)
+        self._invitations = invitations
 
     async def _context(self, request: PageRequest) -> dict[str, Any]:
         caller = request.session.caller
@@ -38,6 +50,8 @@ class MemberPages:
             "section": "people",
             "members": await self._administration.members(caller, caller.project_id),
             "roles": [role for role in ROLES if role not in SERVICE_WIDE],
+            "roles_offered": [(r, r) for r in ROLES if r not in SERVICE_WIDE],
+            "invitations": await self._invitations.list(caller) if self._invitations else [],
         }
 
     async def members(self, request: PageRequest) -> Response:
@@ -51,6 +65,27 @@ class MemberPages:
         except HeliometerError as error:
             return request.wrong("members.html", error, **await self._context(request))
         return request.go(f"{HERE}/members", f"{user.name} is {role} now.")
+
+    async def invite(self, request: PageRequest) -> Response:
+        invitations = self._there()
+        try:
+            _, code = await invitations.create(request.session.caller, request.form.get("role", ""))
+        except HeliometerError as error:
+            return request.wrong("members.html", error, **await self._context(request))
+        link = f"{request.call.base_url}/console/invitation?code={code}"
+        # Shown in this answer only: the code is not stored.
+        return request.page("members.html", link=link, **await self._context(request))
+
+    async def withdraw(self, request: PageRequest) -> Response:
+        try:
+            await self._there().withdraw(request.session.caller, request.path("invitation_id"))
+        except HeliometerError as error:
+            return request.wrong("members.html", error, **await self._context(request))
+        return request.go(f"{HERE}/members", "The invitation is withdrawn.")
+
+    def _there(self) -> Invitations:
+        assert self._invitations is not None
+        return self._invitations
 
     async def remove(self, request: PageRequest) -> Response:
         caller = request.session.caller

@@ -13,6 +13,7 @@ from heliometer.http.paging import NumberedPage
 from heliometer.identity.accounts import Project, User, normalized
 from heliometer.identity.builtin.administration import Administration
 from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.invitations import Invitations
 from heliometer.identity.model import ROLES, Permission
 
 HERE = "/console/people"
@@ -28,9 +29,14 @@ ROLE_HELP = {
 }
 
 
-def section(identity: BuiltinIdentity) -> Sequence[tuple[str, str, str, Handler, Permission]]:
+def section(
+    identity: BuiltinIdentity, invitations: Invitations | None
+) -> Sequence[tuple[str, str, str, Handler, Permission]]:
     """The pages and their forms."""
-    pages, projects = PeoplePages(identity), ProjectPages(identity)
+    pages, projects = (
+        PeoplePages(identity, MemberPages(identity, invitations)),
+        ProjectPages(identity),
+    )
     operate = Permission.OPERATE
     one, project = "/people/users/{user_id}", "/people/projects/{project_id}"
     return (
@@ -54,9 +60,9 @@ def section(identity: BuiltinIdentity) -> Sequence[tuple[str, str, str, Handler,
 class PeoplePages:
     """Projects and users, and one user."""
 
-    def __init__(self, identity: BuiltinIdentity) -> None:
+    def __init__(self, identity: BuiltinIdentity, members: MemberPages) -> None:
         self._identity = identity
-        self._members = MemberPages(identity)
+        self._members = members
         self._administration = Administration(identity)
 
     async def _all(self, request: PageRequest) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from heliometer.http.limits import RateLimit
 from heliometer.http.operation import Dialect
 from heliometer.http.proxies import TrustedProxies
 from heliometer.identity.audit import AuditTrail
+from heliometer.identity.builtin.service import BuiltinIdentity
+from heliometer.identity.invitations import Invitations
 from heliometer.meters.samples import Samples
 from heliometer.meters.service import Meters
 from heliometer.metrics.reports import Reports
@@ -35,6 +37,7 @@ from heliometer.server.common import Base, Core, open_base, ping_reads
 from heliometer.server.control import Command
 from heliometer.server.dialects import DIALECTS
 from heliometer.server.embedded import embedded
+from heliometer.storage.sql.invitations import SqlInvitationStore
 from heliometer.storage.sql.meters import SqlMeterStore
 
 REPORT_S = 5
@@ -256,8 +259,17 @@ def _dialects(parts: _Parts) -> list[Dialect]:
         samples=samples,
         health=parts.health,
         audit=AuditTrail(base.audit),
+        invitations=_invitations(base),
     )
     return [dialect(services) for dialect in DIALECTS]
+
+
+def _invitations(base: Base) -> Invitations | None:
+    identity = base.people.identity
+    if not isinstance(identity, BuiltinIdentity):
+        return None
+    store = SqlInvitationStore(base.resources)
+    return Invitations(store, base.clock, identity.find_user, identity.new_user)
 
 
 def _relays(senders: Mapping[str, Sender]) -> dict[str, Callable[[], Awaitable[None]]]:

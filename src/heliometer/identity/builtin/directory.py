@@ -122,12 +122,16 @@ class Directory:
         project.
         """
         check_role(role)
-        name = checked_name(name, "user")
-        check_new_password(password, name)
         member_of = None if project is None else await self._project(project)
-        user = await self._new_user(name, password)
+        user = await self.new_user(name, password)
         await self._accounts.add_user(user, member_of, role, self._now_ms(), by)
         return user.id
+
+    async def new_user(self, name: str, password: str) -> User:
+        """A user that is not stored yet. Raises INVALID for the name or the password."""
+        name = checked_name(name, "user")
+        check_new_password(password, name)
+        return await self._new_user(name, password)
 
     async def find_user(self, reference: str) -> User | None:
         """The user with this id or name, if there is one."""

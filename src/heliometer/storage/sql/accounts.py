@@ -45,8 +45,8 @@ class SqlAccountStore:
                 if (await connection.execute(select(column).limit(1))).first() is not None:
                     return False
             await _put_project(connection, project, at)
-            await _put_user(connection, user, at)
-            await _put_role(connection, user, project, role)
+            await put_user(connection, user, at)
+            await put_role(connection, user, project.id, role)
             await record(connection, at, "first start", "create", user.name, project.id)
             return True
 
@@ -103,11 +103,11 @@ class SqlAccountStore:
         """Add a user, as a member of a project if there is one; raise CONFLICT when the name is
         taken."""
         async with self._database.write() as connection:
-            await _put_user(connection, user, at)
+            await put_user(connection, user, at)
             if project is None:
                 await record(connection, at, by, "create user", user.name)
                 return
-            await _put_role(connection, user, project, role)
+            await put_role(connection, user, project.id, role)
             await record(connection, at, by, "create user", f"{user.name}: {role}", project.id)
 
     async def find_user(self, reference: str) -> User | None:
@@ -124,7 +124,7 @@ class SqlAccountStore:
     async def set_role(self, user: User, project: Project, role: str, at: int, by: str) -> None:
         """Make the user a member of the project, or change the role."""
         async with self._database.write() as connection:
-            await _put_role(connection, user, project, role)
+            await put_role(connection, user, project.id, role)
             await record(connection, at, by, "grant", f"{user.name}: {role}", project.id)
 
     @rerun
@@ -219,7 +219,8 @@ async def _put_project(connection: AsyncConnection, project: Project, at: int) -
         raise _taken("project", project.name) from error
 
 
-async def _put_user(connection: AsyncConnection, user: User, at: int) -> None:
+async def put_user(connection: AsyncConnection, user: User, at: int) -> None:
+    """Add a user. Raises CONFLICT when the name is taken."""
     row = {
         "id": user.id,
         "name": user.name,
@@ -234,8 +235,9 @@ async def _put_user(connection: AsyncConnection, user: User, at: int) -> None:
         raise _taken("user", user.name) from error
 
 
-async def _put_role(connection: AsyncConnection, user: User, project: Project, role: str) -> None:
-    keys = {"user_id": user.id, "project_id": project.id}
+async def put_role(connection: AsyncConnection, user: User, project_id: str, role: str) -> None:
+    """Make a user a member of a project, or change its role there."""
+    keys = {"user_id": user.id, "project_id": project_id}
     await connection.execute(upsert(connection, GrantRow, keys, {"role": role}))
 
 

@@ -12,6 +12,7 @@ from heliometer.storage.sql.tables import (
     DeliveryRow,
     EndpointRow,
     GrantRow,
+    InvitationRow,
     MeterRow,
     MethodRow,
     SubscriptionRow,
@@ -21,6 +22,7 @@ from heliometer.storage.sql.tables import (
 
 OF_PROJECT: Mapping[str, InstrumentedAttribute[str]] = {
     "members": GrantRow.project_id,
+    "invitations": InvitationRow.project_id,
     "alarms": AlarmRow.project_id,
     "transitions": TransitionRow.project_id,
     "notification methods": MethodRow.project_id,

@@ -88,6 +88,22 @@ class TokenRow(Base):
     audit_ids: Mapped[str] = mapped_column(string(64))
 
 
+class InvitationRow(Base):
+    """An invitation to a project that waits to be accepted; only its code's digest is stored."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[str] = mapped_column(string(32), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), index=True
+    )
+    role: Mapped[str] = mapped_column(string(16))
+    created_by: Mapped[str] = mapped_column(string(64))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+
+
 class AuditRow(Base):
     """Who changed what. Rows outlive what they describe, so they reference nothing."""
 
