@@ -81,7 +81,7 @@ def test_every_change_in_every_dialect_is_there(
     ok(client.delete(f"/v1.1/endpoints/{endpoint}"))
     changed("create endpoint", "reset endpoint password", "create subscription",
             "delete subscription", "delete endpoint")  # fmt: skip
-    ok(client.put("/v1.1/metering", json={"monitoring_level": "premium"}))
+    ok(client.post("/v1.1/metering", params={"monitoring_level": "premium"}))
     changed("set monitoring level")
 
 
@@ -89,7 +89,7 @@ def test_reading_changes_nothing_and_pages_follow_each_other(
     tenant: RunningServer, client: httpx.Client
 ) -> None:
     for level in ("premium", "basic", "premium"):
-        ok(client.put("/v1.1/metering", json={"monitoring_level": level}))
+        ok(client.post("/v1.1/metering", params={"monitoring_level": level}))
     every = ok(client.get("/v1.1/audit"))["audit"]
     assert {entry["project_id"] for entry in every} == {every[0]["project_id"]}
     assert [entry["details"] for entry in every[:3]] == ["premium", "basic", "premium"]
