@@ -82,3 +82,9 @@ def test_a_message_is_made_of_the_alarm_and_the_transition() -> None:
 def test_a_withheld_delivery_is_never_due() -> None:
     (made,) = deliveries([Recorded(7, change(FLAPPING, OK), BUSY, "shop")], RECIPIENTS, str)
     assert (made.status, made.reason) == ("withheld", "the alarm is flapping")
+
+
+def test_a_disabled_project_notifies_nobody() -> None:
+    recorded = Recorded(7, change(OK, ALARM), BUSY, "shop", project_enabled=False)
+    made = deliveries([recorded], RECIPIENTS, lambda: "d")
+    assert {(d.status, d.reason) for d in made} == {("withheld", "the project is disabled")}
