@@ -176,3 +176,24 @@ def test_identity_answers_as_declared(client: httpx.Client, people: People) -> N
     versions = client.get("/identity")
     assert versions.status_code == 300
     msgspec.json.decode(versions.content, type=keystone.VERSIONS["GET "])
+
+
+def test_people_answer_as_declared(people: People) -> None:
+    project, v3, v1_1 = people.projects["shop"], keystone.V3, hp.V1_1
+    with people.client("admin") as admin:
+        users = check(admin.get("/identity/v3/users"), v3, "GET /users")["users"]
+        user = f"/identity/v3/users/{users[0]['id']}"
+        one = f"/identity/v3/projects/{project}"
+        check(admin.get(user), v3, "GET /users/{user_id}")
+        check(admin.get(f"{user}/projects"), v3, "GET /users/{user_id}/projects")
+        check(admin.get("/identity/v3/projects"), v3, "GET /projects")
+        check(admin.get(one), v3, "GET /projects/{project_id}")
+        check(admin.get("/identity/v3/roles"), v3, "GET /roles")
+        held = "/projects/{project_id}/users/{user_id}/roles"
+        check(admin.get(f"{one}/users/{users[0]['id']}/roles"), v3, f"GET {held}")
+        check(admin.get("/identity/v3/role_assignments"), v3, "GET /role_assignments")
+        check(admin.get("/v1.1/audit"), v1_1, "GET /audit")
+        reply = admin.post("/v1.1/invitations", json={"invitation": {}})
+        made = check(reply, v1_1, "POST /invitations")["invitation"]
+        check(admin.get("/v1.1/invitations"), v1_1, "GET /invitations")
+        admin.delete(f"/v1.1/invitations/{made['id']}")

@@ -229,7 +229,8 @@ async def test_backup_is_whole_while_others_write(in_file: Database, tmp_path: P
                 for _ in range(2):
                     number += 1
                     await connection.execute(
-                        text("INSERT INTO users VALUES (:id, :id, 'x', 1, 0, 0)"), {"id": f"{number}"}
+                        text("INSERT INTO users VALUES (:id, :id, 'x', 1, 0, 0)"),
+                        {"id": f"{number}"},
                     )
 
     writing = asyncio.create_task(write())

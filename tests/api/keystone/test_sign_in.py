@@ -344,7 +344,7 @@ def test_v2_bodies_that_are_wrong(url: str, body: Any, said: str) -> None:
 def test_other_methods_paths_and_media_types(url: str) -> None:
     tokens = f"{url}/identity/v3/auth/tokens"
     fault(HTTP.put(tokens, json={}), 405, "Method Not Allowed")
-    fault(HTTP.get(f"{url}/identity/v3/users"), 404, "Not Found")
+    fault(HTTP.get(f"{url}/identity/v3/groups"), 404, "Not Found")
     fault(HTTP.get(f"{url}/identity/v4"), 404, "Not Found")
     xml = {"Content-Type": "application/xml"}
     fault(HTTP.post(tokens, content=b"<auth/>", headers=xml), 415, "Unsupported Media Type")

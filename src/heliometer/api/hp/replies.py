@@ -298,6 +298,45 @@ class NotificationsReply(Struct):
     links: list[Link] | UnsetType = UNSET
 
 
+class AuditEntryDocument(Struct):
+    id: int
+    timestamp: str
+    actor: str
+    project_id: str | None
+    action: str
+    details: str
+
+
+class AuditReply(Struct):
+    audit: list[AuditEntryDocument]
+    links: list[Link]
+
+
+class InvitationDocument(Struct):
+    id: str
+    role: str
+    created_by: str
+    created_at: str
+    expires_at: str
+    code: str | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+
+
+class InvitationReply(Struct):
+    """``code`` and ``url`` are in the answer to the creation only."""
+
+    invitation: InvitationDocument
+
+
+class InvitationsReply(Struct):
+    invitations: list[InvitationDocument]
+
+
+class JoinedReply(Struct):
+    project: dict[str, str]
+    role: str
+
+
 _STREAMS: Replies = {
     "GET ": VersionReply,
     "POST /endpoints": EndpointReply,
@@ -335,4 +374,8 @@ V1_1: Replies = {
     "GET /notifications": NotificationsReply,
     "GET /notifications/{notification_id}": NotificationReply,
     "POST /notifications/{notification_id}/replay": NotificationReply,
+    "GET /audit": AuditReply,
+    "GET /invitations": InvitationsReply,
+    "POST /invitations": InvitationReply,
+    "POST /invitations/accept": JoinedReply,
 }

@@ -123,6 +123,39 @@ class DomainsReply(Struct):
     links: ListLinks
 
 
+class ProjectReply(Struct):
+    project: dict[str, Any]
+
+
+class UserDocument(Struct):
+    id: str
+    name: str
+    domain_id: str
+    enabled: bool
+    password_expires_at: str | None
+    options: dict[str, Any]
+    links: dict[str, str]
+
+
+class UserReply(Struct):
+    user: UserDocument
+
+
+class UsersReply(Struct):
+    users: list[UserDocument]
+    links: ListLinks
+
+
+class RolesReply(Struct):
+    roles: list[dict[str, Any]]
+    links: ListLinks
+
+
+class AssignmentsReply(Struct):
+    role_assignments: list[dict[str, Any]]
+    links: ListLinks
+
+
 FAULT = KeystoneFault
 VERSIONS: Replies = {"GET ": IdentityVersionsReply}
 V2_0: Replies = {
@@ -138,4 +171,16 @@ V3: Replies = {
     "GET /auth/projects": ProjectsReply,
     "GET /auth/catalog": CatalogReply,
     "GET /auth/domains": DomainsReply,
+    "GET /projects": ProjectsReply,
+    "POST /projects": ProjectReply,
+    "GET /projects/{project_id}": ProjectReply,
+    "PATCH /projects/{project_id}": ProjectReply,
+    "GET /users": UsersReply,
+    "POST /users": UserReply,
+    "GET /users/{user_id}": UserReply,
+    "PATCH /users/{user_id}": UserReply,
+    "GET /users/{user_id}/projects": ProjectsReply,
+    "GET /roles": RolesReply,
+    "GET /role_assignments": AssignmentsReply,
+    "GET /projects/{project_id}/users/{user_id}/roles": RolesReply,
 }
