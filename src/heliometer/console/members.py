@@ -48,6 +48,7 @@ class MemberPages:
         caller = request.session.caller
         return {
             "section": "people",
+            "link": "",
             "members": await self._administration.members(caller, caller.project_id),
             "roles": [role for role in ROLES if role not in SERVICE_WIDE],
             "roles_offered": [(r, r) for r in ROLES if r not in SERVICE_WIDE],
@@ -74,7 +75,7 @@ class MemberPages:
             return request.wrong("members.html", error, **await self._context(request))
         link = f"{request.call.base_url}/console/invitation?code={code}"
         # Shown in this answer only: the code is not stored.
-        return request.page("members.html", link=link, **await self._context(request))
+        return request.page("members.html", **{**await self._context(request), "link": link})
 
     async def withdraw(self, request: PageRequest) -> Response:
         try:
