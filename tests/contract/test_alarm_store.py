@@ -312,9 +312,11 @@ async def test_a_database_of_the_version_before_is_upgraded(tmp_path: Path) -> N
             "custom_meters", "subscriptions", "endpoints", "deliveries", "validation_codes",
             "notification_addresses",
             "alarm_actions", "notification_methods", "transitions", "alarms",
-            "evaluation",
+            "evaluation", "uses", "secret_key", "invitations",
         ):  # fmt: skip
             old.execute(f"DROP TABLE {table}")
+        old.execute("DROP INDEX ix_audit_at")
+        old.execute("ALTER TABLE users DROP COLUMN is_operator")
         old.execute("UPDATE alembic_version SET version_num = '0001'")
     database = await Database.open(settings)
     assert await SqlAccountStore(database).find_project("shop") is not None

@@ -58,7 +58,7 @@ def test_the_description_is_sound(openapi: dict[str, Any], people: People) -> No
         assert named == set(re.findall(r"{(\w+)}", path)), where
         for response in operation["responses"].values():
             assert response["description"], where
-        if operation["security"]:
+        if operation["security"] and {} not in operation["security"]:
             assert {"401", "403"} <= set(operation["responses"]), where
 
 
@@ -82,7 +82,7 @@ def test_what_the_description_guards_is_guarded(openapi: dict[str, Any], people:
 
 def test_the_examples_in_the_description_work(openapi: dict[str, Any], people: People) -> None:
     tried, yesterday = 0, time.gmtime(time.time() - 86_400)
-    with people.client() as client:
+    with people.client("admin") as client:
         endpoint: str = client.post("/v1.1/endpoints").json()["endpoint"]["id"]
         for path, method, operation in operations(openapi):
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
