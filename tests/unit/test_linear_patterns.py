@@ -43,6 +43,7 @@ PUMPS = [
 ]  # fmt: skip
 STARTS = ["", 'a b="', "a="]
 ENDS = ["", "\0", " x"]
+CARE = 5
 SETTINGS = {"heliometer.config.redaction._PASSWORD"}
 """These read only what the operator wrote."""
 ANYWHERE = ("search", "sub", "subn", "split", "findall", "finditer")
@@ -82,28 +83,28 @@ def patterns() -> dict[str, re.Pattern[Any]]:
     }
 
 
-def seconds(work: Callable[[Any], object], text: Any) -> float:
-    """How long it takes, undisturbed by others: the shortest of a few times."""
-    times = []
-    for _ in range(3):
+def seconds(work: Callable[[Any], object], text: Any, times: int = 1) -> float:
+    """How long it takes in this thread: the shortest of so many times."""
+    taken = []
+    for _ in range(times):
         started = time.thread_time()
         with suppress(Exception):  # that it is refused is no matter
             work(text)
-        times.append(time.thread_time() - started)
-        if times[-1] < LEAST_S:
-            break
-    return min(times)
+        taken.append(time.thread_time() - started)
+    return min(taken)
 
 
 def is_linear(work: Callable[[Any], object], make: Callable[[int], Any]) -> bool:
     """Whether four times the text never takes much more than four times as long."""
-    size, before = SHORT, seconds(work, make(SHORT))
+    size = SHORT
     while size < LARGEST:
         size *= GROWTH
-        now = seconds(work, make(size))
-        if now > LEAST_S and now > MOST_GROWTH * max(before, LEAST_S / GROWTH**2):
+        if seconds(work, make(size)) < LEAST_S:
+            continue
+        # Only what takes long is measured with care.
+        before, now = (seconds(work, make(n), CARE) for n in (size // GROWTH, size))
+        if now > LEAST_S and now > MOST_GROWTH * before:
             return False
-        before = now
     return True
 
 
