@@ -540,6 +540,10 @@ async def test_the_version_before_goes_on_while_the_tables_are_upgraded(url: str
     database = await Database.open(settings_at(url))
     async with database.write() as connection:
         await connection.execute(text("ALTER TABLE evaluation DROP COLUMN epoch"))
+        for table in ("uses", "secret_key", "invitations"):
+            await connection.execute(text(f"DROP TABLE {table}"))
+        await connection.execute(text("ALTER TABLE users DROP COLUMN is_operator"))
+        await connection.execute(text("DROP INDEX ix_audit_at"))
         await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
         await connection.execute(text("INSERT INTO evaluation VALUES (1, 60000, 'kept')"))
     newer = await Database.open(settings_at(url))

@@ -181,11 +181,10 @@ def test_nothing_but_reading_is_allowed(either: Shop) -> None:
 
     for do in (
         lambda c: c.queue_declare("mine"),
-        lambda c: c.queue_declare(queue, durable=True),
         lambda c: c.queue_delete(queue),
         lambda c: c.exchange_declare("mine"),
         lambda c: c.exchange_delete("metrics"),
-        lambda c: c.queue_bind(queue, "metrics", "#"),
+        lambda c: c.queue_unbind(queue, "metrics", "#"),
         lambda c: publish(c, "metrics"),
     ):
         with either.connect() as connection:

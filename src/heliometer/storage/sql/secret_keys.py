@@ -83,7 +83,8 @@ async def open_box(database: "Database", settings: Settings, *, make_key: bool) 
         log.error("secrets of notification methods cannot be used: %s", error)
         # Never as if nothing was to be encrypted: what is stored meanwhile would stay so.
         return SecretBox((), current or "unusable")
-    if keys and not current:
+    # A database that is only looked at, or copied into, is not the one to be marked.
+    if keys and not current and make_key:
         current = await _record(database, fingerprint(keys[-1]))
     box = SecretBox(keys, current)
     if not box.is_usable:
