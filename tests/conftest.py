@@ -171,7 +171,8 @@ embedded_only = pytest.mark.skipif(
     bool(os.environ.get("HELIOMETER_TEST_CLUSTER")),
     reason="about one process and the databases in its data directory",
 )
-"""For tests that kill the one process, or look into or fill its databases."""
+"""For tests that kill the one process, look into or fill its databases, or expect at once what
+other processes learn within a minute, such as that a token is void."""
 
 
 @pytest.fixture(scope="session")

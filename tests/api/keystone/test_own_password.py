@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from conftest import PASSWORD, RunningServer
+from conftest import PASSWORD, RunningServer, embedded_only
 from console.visitor import Visitor
 
 NEW = "an entirely new one"
@@ -86,6 +86,7 @@ def visitor(tenant: RunningServer) -> Iterator[Visitor]:
         yield anybody
 
 
+@embedded_only
 def test_the_console(tenant: RunningServer, visitor: Visitor) -> None:
     page = "/console/account/password"
     token = tenant.token()
@@ -107,6 +108,7 @@ def test_the_console(tenant: RunningServer, visitor: Visitor) -> None:
     assert "Your password is changed." in visitor.get("/console/account").text
 
 
+@embedded_only
 def test_the_command(tenant: RunningServer) -> None:
     def run(password: str, new: str) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HELIOM", "OS_"))}

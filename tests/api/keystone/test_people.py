@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import PASSWORD, RunningServer
+from conftest import PASSWORD, RunningServer, embedded_only
 from eventually import eventually
 from heliometer.api.keystone.catalog import stable_id
 from heliometer.identity.builtin.service import BuiltinIdentity
@@ -171,6 +171,7 @@ def test_no_token_no_answer(town: Town) -> None:
         assert reply.headers["www-authenticate"].startswith("Keystone")
 
 
+@embedded_only
 def test_an_admin_changes_roles_of_members_but_not_beyond(village: Town) -> None:
     project, member = village.ids["own project"], village.ids["own member"]
 
@@ -202,6 +203,7 @@ def test_an_admin_may_not_post_for_other_projects(town: Town) -> None:
     assert [post(who) for who in ("reader", "member", "admin", "agent")] == [403, 403, 403, 204]
 
 
+@embedded_only
 def test_an_operator_makes_a_user_a_project_and_ends_both(village: Town) -> None:
     name = f"{village.own}-new"
     made = village.call("operator", "POST", "/projects", {"project": {"name": name}})
@@ -256,6 +258,7 @@ def shop(server: RunningServer) -> RunningServer:
     return tenant
 
 
+@embedded_only
 def test_commands_say_what_would_go_and_do_it_only_when_told(shop: RunningServer) -> None:
     name = shop.project
     delete = ("project", "delete", name)
@@ -278,6 +281,7 @@ def test_commands_say_what_would_go_and_do_it_only_when_told(shop: RunningServer
     assert shop.username not in shop.command("user", "list").stdout
 
 
+@embedded_only
 def test_a_role_that_a_command_takes_away(shop: RunningServer) -> None:
     shop.token()
     assert shop.command("user", "revoke", shop.username, "--project", shop.project).returncode == 0
@@ -289,6 +293,7 @@ def test_a_role_that_a_command_takes_away(shop: RunningServer) -> None:
     assert reply.status_code == 401
 
 
+@embedded_only
 def test_operators_are_named_by_command(server: RunningServer) -> None:
     tenant = server.tenant("admin")
     assert tenant.username not in server.command("operator", "list").stdout.split()
