@@ -54,7 +54,7 @@ def modules() -> Iterator[Any]:
         if not found.name.endswith("__main__"):
             try:
                 yield importlib.import_module(found.name)
-            except ImportError:  # an optional library
+            except (ImportError, AttributeError):  # an optional library, or a stand-in for it
                 continue
 
 
